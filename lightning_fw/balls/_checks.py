@@ -1,0 +1,20 @@
+"""Checks of the numbers that a ball is made of."""
+
+from __future__ import annotations
+
+import math
+
+
+def require_number(name: str, value: float) -> None:
+    """Raise a TypeError unless ``value`` is a Python number; a tensor would not be hashable."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"`{name}` must be a number, got {value!r}. Pass a Python float.")
+
+
+def require_positive(name: str, value: float) -> None:
+    """Raise unless ``value`` is a positive finite number."""
+    require_number(name, value)
+    if not value > 0:
+        raise ValueError(f"`{name}` must be positive, got {value}. Pass a {name} > 0.")
+    if not math.isfinite(value):
+        raise ValueError(f"`{name}` must be finite, got {value}. Pass a finite {name} > 0.")

@@ -1,0 +1,83 @@
+"""The l2 ball: the paper's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_fw.balls._base import Atoms, Infos
+from lightning_fw.balls._vector import VectorBall
+from lightning_fw.foreach import tensor_norms, working_dtype
+from lightning_fw.scalars import Scalar, at_least, hypotenuse, scalar, total
+
+
+def _floor(dtype: torch.dtype) -> float:
+    """The smallest norm whose square keeps its precision: √(tiny / eps), 3e-16 in float32.
+
+    The norm of a smaller gradient cannot be trusted, squares of its entries underflow; divided by
+    the floor instead, it stays in the ball, and a zero stays 0 where 0 / 0 is not.
+    """
+    limits = torch.finfo(working_dtype(dtype))
+    return math.sqrt(limits.tiny / limits.eps)
+
+
+_FLOORS = {
+    dtype: _floor(dtype) for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class L2Ball(VectorBall):
+    """{d : ‖d‖₂ ≤ δ}, with the atom −δ g / ‖g‖₂ and the dual norm ‖g‖₂.
+
+    A gradient whose norm is below 3e-16 (float32; 1e-146 in float64) gets a shorter atom.
+
+    Source: Yue, Li, Saligrama, Zhang (2020), arXiv:2010.05397.
+
+    Args:
+        radius: δ > 0.
+        scope: What one ball spans: ``"tensor"``, ``"group"`` or ``"global"``.
+
+    Example:
+        >>> import torch
+        >>> L2Ball(radius=0.1).lmo([torch.tensor([3.0, 4.0])])
+        [tensor([-0.0600, -0.0800])]
+    """
+
+    @property
+    def order(self) -> float:
+        return 2.0
+
+    def atoms(
+        self,
+        gradients: Sequence[Tensor],
+        infos: Infos | None = None,
+        norms: Sequence[Scalar] | None = None,
+    ) -> Atoms:
+        if norms is None:
+            norms = [scalar(norm) for norm in tensor_norms(gradients)]
+        lengths = self._unit_lengths(gradients, infos)
+        if self.scope == "tensor":
+            scales = [
+                -length / at_least(norm, _FLOORS[gradient.dtype])
+                for length, norm, gradient in zip(lengths, norms, gradients, strict=True)
+            ]
+            dual = total([length * norm for length, norm in zip(lengths, norms, strict=True)])
+            return Atoms(list(gradients), scales, dual)
+        scales = [0.0] * len(gradients)
+        duals: list[Scalar] = []
+        for block in self.blocks(len(gradients), infos):
+            norm = hypotenuse([norms[index] for index in block])
+            floor = max(_FLOORS[gradients[index].dtype] for index in block)
+            for index in block:
+                scales[index] = -lengths[index] / at_least(norm, floor)
+            duals.append(lengths[block[0]] * norm)
+        return Atoms(list(gradients), scales, total(duals))
+
+    def _unit_lengths(self, gradients: Sequence[Tensor], infos: Infos | None) -> list[float]:
+        """‖s‖₂ of the unit ball's atoms, per tensor: one, for an l2 ball."""
+        return [1.0] * len(gradients)

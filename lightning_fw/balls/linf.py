@@ -1,0 +1,39 @@
+"""The l∞ ball: every entry moves by at most the radius."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from lightning_fw.balls._base import Atoms, Infos
+from lightning_fw.balls._vector import VectorBall
+from lightning_fw.scalars import Scalar
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinfBall(VectorBall):
+    """{d : max |d_i| ≤ δ}, with the atom −δ sign(g) and the dual norm ‖g‖₁.
+
+    Args:
+        radius: δ > 0.
+        scope: What one ball spans; it changes the norms, not the atom.
+
+    Example:
+        >>> import torch
+        >>> LinfBall(radius=0.1).lmo([torch.tensor([3.0, 0.0, -4.0])])
+        [tensor([-0.1000, -0.0000,  0.1000])]
+    """
+
+    @property
+    def order(self) -> float:
+        return float("inf")
+
+    def atoms(
+        self,
+        gradients: Sequence[Tensor],
+        infos: Infos | None = None,
+        norms: Sequence[Scalar] | None = None,
+    ) -> Atoms:
+        return Atoms([gradient.sign() for gradient in gradients], [-1.0] * len(gradients))

@@ -1,0 +1,88 @@
+"""The l_p ball for p between 1 and ∞."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from lightning_fw.balls._base import Atoms, Infos
+from lightning_fw.balls._checks import require_number
+from lightning_fw.balls._vector import VectorBall
+from lightning_fw.foreach import working_dtype
+from lightning_fw.scalars import Scalar
+
+
+@dataclass(frozen=True, kw_only=True)
+class LpBall(VectorBall):
+    """{d : ‖d‖_p ≤ δ}, with the atom −δ sign(g) (|g| / ‖g‖_q)^(q−1) and the dual norm ‖g‖_q.
+
+    1/p + 1/q = 1. Powers are taken of |g| / max |g|, so that no q over- or underflows.
+
+    Args:
+        p: Order of the norm, 1 < p < ∞; :class:`L1Ball` and :class:`LinfBall` are the ends.
+        radius: δ > 0.
+        scope: What one ball spans: ``"tensor"``, ``"group"`` or ``"global"``.
+
+    Raises:
+        TypeError: If ``p`` is not a number.
+        ValueError: If ``p`` is not between 1 and ∞.
+
+    Example:
+        >>> import torch
+        >>> LpBall(2.0, radius=0.1).lmo([torch.tensor([3.0, 4.0])])
+        [tensor([-0.0600, -0.0800])]
+    """
+
+    p: float = field(kw_only=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_number("p", self.p)
+        if not (self.p > 1 and math.isfinite(self.p)):
+            raise ValueError(
+                f"`p` must be between 1 and infinity, got {self.p}. "
+                "Pass 1 < p < inf, or use L1Ball or LinfBall for the ends."
+            )
+
+    @property
+    def order(self) -> float:
+        return self.p
+
+    def atoms(
+        self,
+        gradients: Sequence[Tensor],
+        infos: Infos | None = None,
+        norms: Sequence[Scalar] | None = None,
+    ) -> Atoms:
+        q = self.dual_order
+        atoms = list(gradients)
+        for block in self.blocks(len(gradients), infos):
+            shares, _, powers = _shares([gradients[index] for index in block], q)
+            # ‖|g|^(q−1)‖_p = (Σ |g|^q)^(1/p): the atom stays in the ball for any rounding of q.
+            # The sum is at least 1 unless the gradient vanishes, whose atom is then 0 and not 0 / 0.
+            length = powers.clamp_min(1.0).pow(1 / self.p)
+            for index, share in zip(block, shares, strict=True):
+                atoms[index] = share.pow_(q - 1).div_(length).mul_(gradients[index].sign())
+        return Atoms(atoms, [-1.0] * len(atoms))
+
+    def _norms_of_order(
+        self, order: float, tensors: Sequence[Tensor], infos: Infos | None
+    ) -> Tensor:
+        norms = []
+        for block in self.blocks(len(tensors), infos):
+            _, peak, powers = _shares([tensors[index] for index in block], order)
+            norms.append(peak * powers.pow(1 / order))
+        return torch.stack(norms)
+
+
+def _shares(tensors: Sequence[Tensor], order: float) -> tuple[list[Tensor], Tensor, Tensor]:
+    """|tensors| / peak with the peak max |tensors|, the peak, and Σ (|tensors| / peak)^order."""
+    peaks = [tensor.abs().amax().to(working_dtype(tensor.dtype)) for tensor in tensors]
+    peak = torch.stack(peaks).amax()
+    peak = peak.clamp_min(torch.finfo(peak.dtype).tiny)
+    shares = [tensor.abs().to(peak.dtype) / peak for tensor in tensors]
+    return shares, peak, torch.stack([share.pow(order).sum() for share in shares]).sum()

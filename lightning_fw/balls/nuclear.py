@@ -1,0 +1,67 @@
+"""The nuclear ball: displacements of low rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_fw.balls._matrix import MatrixBall
+from lightning_fw.balls._polar import leading_singular_vectors, polar_newton_schulz
+
+
+@dataclass(frozen=True, kw_only=True)
+class NuclearBall(MatrixBall):
+    """{D : Σ σ_i(D) ≤ δ}, with the atom −δ u₁v₁ᵀ and the spectral norm as dual.
+
+    The leading singular vectors come from power iteration: the atom is always feasible, and
+    ⟨g, atom⟩ is off by the iteration's error. Vectors get an RMS ball.
+
+    Source: Jaggi (2013), "Revisiting Frank-Wolfe".
+
+    Args:
+        radius: δ > 0.
+        split_gates: Answer per gate.
+        scale_by_shape: Give a matrix (out, in) the radius δ √max(1, out/in).
+        vector_radius: Vectors get ‖b‖₂ / √n ≤ ``vector_radius`` · δ.
+        iterations: Steps of power iteration.
+
+    Raises:
+        TypeError: If a radius is not a number, or ``iterations`` not an int.
+        ValueError: If a radius is not positive and finite, or ``iterations`` < 1.
+
+    Example:
+        >>> import torch
+        >>> atom = NuclearBall(radius=0.1).lmo([torch.diag(torch.tensor([3.0, 1.0]))])
+        >>> atom[0].diagonal()
+        tensor([-0.1000, -0.0000])
+    """
+
+    iterations: int = 20
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.iterations, bool) or not isinstance(self.iterations, int):
+            raise TypeError(
+                f"`iterations` must be an int, got {self.iterations!r}. Pass iterations >= 1."
+            )
+        if self.iterations < 1:
+            raise ValueError(
+                f"`iterations` must be at least 1, got {self.iterations}. Pass iterations >= 1."
+            )
+
+    def _matrix_atoms(self, matrices: Tensor) -> Tensor:
+        u, v = leading_singular_vectors(matrices, self.iterations)
+        return u @ v.mT
+
+    def _matrix_norms(self, matrices: Tensor) -> Tensor:
+        norms: Tensor = torch.linalg.matrix_norm(matrices, ord="nuc")
+        return norms
+
+    def _matrix_dual_norms(self, matrices: Tensor) -> Tensor:
+        norms: Tensor = torch.linalg.matrix_norm(matrices, ord=2)
+        return norms
+
+    def _estimated_norms(self, matrices: Tensor) -> Tensor:
+        return (matrices * polar_newton_schulz(matrices)).sum(dim=(-2, -1))

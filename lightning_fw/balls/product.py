@@ -1,0 +1,165 @@
+"""The product ball: a ball per pattern of parameter names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from lightning_fw.balls._base import Atoms, Ball, Infos
+from lightning_fw.scalars import Scalar, total
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductBall(Ball):
+    """{d : ‖d_j‖_j ≤ δ δ_j for every part j}, its dual norm the sum Σ_j δ_j ‖g_j‖_j*.
+
+    A parameter belongs to the first pattern that matches its name.
+
+    Args:
+        balls: Patterns as in the shell (``"*.bias*"``) mapped to balls.
+        radius: δ, a factor on every ball's own radius; 1 by default. The direction is −d_K / δ.
+
+    Raises:
+        TypeError: If ``balls`` does not map strings to balls.
+        ValueError: If ``balls`` is empty or δ is not positive; in a fit, before training starts,
+            if a pattern matches no parameter or a parameter matches no pattern.
+
+    Example:
+        >>> import torch
+        >>> from lightning_fw import L2Ball, LinfBall
+        >>> from lightning_fw.parameters import ParameterInfo
+        >>> ball = ProductBall({"*bias*": LinfBall(radius=0.1), "*": L2Ball(radius=1.0)})
+        >>> infos = [ParameterInfo("lstm.weight"), ParameterInfo("lstm.bias")]
+        >>> ball.lmo([torch.tensor([3.0, 4.0]), torch.tensor([5.0])], infos)
+        [tensor([-0.6000, -0.8000]), tensor([-0.1000])]
+    """
+
+    balls: Mapping[str, Ball] = field(kw_only=False)
+    radius: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.balls, Mapping):
+            raise TypeError(
+                f"`balls` must map patterns to balls, got {self.balls!r}. "
+                "Pass ProductBall({'*': L2Ball()}) or more."
+            )
+        if not self.balls:
+            raise ValueError(
+                "`balls` must name at least one pattern, got none. "
+                "Pass ProductBall({'*': L2Ball()}) or more."
+            )
+        for pattern, ball in self.balls.items():
+            if not (isinstance(pattern, str) and isinstance(ball, Ball)):
+                raise TypeError(
+                    f"`balls` must map patterns to balls, got {ball!r} for {pattern!r}. "
+                    "Pass strings with balls such as L2Ball(radius=1e-2)."
+                )
+        object.__setattr__(self, "balls", dict(self.balls))
+
+    def __eq__(self, other: object) -> bool:
+        """Same balls in the same order, which decides the match, and the same radius."""
+        if not isinstance(other, ProductBall):
+            return NotImplemented
+        return tuple(self.balls.items()) == tuple(other.balls.items()) and (
+            self.radius == other.radius
+        )
+
+    def __hash__(self) -> int:
+        return hash((tuple(self.balls.items()), self.radius))
+
+    def check(self, infos: Infos) -> None:
+        parts = self._parts(len(infos), infos)
+        for (pattern, ball), part in zip(self.balls.items(), parts, strict=True):
+            if not part:
+                raise ValueError(
+                    f"`balls` has the pattern {pattern!r}, which gets no parameter of "
+                    f"{', '.join(info.name for info in infos)}. "
+                    "Remove it, correct it, or move it before a wider pattern."
+                )
+            ball.check([infos[index] for index in part])
+
+    def atoms(
+        self,
+        gradients: Sequence[Tensor],
+        infos: Infos | None = None,
+        norms: Sequence[Scalar] | None = None,
+    ) -> Atoms:
+        tensors = list(gradients)
+        scales: list[Scalar] = [0.0] * len(tensors)
+        duals: list[Scalar] = []
+        for part, ball in self._members(len(tensors), infos):
+            answer = ball.atoms(
+                [gradients[index] for index in part],
+                None if infos is None else [infos[index] for index in part],
+                None if norms is None else [norms[index] for index in part],
+            )
+            for position, index in enumerate(part):
+                tensors[index] = answer.tensors[position]
+                scales[index] = answer.scales[position] * ball.radius
+            if answer.dual_norm is not None:
+                duals.append(answer.dual_norm * ball.radius)
+        known = len(duals) == sum(1 for _ in self._members(len(tensors), infos))
+        return Atoms(tensors, scales, total(duals) if known else None)
+
+    def block_norms(self, tensors: Sequence[Tensor], infos: Infos | None = None) -> Tensor:
+        return torch.cat(
+            [
+                ball.block_norms(*_pick(part, tensors, infos)) / ball.radius
+                for part, ball in self._members(len(tensors), infos)
+            ]
+        )
+
+    def block_dual_norms(self, gradients: Sequence[Tensor], infos: Infos | None = None) -> Tensor:
+        return torch.cat(
+            [
+                ball.block_dual_norms(*_pick(part, gradients, infos)) * ball.radius
+                for part, ball in self._members(len(gradients), infos)
+            ]
+        )
+
+    def usage(self, displacement: Sequence[Tensor], infos: Infos | None = None) -> Tensor:
+        parts = [
+            len(part) * ball.usage(*_pick(part, displacement, infos)) / ball.radius
+            for part, ball in self._members(len(displacement), infos)
+        ]
+        return torch.stack(parts).sum() / len(displacement)
+
+    def _members(self, count: int, infos: Infos | None) -> list[tuple[list[int], Ball]]:
+        """The parts that have parameters here, with their balls."""
+        parts = self._parts(count, infos)
+        return [(part, ball) for part, ball in zip(parts, self.balls.values(), strict=True) if part]
+
+    def _parts(self, count: int, infos: Infos | None) -> tuple[list[int], ...]:
+        names = tuple(info.name for info in infos) if infos is not None else ("",) * count
+        return _assignment(tuple(self.balls), names)
+
+
+def _pick(
+    part: Sequence[int], tensors: Sequence[Tensor], infos: Infos | None
+) -> tuple[list[Tensor], Infos | None]:
+    return (
+        [tensors[index] for index in part],
+        None if infos is None else [infos[index] for index in part],
+    )
+
+
+@lru_cache(maxsize=64)
+def _assignment(patterns: tuple[str, ...], names: tuple[str, ...]) -> tuple[list[int], ...]:
+    """Indices of the names that each pattern is the first to match."""
+    parts: tuple[list[int], ...] = tuple([] for _ in patterns)
+    for index, name in enumerate(names):
+        matches = (place for place, pattern in enumerate(patterns) if fnmatchcase(name, pattern))
+        place = next(matches, None)
+        if place is None:
+            raise ValueError(
+                f"`balls` has no pattern for the parameter {name!r}, got "
+                f"{', '.join(map(repr, patterns))}. Add a pattern that matches it, or end with '*'."
+            )
+        parts[place].append(index)
+    return parts

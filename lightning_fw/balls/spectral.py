@@ -1,0 +1,73 @@
+"""The spectral ball: no direction of a weight matrix moves by more than the radius."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from lightning_fw.balls._matrix import MatrixBall
+from lightning_fw.balls._polar import leading_singular_vectors, polar_newton_schulz, polar_svd
+
+Oracle = Literal["newton_schulz", "svd"]
+
+# Enough for a statistic: the estimate is a lower bound, within 5 % of the norm as a rule.
+_ESTIMATE_ITERATIONS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpectralBall(MatrixBall):
+    """{D : σ₁(D) ≤ δ}, with the atom −δ U Vᵀ of G = U S Vᵀ and the nuclear norm as dual.
+
+    Recurrent weights of LSTM and GRU stack their gates; the oracle answers per gate. Vectors get
+    an RMS ball.
+
+    Source: the oracle is that of Muon and Scion (Pethick et al. 2025, arXiv:2502.07529).
+
+    Args:
+        radius: δ > 0.
+        split_gates: Answer per gate.
+        scale_by_shape: Give a matrix (out, in) the radius δ √max(1, out/in).
+        vector_radius: Vectors get ‖b‖₂ / √n ≤ ``vector_radius`` · δ.
+        oracle: ``"newton_schulz"``: matrix products alone; its atoms are feasible, and their
+            singular values lie within 3 % of the radius wherever the gradient's exceed 1e-3 of
+            its Frobenius norm. ``"svd"``: exact.
+
+    Raises:
+        TypeError: If a radius is not a number.
+        ValueError: If a radius is not positive and finite, or ``oracle`` is unknown.
+
+    Example:
+        >>> import torch
+        >>> atom = SpectralBall(radius=0.1, oracle="svd").lmo([torch.diag(torch.tensor([3.0, 1.0]))])
+        >>> atom[0].diagonal()
+        tensor([-0.1000, -0.1000])
+    """
+
+    oracle: Oracle = "newton_schulz"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.oracle not in get_args(Oracle):
+            raise ValueError(
+                f"`oracle` must be one of {', '.join(map(repr, get_args(Oracle)))}, "
+                f"got {self.oracle!r}. Pass one of these."
+            )
+
+    def _matrix_atoms(self, matrices: Tensor) -> Tensor:
+        return polar_svd(matrices) if self.oracle == "svd" else polar_newton_schulz(matrices)
+
+    def _matrix_norms(self, matrices: Tensor) -> Tensor:
+        norms: Tensor = torch.linalg.matrix_norm(matrices, ord=2)
+        return norms
+
+    def _matrix_dual_norms(self, matrices: Tensor) -> Tensor:
+        norms: Tensor = torch.linalg.matrix_norm(matrices, ord="nuc")
+        return norms
+
+    def _estimated_norms(self, matrices: Tensor) -> Tensor:
+        _, v = leading_singular_vectors(matrices, _ESTIMATE_ITERATIONS)
+        norms: Tensor = torch.linalg.vector_norm(matrices @ v, dim=(-2, -1))
+        return norms

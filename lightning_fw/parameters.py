@@ -1,0 +1,96 @@
+"""The parameters that an optimizer holds, and what a ball needs to know of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+# Gates that torch stacks along the first dimension of its recurrent weights.
+_STACKED_GATES: tuple[tuple[type[nn.Module], int], ...] = (
+    (nn.LSTM, 4),
+    (nn.LSTMCell, 4),
+    (nn.GRU, 3),
+    (nn.GRUCell, 3),
+)
+
+
+@dataclass(frozen=True)
+class ParameterInfo:
+    """What a ball needs to know of one parameter besides its gradient.
+
+    Attributes:
+        name: Its name in the module, which :class:`~lightning_fw.ProductBall` matches.
+        group: Index of its param group, which ``scope="group"`` joins.
+        gates: Matrices stacked along its first dimension: 4 in an LSTM's weights, 3 in a GRU's.
+    """
+
+    name: str = ""
+    group: int = 0
+    gates: int = 1
+
+
+def trainable(
+    param_groups: Iterable[Mapping[str, Any]], module: nn.Module
+) -> tuple[list[nn.Parameter], list[ParameterInfo]]:
+    """The optimizer's trainable parameters in its own order, each with its info.
+
+    Parameters without entries are left out: there is nothing to move.
+
+    Args:
+        param_groups: ``optimizer.param_groups``.
+        module: The module that owns the parameters and gives them their names.
+
+    Returns:
+        Parameters and infos, of equal length.
+    """
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    gates = _gates(module)
+    parameters: list[nn.Parameter] = []
+    infos: list[ParameterInfo] = []
+    for group, entries in enumerate(param_groups):
+        for position, parameter in enumerate(entries["params"]):
+            if not parameter.requires_grad or parameter.numel() == 0:
+                continue
+            parameters.append(parameter)
+            infos.append(
+                ParameterInfo(
+                    name=names.get(id(parameter), f"param_groups.{group}.{position}"),
+                    group=group,
+                    gates=gates.get(id(parameter), 1),
+                )
+            )
+    return parameters, infos
+
+
+def require_movable(parameters: Sequence[Tensor]) -> None:
+    """Raise if a window cannot move these parameters.
+
+    Raises:
+        ValueError: If there are none, or they are not real floating-point tensors of one device.
+    """
+    if not parameters:
+        raise ValueError(
+            "`parameters` must hold at least one trainable tensor, got none. "
+            "Give the outer optimizer parameters that require a gradient."
+        )
+    for p in parameters:
+        if not p.is_floating_point() or p.device != parameters[0].device:
+            raise ValueError(
+                "`parameters` must be real floating-point tensors of one device, got one of "
+                f"{p.dtype} on {p.device} beside {parameters[0].device}. "
+                "Leave it to an optimizer of its own, or move it."
+            )
+
+
+def _gates(module: nn.Module) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for child in module.modules():
+        for kind, gates in _STACKED_GATES:
+            if isinstance(child, kind):
+                for name, parameter in child.named_parameters(recurse=False):
+                    if name.startswith(("weight_ih", "weight_hh")):
+                        found[id(parameter)] = gates
+    return found

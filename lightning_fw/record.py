@@ -1,0 +1,70 @@
+"""What one restart leaves behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestartRecord:
+    """Statistics and cost of one closed window.
+
+    Every value is a plain Python number, so a record can be stored and compared without a device.
+    A value that does not exist (the cosine of a window whose steps were all skipped, the slope
+    ratio without :class:`~lightning_fw.SlopeRatio`) is NaN.
+
+    Attributes:
+        restart: Index of the window, from 0.
+        steps: Inner steps taken; skipped ones do not count.
+        skipped: Inner steps skipped because their gradient was not finite.
+        early: Whether a restart rule closed the window before its last step.
+        radius: δ of the window.
+        gap_first: Frank-Wolfe gap at the first step, on that step's batch.
+        gap_last: Frank-Wolfe gap at the last step, on that step's batch.
+        ball_usage: ‖d_K‖ / δ, averaged over the balls that the parameters span: 1 when all atoms
+            agree, about 1/√K when they are noise.
+        cosine: Cosine between −g_1 and d_K, over all parameters.
+        loss_first: Loss at the first step, that is at the anchor.
+        loss_last: Loss at the last step.
+        slope_ratio: r = B / A of :class:`~lightning_fw.SlopeRatio`.
+        batches: Batches that the window saw.
+        gradient_evaluations: Forward and backward passes, in units of one batch: a chunk of a
+            split batch counts by its share.
+        gradient_seconds: Time in forward and backward passes.
+        oracle_seconds: Time in the inner loop itself: atoms, displacement, statistics.
+        outer_seconds: Time in the outer optimizer's step.
+
+    Example:
+        >>> record = RestartRecord(restart=0, steps=5, loss_first=1.0, loss_last=0.75)
+        >>> record.loss_drop
+        0.25
+    """
+
+    restart: int
+    steps: int
+    skipped: int = 0
+    early: bool = False
+    radius: float = nan
+    gap_first: float = nan
+    gap_last: float = nan
+    ball_usage: float = nan
+    cosine: float = nan
+    loss_first: float = nan
+    loss_last: float = nan
+    slope_ratio: float = nan
+    batches: int = 0
+    gradient_evaluations: float = 0.0
+    gradient_seconds: float = 0.0
+    oracle_seconds: float = 0.0
+    outer_seconds: float = 0.0
+
+    @property
+    def loss_drop(self) -> float:
+        """Loss at the first step minus loss at the last: fresh batches make it noisy."""
+        return self.loss_first - self.loss_last
+
+    @property
+    def gap_ratio(self) -> float:
+        """Last gap over first gap; NaN when the first is zero."""
+        return self.gap_last / self.gap_first if self.gap_first else nan
