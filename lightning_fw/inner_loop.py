@@ -1,0 +1,167 @@
+"""InnerLoop: what the user chose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from lightning_fw.balls import Ball, L2Ball, SpectralBall
+from lightning_fw.radius_rules import RadiusSchedule, SlopeRatio
+from lightning_fw.restarts import RestartRule
+from lightning_fw.step_sizes import Harmonic, OpenLoop, StepSize
+
+Batches = Literal["successive", "same", "split"]
+Trajectory = Literal["anchored", "cumulative"]
+Direction = Literal["unit", "displacement"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InnerLoop:
+    """The settings of the Frank-Wolfe inner loop; ``InnerLoop()`` alone is the paper's.
+
+    A window of K steps, around the weights ω at which it opens:
+
+        g_k = ∇ loss(ω + d_{k−1}; batch_k)
+        s_k = argmin over the ball of ⟨g_k, s⟩
+        d_k = (1 − γ_k) d_{k−1} + γ_k s_k
+
+    then ω is restored and the outer optimizer steps along the direction.
+
+    Source: Yue, Li, Saligrama, Zhang (2020), arXiv:2010.05397.
+
+    Args:
+        ball: The feasible set of displacements, with its radius δ.
+        steps: K ≥ 1, inner steps a window.
+        step_size: γ_k.
+        batches: What each inner step sees. ``"successive"``: the next training batch, so that a
+            window spans K batches; ``"same"``: the one batch, K times its cost; ``"split"``: one
+            of K chunks of the batch along its first dimension.
+        trajectory: ``"anchored"``: step k is evaluated at ω + d_{k−1}, as the paper states;
+            ``"cumulative"``: at ω + Σ_{j<k} d_j, as the authors' released code does.
+        momentum: β in [0, 1): the oracle answers m_k = β m_{k−1} + (1 − β) g_k, kept across
+            restarts.
+        radius_rule: None, a schedule (outer step → factor on the radius), or :class:`SlopeRatio`.
+        direction: What the outer optimizer gets as the gradient: ``"unit"``: −d_K / δ;
+            ``"displacement"``: −d_K, so that ``SGD(lr=1)`` lands where the window ended.
+        restart_when: None, or a rule that closes a window early.
+
+    Raises:
+        TypeError: If a setting is of the wrong kind.
+        ValueError: If a setting is out of its range, or ``SlopeRatio`` has too few steps or stale
+            batches to see two slopes.
+
+    Example:
+        >>> from lightning_fw import L2Ball
+        >>> loop = InnerLoop(ball=L2Ball(radius=1e-2), steps=5)
+        >>> loop.outer([torch.nn.Parameter(torch.zeros(3))]).__class__.__name__
+        'Adam'
+    """
+
+    ball: Ball = field(default_factory=L2Ball)
+    steps: int = 5
+    step_size: StepSize = field(default_factory=Harmonic)
+    batches: Batches = "successive"
+    trajectory: Trajectory = "anchored"
+    momentum: float = 0.0
+    radius_rule: RadiusSchedule | SlopeRatio | None = None
+    direction: Direction = "unit"
+    restart_when: RestartRule | None = None
+
+    def __post_init__(self) -> None:
+        _require_kind("ball", self.ball, Ball, "L2Ball(radius=1e-2)")
+        _require_kind("step_size", self.step_size, StepSize, "Harmonic()")
+        if self.restart_when is not None:
+            _require_kind("restart_when", self.restart_when, RestartRule, "GapFraction(0.1)")
+        _require_choice("batches", self.batches, get_args(Batches))
+        _require_choice("trajectory", self.trajectory, get_args(Trajectory))
+        _require_choice("direction", self.direction, get_args(Direction))
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int):
+            raise TypeError(f"`steps` must be an int, got {self.steps!r}. Pass steps >= 1.")
+        if self.steps < 1:
+            raise ValueError(f"`steps` must be at least 1, got {self.steps}. Pass steps >= 1.")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(
+                f"`momentum` must be in [0, 1), got {self.momentum}. Pass 0 <= momentum < 1."
+            )
+        self._check_radius_rule()
+
+    def _check_radius_rule(self) -> None:
+        rule = self.radius_rule
+        if isinstance(rule, SlopeRatio):
+            if self.steps < 2:
+                raise ValueError(
+                    f"`steps` must be at least 2 with SlopeRatio, got {self.steps}: it compares "
+                    "the slopes at both ends of a window. Pass steps >= 2 or another radius_rule."
+                )
+            if self.batches == "same":
+                raise ValueError(
+                    '`batches` must be "successive" or "split" with SlopeRatio, got "same": its '
+                    "slopes need fresh batches. Pass one of these or another radius_rule."
+                )
+        elif rule is not None and not callable(rule):
+            raise TypeError(
+                f"`radius_rule` must be None, a schedule or SlopeRatio, got {rule!r}. "
+                "Pass a callable from outer step to factor, such as CosineDecay(total_steps=1000)."
+            )
+
+    @classmethod
+    def paper(cls) -> InnerLoop:
+        """The paper's: l2 ball per tensor, radius 1e-2, K = 5, γ = 1/k, Adam outside."""
+        return cls()
+
+    @classmethod
+    def authors(cls, lr: float) -> InnerLoop:
+        """The authors' released code: δ equal to the learning rate, cumulative trajectory.
+
+        Args:
+            lr: Learning rate of the outer optimizer, and radius.
+        """
+        return cls(ball=L2Ball(radius=lr), trajectory="cumulative")
+
+    @classmethod
+    def spectral(cls) -> InnerLoop:
+        """The recommended one: nothing to tune.
+
+        Per-gate spectral ball, K = 3, momentum 0.9, γ = 2/(k + 1), a radius that sets itself; to
+        go with ``SGD(lr=1.0, momentum=0.5, nesterov=True)`` outside.
+        """
+        return cls(
+            ball=SpectralBall(radius=0.02, scale_by_shape=True),
+            steps=3,
+            step_size=OpenLoop(),
+            momentum=0.9,
+            radius_rule=SlopeRatio(),
+            direction="displacement",
+        )
+
+    def outer(self, params: Iterable[Tensor] | Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
+        """The outer optimizer that the direction was made for.
+
+        A displacement goes with ``SGD(lr=1, momentum=0.5, nesterov=True)``, a unit direction with
+        ``Adam(lr=radius)``, which moves an entry by about the radius.
+
+        Args:
+            params: Parameters or param groups, as for any torch optimizer.
+        """
+        if self.direction == "displacement":
+            return torch.optim.SGD(params, lr=1.0, momentum=0.5, nesterov=True)
+        return torch.optim.Adam(params, lr=self.ball.radius)
+
+
+def _require_kind(name: str, value: object, kind: type, example: str) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"`{name}` must be a {kind.__name__}, got {value!r}. Pass one such as {example}."
+        )
+
+
+def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}. "
+            "Pass one of these."
+        )

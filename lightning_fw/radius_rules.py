@@ -1,0 +1,220 @@
+"""Rules for the radius: schedules, and one that sets it from the slopes of the loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+RadiusSchedule: TypeAlias = Callable[[int], float]
+"""Outer step, from 0, to a factor > 0 on the ball's radius."""
+
+
+def _require_steps(total_steps: int) -> None:
+    if total_steps < 1:
+        raise ValueError(
+            f"`total_steps` must be at least 1, got {total_steps}. "
+            "Pass the number of restarts of the fit."
+        )
+
+
+def _require_end(end: float) -> None:
+    if not 0 < end <= 1:
+        raise ValueError(f"`end` must be in (0, 1], got {end}. Pass 0 < end <= 1.")
+
+
+@dataclass(frozen=True)
+class LinearDecay:
+    """A factor that falls from 1 to ``end`` on a straight line, and stays there.
+
+    Args:
+        total_steps: Restarts until ``end`` is reached.
+        end: The last factor, in (0, 1].
+
+    Raises:
+        ValueError: If ``total_steps`` < 1 or ``end`` is not in (0, 1].
+
+    Example:
+        >>> LinearDecay(total_steps=10, end=0.5)(5)
+        0.75
+    """
+
+    total_steps: int
+    end: float = 0.1
+
+    def __post_init__(self) -> None:
+        _require_steps(self.total_steps)
+        _require_end(self.end)
+
+    def __call__(self, outer_step: int) -> float:
+        return 1 - (1 - self.end) * min(outer_step / self.total_steps, 1.0)
+
+
+@dataclass(frozen=True)
+class CosineDecay:
+    """A factor that falls from 1 to ``end`` on half a cosine, and stays there.
+
+    Args:
+        total_steps: Restarts until ``end`` is reached.
+        end: The last factor, in (0, 1].
+
+    Raises:
+        ValueError: If ``total_steps`` < 1 or ``end`` is not in (0, 1].
+
+    Example:
+        >>> round(CosineDecay(total_steps=10, end=0.5)(5), 6)
+        0.75
+    """
+
+    total_steps: int
+    end: float = 0.1
+
+    def __post_init__(self) -> None:
+        _require_steps(self.total_steps)
+        _require_end(self.end)
+
+    def __call__(self, outer_step: int) -> float:
+        share = min(outer_step / self.total_steps, 1.0)
+        return self.end + (1 - self.end) * (1 + math.cos(math.pi * share)) / 2
+
+
+@dataclass(frozen=True)
+class PowerDecay:
+    """(1 + t / timescale)^(−power) at outer step t: the decay of stochastic approximation.
+
+    Args:
+        power: In (0, 1]; 1/2 is the usual choice under noise.
+        timescale: Outer steps after which the decay sets in, > 0.
+
+    Raises:
+        ValueError: If ``power`` is not in (0, 1] or ``timescale`` is not positive.
+
+    Example:
+        >>> PowerDecay(power=0.5)(3)
+        0.5
+    """
+
+    power: float = 0.5
+    timescale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.power <= 1:
+            raise ValueError(f"`power` must be in (0, 1], got {self.power}. Pass 0 < power <= 1.")
+        if not (self.timescale > 0 and math.isfinite(self.timescale)):
+            raise ValueError(
+                f"`timescale` must be positive, got {self.timescale}. Pass a timescale > 0."
+            )
+
+    def __call__(self, outer_step: int) -> float:
+        return float((1 + outer_step / self.timescale) ** -self.power)
+
+
+def scheduled_radius(radius: float, schedule: RadiusSchedule | None, outer_step: int) -> float:
+    """The radius at an outer step.
+
+    Raises:
+        ValueError: If the schedule's factor is not positive and finite.
+    """
+    if schedule is None:
+        return radius
+    factor = schedule(outer_step)
+    if not (factor > 0 and math.isfinite(factor)):
+        raise ValueError(
+            f"`radius_rule` must give a factor > 0, got {factor} at outer step {outer_step}. "
+            "Correct the schedule."
+        )
+    return radius * factor
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlopeRatio:
+    """A radius that sets itself from the slope of the loss at both ends of a window.
+
+    With the slope a = ⟨g_1, s_0⟩ / δ at the anchor along the previous window's last atom, the
+    slope b = ⟨g_K, s_{K−1}⟩ / δ at the last point along the newest atom, their running averages
+    A and B, and r = B / A (−1 when A ≥ 0):
+
+        δ ← clip(δ exp(η clip(2 (r − τ), −1, 1)), minimum, maximum)
+
+    r near 1: the loss is a straight line across the ball, which is too small; r near 0: the bottom
+    along the way is reached; r < 0: past it. Each gradient meets an atom made before it was seen,
+    so its noise averages out.
+
+    Needs K ≥ 2 and fresh batches (``"successive"`` or ``"split"``). A window without both slopes
+    (the first; one cut down to a single step) leaves the state as it is.
+
+    Args:
+        target: τ in (−1, 1).
+        rate: η > 0, the largest change of log δ at a restart.
+        decay: Decay of the running averages, in [0, 1).
+        minimum: Floor of δ, > 0.
+        maximum: Ceiling of δ, at least the floor.
+
+    Raises:
+        ValueError: If a setting is out of its range.
+
+    Example:
+        >>> rule = SlopeRatio()
+        >>> state = rule.initial_state(0.1, torch.device("cpu"))
+        >>> state = rule.update(state, torch.tensor(-1.0), torch.tensor(-1.0))
+        >>> round(state["radius"].item(), 4)  # a straight line: the ball grows
+        0.1041
+    """
+
+    target: float = 0.6
+    rate: float = 0.05
+    decay: float = 0.95
+    minimum: float = 1e-3
+    maximum: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not -1 < self.target < 1:
+            raise ValueError(
+                f"`target` must be in (-1, 1), got {self.target}. Pass -1 < target < 1."
+            )
+        if not (self.rate > 0 and math.isfinite(self.rate)):
+            raise ValueError(f"`rate` must be positive, got {self.rate}. Pass a rate > 0.")
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"`decay` must be in [0, 1), got {self.decay}. Pass 0 <= decay < 1.")
+        if not (self.minimum > 0 and math.isfinite(self.minimum)):
+            raise ValueError(f"`minimum` must be positive, got {self.minimum}. Pass minimum > 0.")
+        if not (self.maximum >= self.minimum and math.isfinite(self.maximum)):
+            raise ValueError(
+                f"`maximum` must be at least `minimum` = {self.minimum}, got {self.maximum}. "
+                "Pass a finite maximum >= minimum."
+            )
+
+    def initial_state(self, radius: float, device: torch.device) -> dict[str, Tensor]:
+        """The state before the first window: δ and the two averages, float32 scalars."""
+        zero = torch.zeros((), dtype=torch.float32, device=device)
+        return {
+            "radius": zero + min(max(radius, self.minimum), self.maximum),
+            "anchor_slope": zero,
+            "end_slope": zero,
+        }
+
+    def update(self, state: dict[str, Tensor], a: Tensor, b: Tensor) -> dict[str, Tensor]:
+        """The state after a window with the slopes a and b; the old one if either is not finite.
+
+        Args:
+            state: As :meth:`initial_state` or :meth:`update` made it.
+            a: Slope at the anchor, a float32 scalar.
+            b: Slope at the last point, a float32 scalar.
+        """
+        anchor_slope = torch.lerp(a, state["anchor_slope"], self.decay)
+        end_slope = torch.lerp(b, state["end_slope"], self.decay)
+        updated = {"anchor_slope": anchor_slope, "end_slope": end_slope}
+        change = (2 * (self.ratio(updated) - self.target)).clamp(-1, 1)
+        radius = state["radius"] * torch.exp(self.rate * change)
+        updated["radius"] = radius.clamp(self.minimum, self.maximum)
+        finite = torch.isfinite(a) & torch.isfinite(b)
+        return {name: torch.where(finite, value, state[name]) for name, value in updated.items()}
+
+    def ratio(self, state: dict[str, Tensor]) -> Tensor:
+        """r = B / A, −1 when A ≥ 0."""
+        a, b = state["anchor_slope"], state["end_slope"]
+        return torch.where(a < 0, b / a, torch.full_like(a, -1.0))

@@ -1,0 +1,91 @@
+"""InnerLoop: what it accepts, and what its presets are."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+
+import pytest
+import torch
+
+from lightning_fw import (
+    CosineDecay,
+    Harmonic,
+    InnerLoop,
+    L2Ball,
+    OpenLoop,
+    SlopeRatio,
+    SpectralBall,
+)
+
+
+def test_alone_it_is_the_papers():
+    assert InnerLoop() == InnerLoop.paper()
+    assert InnerLoop().ball == L2Ball(radius=1e-2, scope="tensor")
+    assert (InnerLoop().steps, InnerLoop().step_size) == (5, Harmonic())
+
+
+def test_the_authors_preset_has_one_number():
+    loop = InnerLoop.authors(3e-4)
+    assert loop.trajectory == "cumulative"
+    assert loop.ball.radius == 3e-4
+    weight = torch.nn.Parameter(torch.zeros(2))
+    assert loop.outer([weight]).param_groups[0]["lr"] == 3e-4
+
+
+def test_the_spectral_preset_comes_with_its_outer_optimizer():
+    loop = InnerLoop.spectral()
+    assert isinstance(loop.ball, SpectralBall) and loop.ball.scale_by_shape
+    assert (loop.steps, loop.momentum, loop.step_size) == (3, 0.9, OpenLoop())
+    assert (loop.radius_rule, loop.direction) == (SlopeRatio(), "displacement")
+    outer = loop.outer([{"params": [torch.nn.Parameter(torch.zeros(2))]}])
+    assert isinstance(outer, torch.optim.SGD)
+    group = outer.param_groups[0]
+    assert (group["lr"], group["momentum"], group["nesterov"]) == (1.0, 0.5, True)
+
+
+def test_it_is_frozen_keyword_only_and_can_be_pickled():
+    loop = InnerLoop.spectral()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        loop.steps = 4
+    with pytest.raises(TypeError):
+        InnerLoop(L2Ball())
+    assert pickle.loads(pickle.dumps(loop)) == loop
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"ball": 0.1}, TypeError, r"`ball` must be a Ball, got 0.1. Pass one such as L2Ball"),
+        ({"ball": L2Ball}, TypeError, "`ball` must be a Ball, got <class"),
+        ({"steps": 0}, ValueError, "`steps` must be at least 1, got 0. Pass steps >= 1"),
+        ({"steps": 2.0}, TypeError, "`steps` must be an int, got 2.0"),
+        ({"steps": True}, TypeError, "`steps` must be an int, got True"),
+        ({"step_size": 0.1}, TypeError, r"`step_size` must be a StepSize, got 0.1.*Harmonic\(\)"),
+        ({"batches": "some"}, ValueError, "`batches` must be one of 'successive', 'same', 'split'"),
+        ({"trajectory": "x"}, ValueError, "`trajectory` must be one of 'anchored', 'cumulative'"),
+        ({"direction": None}, ValueError, "`direction` must be one of 'unit', 'displacement', got"),
+        ({"momentum": 1.0}, ValueError, r"`momentum` must be in \[0, 1\), got 1.0"),
+        ({"momentum": float("nan")}, ValueError, r"`momentum` must be in \[0, 1\), got nan"),
+        ({"restart_when": 0.1}, TypeError, r"`restart_when` must be a RestartRule, got 0.1"),
+        ({"radius_rule": 0.1}, TypeError, "`radius_rule` must be None, a schedule or SlopeRatio"),
+        (
+            {"radius_rule": SlopeRatio(), "steps": 1},
+            ValueError,
+            "`steps` must be at least 2 with SlopeRatio, got 1",
+        ),
+        (
+            {"radius_rule": SlopeRatio(), "batches": "same"},
+            ValueError,
+            '`batches` must be "successive" or "split" with SlopeRatio, got "same"',
+        ),
+    ],
+)
+def test_a_wrong_setting_is_named(settings, error, message):
+    with pytest.raises(error, match=message):
+        InnerLoop(**settings)
+
+
+def test_any_callable_is_a_schedule():
+    assert InnerLoop(radius_rule=CosineDecay(total_steps=10)).radius_rule(0) == 1.0
+    InnerLoop(radius_rule=lambda outer_step: 0.5)

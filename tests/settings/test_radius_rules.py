@@ -1,0 +1,83 @@
+"""Schedules of the radius, and SlopeRatio against its formula written out."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from lightning_fw import CosineDecay, LinearDecay, PowerDecay, SlopeRatio
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("schedule", [CosineDecay(total_steps=8), LinearDecay(total_steps=8)])
+def test_decays_go_from_one_to_their_end_and_stay(schedule):
+    factors = [schedule(t) for t in range(12)]
+    assert factors[0] == 1.0
+    assert factors == sorted(factors, reverse=True)
+    assert factors[8:] == pytest.approx([schedule.end] * 4)
+
+
+def test_power_decay():
+    assert [PowerDecay(power=1.0, timescale=2.0)(t) for t in (0, 2, 6)] == [1.0, 0.5, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: CosineDecay(total_steps=0), "`total_steps` must be at least 1, got 0"),
+        (lambda: LinearDecay(total_steps=-1), "`total_steps` must be at least 1, got -1"),
+        (lambda: LinearDecay(total_steps=5, end=0.0), r"`end` must be in \(0, 1\], got 0.0"),
+        (lambda: CosineDecay(total_steps=5, end=2.0), r"`end` must be in \(0, 1\], got 2.0"),
+        (lambda: PowerDecay(power=0.0), r"`power` must be in \(0, 1\], got 0.0"),
+        (lambda: PowerDecay(timescale=0.0), "`timescale` must be positive, got 0.0"),
+        (lambda: SlopeRatio(target=1.0), r"`target` must be in \(-1, 1\), got 1.0"),
+        (lambda: SlopeRatio(rate=0.0), "`rate` must be positive, got 0.0"),
+        (lambda: SlopeRatio(decay=1.0), r"`decay` must be in \[0, 1\), got 1.0"),
+        (lambda: SlopeRatio(minimum=0.0), "`minimum` must be positive, got 0.0"),
+        (lambda: SlopeRatio(minimum=1.0, maximum=0.5), "`maximum` must be at least `minimum` = 1"),
+    ],
+)
+def test_a_wrong_setting_is_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_slope_ratio_follows_its_formula():
+    rule = SlopeRatio(target=0.6, rate=0.05, decay=0.95, minimum=1e-3, maximum=0.1)
+    slopes = [(-1.0, -0.9), (-2.0, 0.5), (-0.5, -0.1), (3.0, 1.0), (-1.0, -1.0)] * 12
+    state = rule.initial_state(0.02, CPU)
+    radius, a_mean, b_mean = 0.02, 0.0, 0.0
+    for a, b in slopes:
+        a_mean, b_mean = 0.95 * a_mean + 0.05 * a, 0.95 * b_mean + 0.05 * b
+        ratio = b_mean / a_mean if a_mean < 0 else -1.0
+        change = min(max(2 * (ratio - 0.6), -1.0), 1.0)
+        radius = min(max(radius * math.exp(0.05 * change), 1e-3), 0.1)
+        state = rule.update(state, torch.tensor(a), torch.tensor(b))
+        assert state["radius"].item() == pytest.approx(radius, rel=1e-4)
+        assert rule.ratio(state).item() == pytest.approx(ratio, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("slopes", "limit"), [((-1.0, -1.0), 1.0), ((-1.0, 0.5), 1e-3), ((1.0, 1.0), 1e-3)]
+)
+def test_the_radius_grows_on_a_line_shrinks_past_the_bottom_and_stays_in_bounds(slopes, limit):
+    rule = SlopeRatio()
+    state = rule.initial_state(0.02, CPU)
+    for _ in range(200):
+        state = rule.update(state, *map(torch.tensor, slopes))
+    assert state["radius"].item() == pytest.approx(limit)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_window_without_both_slopes_changes_nothing(bad):
+    rule = SlopeRatio()
+    state = rule.update(rule.initial_state(0.02, CPU), torch.tensor(-1.0), torch.tensor(-0.5))
+    for a, b in ((-1.0, bad), (bad, -1.0)):
+        assert rule.update(state, torch.tensor(a), torch.tensor(b)) == state
+
+
+def test_the_first_radius_is_clipped():
+    assert SlopeRatio(maximum=0.1).initial_state(5.0, CPU)["radius"].item() == pytest.approx(0.1)
