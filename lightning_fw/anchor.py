@@ -1,0 +1,66 @@
+"""The anchor: the weights that everybody outside the inner loop sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from lightning_fw.foreach import add_scaled_
+from lightning_fw.scalars import Scalar
+
+
+class Anchor:
+    """Moves weights away from the anchor ω and brings them back to the last bit.
+
+    Args:
+        parameters: The weights, changed in place.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor]) -> None:
+        self._parameters = list(parameters)
+        self._weights = [torch.empty_like(p) for p in parameters]
+        self._offset: tuple[Sequence[Tensor], Scalar] | None = None
+
+    @contextmanager
+    def displaced(self, offsets: Sequence[Tensor], factor: Scalar) -> Iterator[None]:
+        """The weights stand at ω + factor · offsets inside, at ω before and after.
+
+        They are brought back on an error too.
+        """
+        with torch.no_grad():
+            torch._foreach_copy_(self._weights, self._parameters)
+        self._offset = (offsets, factor)
+        try:
+            self._move_away()
+            yield
+        finally:
+            self._move_back()
+            self._offset = None
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """The weights stand at ω inside, and after it where they stood before."""
+        if self._offset is None:
+            yield
+            return
+        self._move_back()
+        try:
+            yield
+        finally:
+            self._move_away()
+
+    @torch.no_grad()
+    def _move_away(self) -> None:
+        assert self._offset is not None
+        offsets, factor = self._offset
+        add_scaled_(self._parameters, offsets, [factor] * len(self._parameters))
+        # A user's own torch.autocast would serve its cast of the old weights again.
+        torch.clear_autocast_cache()
+
+    @torch.no_grad()
+    def _move_back(self) -> None:
+        torch._foreach_copy_(self._parameters, self._weights)
+        torch.clear_autocast_cache()

@@ -1,0 +1,313 @@
+"""The window: one inner loop in progress, between two restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_fw.anchor import Anchor
+from lightning_fw.balls._base import Atoms
+from lightning_fw.displacement import Displacement, clones, load, zeros_beside
+from lightning_fw.foreach import blend_, inner, mask_, tensor_norms, working_dtype
+from lightning_fw.inner_loop import InnerLoop
+from lightning_fw.parameters import ParameterInfo, require_movable
+from lightning_fw.radius_rules import SlopeRatio, scheduled_radius
+from lightning_fw.record import RestartRecord
+from lightning_fw.restarts import Progress
+from lightning_fw.scalars import Scalar, is_finite, scalar, to_floats, total
+from lightning_fw.slopes import Slopes
+from lightning_fw.statistics import WindowStatistics, slope_along, squared_distance
+
+
+class Window:
+    """Moves parameters through the windows of a Frank-Wolfe inner loop.
+
+    The weights stand at the anchor ω except inside :meth:`displaced`, where they stand at
+    ω + d_{k−1}. One object serves all windows of a fit: the momentum, the radius and the buffers
+    outlive a restart. On a CPU the scalars of a step are Python floats; elsewhere they stay on
+    the device, so that a step makes no host-device synchronization and :meth:`close` one.
+
+    Source: Yue, Li, Saligrama, Zhang (2020), arXiv:2010.05397.
+
+    Args:
+        inner_loop: The settings; ``batches`` is the caller's matter.
+        parameters: Trainable parameters, all on one device.
+        infos: What balls need to know of each parameter.
+        statistics: Whether to keep what gaps, ball usage and the cosine of the record need: a
+            pass or two over the parameters a window, and a copy of the first gradient.
+
+    Raises:
+        ValueError: If there are no parameters, they are not real floating-point tensors of one
+            device, or the ball cannot serve them.
+
+    Example:
+        >>> import torch
+        >>> from lightning_fw import InnerLoop, L2Ball
+        >>> weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+        >>> window = Window(InnerLoop(ball=L2Ball(radius=0.5), steps=2), [weight])
+        >>> outer = torch.optim.SGD([weight], lr=0.5)
+        >>> while not window.is_full:
+        ...     with window.displaced():
+        ...         weight.square().sum().backward()
+        ...     window.step()
+        >>> record = window.close()
+        >>> outer.step()
+        >>> weight.data
+        tensor([2.7000, 3.6000])
+    """
+
+    def __init__(
+        self,
+        inner_loop: InnerLoop,
+        parameters: Sequence[Tensor],
+        infos: Sequence[ParameterInfo] | None = None,
+        *,
+        statistics: bool = True,
+    ) -> None:
+        require_movable(parameters)
+        if infos is not None:
+            inner_loop.ball.check(infos)
+        rule = inner_loop.radius_rule
+        self.inner_loop = inner_loop
+        self.parameters = list(parameters)
+        self.infos = infos
+        self.restart = 0
+        self._anchor = Anchor(parameters)
+        self._displacement = Displacement(
+            parameters, cumulative=inner_loop.trajectory == "cumulative"
+        )
+        self._momentum = zeros_beside(parameters) if inner_loop.momentum else None
+        self._slopes: Slopes | None = None
+        if isinstance(rule, SlopeRatio):
+            self._slopes = Slopes(rule, inner_loop.ball.radius, parameters)
+        self._statistics = WindowStatistics(enabled=statistics)
+        self._hands_over = False
+        self._open()
+
+    def _open(self) -> None:
+        self.attempts = 0
+        self.radius = self._next_radius()
+        self._displacement.reset()
+        self._statistics.open()
+
+    def _next_radius(self) -> Scalar:
+        if self._slopes is not None:
+            return scalar(self._slopes.state["radius"])
+        rule = self.inner_loop.radius_rule
+        schedule = None if isinstance(rule, SlopeRatio) else rule
+        return scheduled_radius(self.inner_loop.ball.radius, schedule, self.restart)
+
+    def succeed(self, previous: Window) -> None:
+        """Take over the restart count and the radius of a window on other parameters."""
+        self.restart = previous.restart
+        if self._slopes is not None and previous._slopes is not None:
+            self._slopes.state = previous._slopes.state
+        self._open()
+
+    @property
+    def k(self) -> Scalar:
+        """Inner steps taken in this window; skipped ones do not count."""
+        return self._displacement.k
+
+    @property
+    def is_full(self) -> bool:
+        """Whether K inner steps were tried: time to close."""
+        return self.attempts >= self.inner_loop.steps
+
+    @contextmanager
+    def displaced(self) -> Iterator[None]:
+        """The weights stand at ω + d_{k−1} inside, at ω before and after, also on an error.
+
+        The direction of the window before is dropped from ``p.grad``.
+        """
+        if self._hands_over:
+            self._drop_gradients()
+        if self.attempts == 0:
+            yield
+            return
+        with self._anchor.displaced(self._displacement.offsets, self.radius):
+            yield
+
+    def at_anchor(self) -> AbstractContextManager[None]:
+        """The weights stand at the anchor ω inside, wherever they stood before."""
+        return self._anchor.restored()
+
+    @torch.no_grad()
+    def step(self, loss: Tensor | None = None, *, last: bool = False) -> None:
+        """Take one inner step along the gradients in ``p.grad``, and set these to None.
+
+        A parameter without a gradient stays where it is. A gradient with a NaN or an infinity
+        skips the step for all parameters; it counts as one of the K tried.
+
+        Args:
+            loss: The loss at this step, a scalar, for the record.
+            last: Whether the caller will close the window now although it is not full, so that
+                the last gap is measured.
+        """
+        if self.attempts == 0:
+            self._displacement.clear()
+        self.attempts += 1
+        present = [index for index, p in enumerate(self.parameters) if p.grad is not None]
+        if not present:
+            return
+        gradients: list[Tensor] = [self.parameters[i].grad for i in present]  # type: ignore[misc]
+        self._drop_gradients()
+        norms = [scalar(norm) for norm in tensor_norms(gradients)]
+        finite = is_finite(total(norms))
+        if finite is False:
+            return
+        weight: Scalar = 1
+        if isinstance(finite, Tensor):
+            gradients = mask_(gradients, ~finite)
+            norms = mask_(norms, ~finite)  # type: ignore[assignment,arg-type]
+            weight = finite.to(working_dtype(gradients[0].dtype))
+        if self._slopes is not None:
+            self._slopes.meet(self.k, gradients, present, weight)
+        first = not self._displacement.has_moved
+        self._statistics.see_step(gradients, present, loss, first=first)
+        atoms, gap, squared_distance = self._atoms(
+            gradients, norms, present, weight, first=first, last=last or self.is_full
+        )
+        step_size = self.inner_loop.step_size(self.k + 1, gap, squared_distance)
+        self._displacement.toward(atoms, present, step_size, weight)
+        if self._slopes is not None:
+            self._slopes.remember(atoms, present, weight)
+
+    def _atoms(
+        self,
+        gradients: list[Tensor],
+        norms: list[Scalar] | None,
+        present: list[int],
+        weight: Scalar,
+        *,
+        first: bool,
+        last: bool,
+    ) -> tuple[Atoms, Scalar | None, Scalar | None]:
+        """The unit atoms, and where they are needed the gap and ‖d_{k−1} − s_k‖²."""
+        loop = self.inner_loop
+        infos = None if self.infos is None else [self.infos[index] for index in present]
+        displacement = [self._displacement.tensors[index] for index in present]
+        if self._momentum is not None:
+            momentum = [self._momentum[index] for index in present]
+            blend_(momentum, gradients, [1.0] * len(present), (1 - loop.momentum) * weight)
+            gradients, norms = momentum, None
+        atoms = loop.ball.atoms(gradients, infos, norms)
+        gap = distance = None
+        if self._needs_gap(at_an_end=first or last):
+            dual = atoms.dual_norm
+            if dual is None:
+                dual = -slope_along(gradients, atoms.tensors, atoms.scales)
+            gap = self.radius * (inner(gradients, displacement) + dual)
+            self._statistics.see_gap(gap, weight, first=first)
+        if loop.step_size.needs_gap:
+            unit = squared_distance(displacement, atoms.tensors, atoms.scales)
+            distance = self.radius**2 * unit
+        return atoms, gap, distance
+
+    def _needs_gap(self, *, at_an_end: bool) -> bool:
+        if self.inner_loop.step_size.needs_gap or self.inner_loop.restart_when is not None:
+            return True
+        return self._statistics.enabled and at_an_end
+
+    @torch.no_grad()
+    def wants_restart(self) -> bool:
+        """Whether ``restart_when`` would close the window now; reads the device if it is set."""
+        rule = self.inner_loop.restart_when
+        if rule is None or not self._displacement.has_moved:
+            return False
+        progress = Progress(
+            k=self.k,
+            gap=self._statistics.gap_last,
+            first_gap=self._statistics.gap_first,
+            usage=self._displacement.usage(self.inner_loop.ball, self.infos),
+            noise=self._displacement.noise**0.5,
+        )
+        return bool(rule(progress))
+
+    @torch.no_grad()
+    def close(
+        self, *, early: bool = False, reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    ) -> RestartRecord:
+        """Close the window: write the direction into ``p.grad`` and open the next one.
+
+        A parameter without a gradient in the whole window keeps ``grad=None``; if every step was
+        skipped, all do, and the outer optimizer has nothing to do.
+
+        Args:
+            early: Whether a restart rule closed it, for the record.
+            reduce: Averages a tensor over ranks; the slopes of ``SlopeRatio`` pass through it.
+
+        Returns:
+            The record of the window, its batches, evaluations and seconds left at 0.
+        """
+        if self._slopes is not None:
+            self._slopes.close(reduce)
+        record = self._record(early)
+        if record.steps:
+            unit = self.inner_loop.direction == "unit"
+            self._displacement.hand_over(-1.0 if unit else -1.0 * self.radius)
+            self._hands_over = True
+        self.restart += 1
+        self._open()
+        return record
+
+    def _record(self, early: bool) -> RestartRecord:
+        displacement, statistics, nan = self._displacement, self._statistics, float("nan")
+        ball, measured = self.inner_loop.ball, displacement.has_moved and statistics.enabled
+        values: dict[str, Scalar] = {
+            "steps": self.k,
+            "radius": self.radius,
+            "gap_first": statistics.gap_first,
+            "gap_last": statistics.gap_last,
+            "ball_usage": displacement.usage(ball, self.infos) if measured else nan,
+            "cosine": statistics.cosine(displacement.tensors) if measured else nan,
+            "loss_first": statistics.loss_first,
+            "loss_last": statistics.loss_last,
+            "slope_ratio": nan if self._slopes is None else self._slopes.ratio(),
+        }
+        read = dict(zip(values, to_floats(list(values.values())), strict=True))
+        steps = int(read.pop("steps"))
+        return RestartRecord(
+            restart=self.restart, steps=steps, skipped=self.attempts - steps, early=early, **read
+        )
+
+    def _drop_gradients(self) -> None:
+        self._hands_over = False
+        for p in self.parameters:
+            p.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the weights; ``torch.load(weights_only=True)`` reads it back."""
+        return {
+            "restart": self.restart,
+            "attempts": self.attempts,
+            "displacement": self._displacement.state_dict(),
+            "momentum": clones(self._momentum) if self._momentum else None,
+            "slopes": None if self._slopes is None else self._slopes.state_dict(),
+            "statistics": self._statistics.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave; the anchor is where the weights stand now.
+
+        Raises:
+            ValueError: If the state is of other parameters or other settings.
+        """
+        if (state["slopes"] is None) != (self._slopes is None):
+            raise ValueError(
+                "`state` and `inner_loop` must agree on SlopeRatio, only one of them has it. "
+                "Pass the radius_rule that the state was saved with."
+            )
+        load("momentum", self._momentum, state["momentum"])
+        if self._slopes is not None:
+            self._slopes.load_state_dict(state["slopes"])
+        self.restart = state["restart"]
+        self._open()
+        self._displacement.load_state_dict(state["displacement"])
+        self.attempts = state["attempts"]
+        self._statistics.load_state_dict(state["statistics"], self.parameters[0].device)
+
