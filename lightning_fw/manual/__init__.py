@@ -1,0 +1,1 @@
+"""What manual optimization takes away, given back: one file a matter."""

@@ -1,0 +1,57 @@
+"""The batches that inner steps see."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+# Not tensors, and yet one entry a sample: a chunk would get all of them.
+_UNSPLITTABLE = (PackedSequence, str, bytes)
+
+
+def batch_length(batch: Any) -> int:
+    """Samples in a batch: the common length of its tensors' first dimension.
+
+    Raises:
+        ValueError: If the batch has no tensor, or its tensors have no common first dimension.
+        TypeError: If it holds a packed sequence, text or bytes.
+    """
+    lengths: list[int] = []
+
+    def note(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            raise TypeError(
+                f'`batch` must hold tensors alone to be split (batches="split"), got '
+                f"{type(leaf).__name__}. Override split_batch(batch, chunks) in your module."
+            )
+        lengths.append(leaf.shape[0] if leaf.ndim else 0)
+        return leaf
+
+    apply_to_collection(batch, (Tensor, *_UNSPLITTABLE), note)
+    if not lengths or 0 in lengths or len(set(lengths)) > 1:
+        raise ValueError(
+            "`batch` must hold tensors that share their first dimension to be split "
+            f'(batches="split"), got first dimensions {lengths}. Override '
+            "split_batch(batch, chunks) in your module."
+        )
+    return lengths[0]
+
+
+def split(batch: Any, chunks: int) -> list[Any]:
+    """Cut every tensor of a batch along its first dimension, as :func:`torch.tensor_split` does.
+
+    Args:
+        batch: Tensors in any nesting of tuples, lists, dicts and dataclasses.
+        chunks: Number of chunks, at most the batch's length.
+
+    Returns:
+        Batches of the same structure.
+    """
+    return [
+        apply_to_collection(batch, Tensor, lambda leaf, i=index: torch.tensor_split(leaf, chunks)[i])
+        for index in range(chunks)
+    ]

@@ -1,0 +1,39 @@
+"""The one outer optimizer that the direction is handed to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch.optim import LBFGS, Optimizer
+
+
+def single_optimizer(configured: object) -> Optimizer:
+    """The optimizer in what ``configure_optimizers`` returned, in any form Lightning takes.
+
+    Raises:
+        ValueError: If there is not exactly one optimizer.
+        TypeError: If it evaluates a closure itself, as LBFGS does.
+    """
+    found = _optimizers(configured)
+    if len(found) != 1:
+        names = ", ".join(type(optimizer).__name__ for optimizer in found) or "none"
+        raise ValueError(
+            f"`configure_optimizers` must return one outer optimizer, got {len(found)}: {names}. "
+            "Give one optimizer param groups instead, or delete configure_optimizers to get "
+            "InnerLoop.outer's."
+        )
+    if isinstance(found[0], LBFGS):
+        raise TypeError(
+            "`configure_optimizers` must return an optimizer that steps along one direction, got "
+            "LBFGS, which evaluates the loss itself. Return SGD or Adam."
+        )
+    return found[0]
+
+
+def _optimizers(configured: Any) -> list[Optimizer]:
+    if isinstance(configured, Mapping):
+        return _optimizers(configured.get("optimizer"))
+    if isinstance(configured, list | tuple):
+        return [optimizer for entry in configured for optimizer in _optimizers(entry)]
+    return [configured] if isinstance(configured, Optimizer) else []

@@ -1,0 +1,184 @@
+"""FrankWolfeMixin: a LightningModule that trains by Frank-Wolfe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lightning_fw.driver import Driver, split_evenly
+from lightning_fw.inner_loop import InnerLoop
+from lightning_fw.manual.epoch import is_last_batch
+from lightning_fw.manual.outer_optimizer import single_optimizer
+from lightning_fw.manual.wrapping import is_lightning_core, require_base_order, wrap_method
+from lightning_fw.parameters import require_movable, trainable
+from lightning_fw.record import RestartRecord
+from lightning_fw.window_view import WindowView
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch.optim import Optimizer
+
+
+class FrankWolfeMixin:
+    """Trains a LightningModule by Frank-Wolfe; stands first in the bases.
+
+    The module's ``training_step`` and ``configure_optimizers`` stay as they are: the mixin runs
+    ``training_step`` inside a window around the current weights, and hands the direction found to
+    the optimizer at every restart. Everybody outside ``training_step`` sees the anchor.
+    ``trainer.global_step`` counts restarts.
+
+    Source: Yue, Li, Saligrama, Zhang (2020), arXiv:2010.05397.
+
+    Raises:
+        TypeError: At class creation, if LightningModule stands before the mixin; before training,
+            if ``configure_frank_wolfe`` returns no InnerLoop, or the optimizer is LBFGS.
+        ValueError: Before training, if there is not exactly one outer optimizer, the ball cannot
+            serve its parameters, or the precision needs a gradient scaler.
+
+    Example:
+        >>> import lightning as L, torch
+        >>> from lightning_fw import FrankWolfeMixin, InnerLoop
+        >>> class Tagger(FrankWolfeMixin, L.LightningModule):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.lstm = torch.nn.LSTM(2, 8, batch_first=True)
+        ...     def configure_frank_wolfe(self):
+        ...         return InnerLoop.spectral()
+        ...     def training_step(self, batch, batch_idx):
+        ...         return self.lstm(batch)[0].square().mean()
+        >>> trainer = L.Trainer(
+        ...     max_epochs=1, logger=False, enable_checkpointing=False, accelerator="cpu",
+        ...     enable_progress_bar=False, enable_model_summary=False,
+        ... )
+        >>> trainer.fit(Tagger(), torch.utils.data.DataLoader(torch.randn(60, 5, 2), batch_size=10))
+        >>> trainer.global_step
+        2
+    """
+
+    _driver: Driver | None = None
+    _saved_driver_state: dict[str, Any] | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        require_base_order(cls, FrankWolfeMixin)
+        wrap_method(cls, "training_step", _training_step)
+        wrap_method(cls, "configure_optimizers", _configure_optimizers)
+
+    @property
+    def automatic_optimization(self) -> bool:
+        """False: the mixin drives the optimization."""
+        return False
+
+    @automatic_optimization.setter
+    def automatic_optimization(self, value: bool) -> None:
+        if value:
+            raise ValueError(
+                "`automatic_optimization` must be False with FrankWolfeMixin, got True. "
+                "Remove the line that sets it."
+            )
+
+    @property
+    def frank_wolfe(self) -> WindowView:
+        """The live window, read-only.
+
+        Raises:
+            RuntimeError: If no training batch has come yet.
+        """
+        if self._driver is None:
+            raise RuntimeError(
+                "`frank_wolfe` is the live window of a fit, and no training batch has come yet. "
+                "Read it in training_step or in a hook after it."
+            )
+        return WindowView(self._driver.window)
+
+    def configure_frank_wolfe(self) -> InnerLoop:
+        """The settings of the inner loop, for the user to override: the paper's.
+
+        Called before training and at its first batch. :meth:`InnerLoop.spectral` is the one to
+        try first.
+        """
+        return InnerLoop()
+
+    def configure_optimizers(self) -> Any:
+        """The next class's, or where that is Lightning's own: ``InnerLoop.outer``."""
+        inherited = super().configure_optimizers  # type: ignore[misc]
+        if not is_lightning_core(inherited):
+            return inherited()
+        return self.configure_frank_wolfe().outer(self.parameters())  # type: ignore[attr-defined]
+
+    def split_batch(self, batch: Any, chunks: int) -> list[Any]:
+        """Cut a batch into the chunks of ``batches="split"``, for the user to override.
+
+        Args:
+            batch: What the data loader gave: tensors in any nesting, all with the same first
+                dimension.
+            chunks: K.
+
+        Returns:
+            K batches; fewer where an epoch's last batch has fewer samples than K.
+        """
+        trainer = self.trainer  # type: ignore[attr-defined]
+        return split_evenly(batch, chunks, may_be_short=is_last_batch(trainer))
+
+    def on_restart(self, record: RestartRecord) -> None:
+        """Called after every outer step, for the user to extend.
+
+        Args:
+            record: Statistics and cost of the window that closed.
+        """
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the window in progress beside the weights, which are the anchor's."""
+        super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
+        if self._driver is not None:
+            checkpoint["frank_wolfe"] = self._driver.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the saved window for the first batch of the fit that resumes."""
+        super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
+        self._saved_driver_state = checkpoint.get("frank_wolfe")
+
+
+def _training_step(module: Any, training_step: Callable[..., Any], *arguments: Any) -> Any:
+    """The user's training_step inside the inner loop, or as it is where nothing is trained."""
+    trainer = module._trainer
+    if trainer is None or not trainer.training:
+        return training_step(module, *arguments)
+    if module._driver is None:
+        module._driver = Driver(_inner_loop(module), module)
+        saved, module._saved_driver_state = module._saved_driver_state, None
+        if saved is not None:
+            module._driver.load_state_dict(saved)
+    return module._driver.run_batch(module, training_step, arguments)
+
+
+def _configure_optimizers(module: Any, configure_optimizers: Callable[..., Any]) -> Any:
+    """The user's configure_optimizers, checked before training starts."""
+    module._driver = None
+    inner_loop = _inner_loop(module)
+    configured = configure_optimizers(module)
+    optimizer: Optimizer = single_optimizer(configured)
+    parameters, infos = trainable(optimizer.param_groups, module)
+    require_movable(parameters)
+    inner_loop.ball.check(infos)
+    _require_no_scaler(module)
+    return configured
+
+
+def _inner_loop(module: Any) -> InnerLoop:
+    inner_loop = module.configure_frank_wolfe()
+    if not isinstance(inner_loop, InnerLoop):
+        raise TypeError(
+            f"`configure_frank_wolfe` must return an InnerLoop, got {inner_loop!r}. "
+            "Return InnerLoop() or one of its presets."
+        )
+    return inner_loop
+
+
+def _require_no_scaler(module: Any) -> None:
+    trainer = module._trainer
+    if trainer is not None and getattr(trainer.precision_plugin, "scaler", None) is not None:
+        raise ValueError(
+            f"`precision` must need no gradient scaler, got {trainer.precision!r}: it would "
+            'divide the direction by the loss scale. Pass precision="bf16-mixed" or 32.'
+        )
