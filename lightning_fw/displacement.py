@@ -9,12 +9,18 @@ import torch
 from torch import Tensor
 
 from lightning_fw.balls._base import Atoms, Ball, Infos
-from lightning_fw.foreach import add_scaled_, blend_, scale_, working_dtype
+from lightning_fw.foreach import add_scaled_, blend_, inner, scale_, working_dtype
 from lightning_fw.scalars import Scalar, on_host, scalar
+
+# Below it the factor is written into the tensors: far from overflow of 1 / factor in float32.
+_SMALLEST_FACTOR = 1e-3
 
 
 class Displacement:
     """d_k / δ, one tensor per parameter, float32 under half precision.
+
+    Held as a factor times tensors, so that a step on the host shrinks the past by one
+    multiplication of floats and passes over the parameters once, to add the atom.
 
     Args:
         parameters: The parameters that the window moves.
@@ -24,6 +30,7 @@ class Displacement:
         k: Steps taken.
         noise: q_k = (1 − γ_k)² q_{k−1} + γ_k², the squared length that unit atoms of independent
             directions would leave.
+        factor: d_k / δ = factor · tensors; 0 before the first step.
         moved: Which parameters had a gradient in this window.
     """
 
@@ -34,9 +41,9 @@ class Displacement:
         self.reset()
 
     @property
-    def offsets(self) -> list[Tensor]:
-        """Where the next gradient is evaluated: d_k / δ, or Σ_{j≤k} d_j / δ."""
-        return self.tensors if self._sum is None else self._sum
+    def offsets(self) -> tuple[list[Tensor], Scalar]:
+        """Where the next gradient is evaluated, d_k / δ or Σ_{j≤k} d_j / δ: tensors, factor."""
+        return (self.tensors, self.factor) if self._sum is None else (self._sum, 1.0)
 
     @property
     def has_moved(self) -> bool:
@@ -44,19 +51,28 @@ class Displacement:
         return any(self.moved)
 
     def reset(self) -> None:
-        """d_0 = 0; the tensors keep what a direction may still alias until :meth:`clear`."""
+        """d_0 = 0, as the factor; a direction handed over may alias the tensors still."""
         first = self._parameters[0]
+        self.factor: float = 0.0
         self.k: Scalar = 0
         if not on_host(first.device):
             self.k = torch.zeros((), dtype=working_dtype(first.dtype), device=first.device)
         self.noise: Scalar = self.k
         self.moved = [False] * len(self._parameters)
 
-    def clear(self) -> None:
-        """Zero the tensors."""
-        torch._foreach_zero_(self.tensors)
-        if self._sum is not None:
-            torch._foreach_zero_(self._sum)
+    def along(self, gradients: Sequence[Tensor], present: Sequence[int]) -> Scalar:
+        """⟨g, d_k⟩ / δ over the parameters at ``present``."""
+        if self.factor == 0:
+            return 0.0
+        return self.factor * inner(gradients, [self.tensors[index] for index in present])
+
+    def squared_distance_to(self, atoms: Atoms, present: Sequence[int]) -> Scalar:
+        """‖d_k − s‖₂² / δ² over the parameters at ``present``."""
+        differences = [
+            self.tensors[index] * self.factor - tensor * scale
+            for index, tensor, scale in zip(present, atoms.tensors, atoms.scales, strict=True)
+        ]
+        return inner(differences, differences)
 
     def toward(
         self, atoms: Atoms, present: Sequence[int], step_size: Scalar, weight: Scalar
@@ -71,23 +87,52 @@ class Displacement:
         """
         gamma = step_size * weight
         mine = [self.tensors[index] for index in present]
-        blend_(mine, atoms.tensors, atoms.scales, gamma)
+        if isinstance(gamma, Tensor) or len(present) < len(self.tensors):
+            self._fold(self.factor)
+            blend_(mine, atoms.tensors, atoms.scales, gamma)
+        else:
+            shrunk = self.factor * (1 - gamma)
+            if shrunk < _SMALLEST_FACTOR:
+                self._fold(shrunk)
+            else:
+                self.factor = shrunk
+            share = gamma / self.factor
+            add_scaled_(mine, atoms.tensors, [share * scale for scale in atoms.scales])
         if self._sum is not None:
-            add_scaled_([self._sum[index] for index in present], mine, [weight] * len(mine))
+            self._add_to_sum(present, weight)
         self.noise = (1 - gamma) ** 2 * self.noise + gamma**2
         self.k = self.k + weight
         for index in present:
             self.moved[index] = True
 
+    def _fold(self, factor: float) -> None:
+        """Write the factor into the tensors."""
+        if factor == 0:
+            torch._foreach_zero_(self.tensors)
+            if self._sum is not None and not self.has_moved:
+                torch._foreach_zero_(self._sum)
+        elif factor != 1:
+            scale_(self.tensors, factor)
+        self.factor = 1.0
+
+    def _add_to_sum(self, present: Sequence[int], weight: Scalar) -> None:
+        assert self._sum is not None
+        add_scaled_(
+            [self._sum[index] for index in present],
+            [self.tensors[index] for index in present],
+            [self.factor * weight] * len(present),
+        )
+
     def usage(self, ball: Ball, infos: Infos | None) -> Scalar:
         """‖d_k‖ / δ, averaged over the balls that the moved parameters span."""
         moved = [index for index, moved in enumerate(self.moved) if moved]
         of_moved = None if infos is None else [infos[index] for index in moved]
-        return scalar(ball.usage([self.tensors[index] for index in moved], of_moved))
+        usage = ball.usage([self.tensors[index] for index in moved], of_moved)
+        return self.factor * scalar(usage)
 
     def hand_over(self, factor: Scalar) -> None:
         """p.grad ← factor · d_K / δ; the buffer itself where the dtypes agree."""
-        scale_(self.tensors, factor)
+        scale_(self.tensors, factor * self.factor)
         for p, direction, moved in zip(self._parameters, self.tensors, self.moved, strict=True):
             p.grad = direction.to(p.dtype) if moved else None
 
@@ -95,6 +140,7 @@ class Displacement:
         """d_k / δ, its sum, k, q_k and which parameters moved."""
         return {
             "k": int(self.k),
+            "factor": self.factor,
             "noise": float(self.noise),
             "moved": list(self.moved),
             "tensors": clones(self.tensors) if self.has_moved else None,
@@ -110,6 +156,7 @@ class Displacement:
         self.reset()
         load("displacement", self.tensors, state["tensors"])
         load("cumulative displacement", self._sum, state["sum"])
+        self.factor = state["factor"]
         self.k, self.noise = self.k + state["k"], self.noise + state["noise"]
         self.moved = list(state["moved"])
 

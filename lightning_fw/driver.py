@@ -55,7 +55,9 @@ class Driver:
         closes = False
         for position, (piece, share) in enumerate(pieces):
             at_end = position == len(pieces) - 1
-            last = at_end and (self.inner_loop.batches != "successive" or is_last_batch(module.trainer))
+            last = at_end and (
+                self.inner_loop.batches != "successive" or is_last_batch(module.trainer)
+            )
             output, closes = self._inner_step(module, training_step, piece, share, last=last)
             outputs.append(output)
             if closes and self.inner_loop.batches == "same":

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_fw.balls._base import Atoms, Ball, Infos
+from lightning_fw.displacement import Displacement
 from lightning_fw.foreach import inner
 from lightning_fw.scalars import Scalar, at_least, total
 
@@ -45,7 +47,12 @@ class WindowStatistics:
         self.gap_last = gap
 
     def see_step(
-        self, gradients: Sequence[Tensor], present: Sequence[int], loss: Tensor | None, *, first: bool
+        self,
+        gradients: Sequence[Tensor],
+        present: Sequence[int],
+        loss: Tensor | None,
+        *,
+        first: bool,
     ) -> None:
         """Keep the loss of a step, and its gradient where it is the window's first.
 
@@ -63,10 +70,22 @@ class WindowStatistics:
                 self._present = list(present)
         self.loss_last = value
 
-    def cosine(self, displacement: Sequence[Tensor]) -> Scalar:
-        """Cosine between −g_1 and the displacement; NaN where no first gradient was kept."""
-        if not self._first:
-            return nan
+    def values(
+        self, displacement: Displacement, ball: Ball, infos: Infos | None
+    ) -> dict[str, Scalar]:
+        """The statistics by their names in a RestartRecord; NaN where there is none."""
+        measured = self.enabled and displacement.has_moved
+        return {
+            "gap_first": self.gap_first,
+            "gap_last": self.gap_last,
+            "ball_usage": displacement.usage(ball, infos) if measured else nan,
+            "cosine": self._cosine(displacement.tensors) if measured else nan,
+            "loss_first": self.loss_first,
+            "loss_last": self.loss_last,
+        }
+
+    def _cosine(self, displacement: Sequence[Tensor]) -> Scalar:
+        """Cosine between −g_1 and the displacement."""
         product = inner(self._first, [displacement[index] for index in self._present])
         lengths = inner(self._first, self._first) * inner(displacement, displacement)
         return -product / at_least(lengths**0.5, _TINY)
@@ -88,23 +107,11 @@ class WindowStatistics:
         self._present = list(state["present"])
 
 
-def squared_distance(
-    displacement: Sequence[Tensor], atoms: Sequence[Tensor], scales: Sequence[Scalar]
-) -> Scalar:
-    """‖d − s‖₂² for the atoms s = scales · atoms."""
-    differences = [
-        d - atom * scale for d, atom, scale in zip(displacement, atoms, scales, strict=True)
-    ]
-    return inner(differences, differences)
-
-
-def slope_along(
-    gradients: Sequence[Tensor], atoms: Sequence[Tensor], scales: Sequence[Scalar]
-) -> Scalar:
-    """⟨g, s⟩ for the atoms s = scales · atoms."""
+def slope_along(gradients: Sequence[Tensor], atoms: Atoms) -> Scalar:
+    """⟨g, s⟩ over all parameters."""
     return total(
         [
-            inner([gradient], [atom]) * scale
-            for gradient, atom, scale in zip(gradients, atoms, scales, strict=True)
+            inner([gradient], [tensor]) * scale
+            for gradient, tensor, scale in zip(gradients, atoms.tensors, atoms.scales, strict=True)
         ]
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_fw.anchor import Anchor
 from lightning_fw.balls._base import Atoms
 from lightning_fw.displacement import Displacement, clones, load, zeros_beside
-from lightning_fw.foreach import blend_, inner, mask_, tensor_norms, working_dtype
+from lightning_fw.foreach import blend_, mask_, tensor_norms, working_dtype
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.parameters import ParameterInfo, require_movable
 from lightning_fw.radius_rules import SlopeRatio, scheduled_radius
@@ -20,16 +20,15 @@ from lightning_fw.record import RestartRecord
 from lightning_fw.restarts import Progress
 from lightning_fw.scalars import Scalar, is_finite, scalar, to_floats, total
 from lightning_fw.slopes import Slopes
-from lightning_fw.statistics import WindowStatistics, slope_along, squared_distance
+from lightning_fw.statistics import WindowStatistics, slope_along
 
 
 class Window:
     """Moves parameters through the windows of a Frank-Wolfe inner loop.
 
     The weights stand at the anchor ω except inside :meth:`displaced`, where they stand at
-    ω + d_{k−1}. One object serves all windows of a fit: the momentum, the radius and the buffers
-    outlive a restart. On a CPU the scalars of a step are Python floats; elsewhere they stay on
-    the device, so that a step makes no host-device synchronization and :meth:`close` one.
+    ω + d_{k−1}. One object serves all windows of a fit: momentum, radius and buffers outlive a
+    restart. A step makes no host-device synchronization, :meth:`close` makes one.
 
     Source: Yue, Li, Saligrama, Zhang (2020), arXiv:2010.05397.
 
@@ -89,20 +88,19 @@ class Window:
         self._open()
 
     def _open(self) -> None:
+        rule, radius = self.inner_loop.radius_rule, self.inner_loop.ball.radius
+        self.radius: Scalar
+        if self._slopes is not None:
+            self.radius = scalar(self._slopes.state["radius"])
+        else:
+            schedule = None if isinstance(rule, SlopeRatio) else rule
+            self.radius = scheduled_radius(radius, schedule, self.restart)
         self.attempts = 0
-        self.radius = self._next_radius()
         self._displacement.reset()
         self._statistics.open()
 
-    def _next_radius(self) -> Scalar:
-        if self._slopes is not None:
-            return scalar(self._slopes.state["radius"])
-        rule = self.inner_loop.radius_rule
-        schedule = None if isinstance(rule, SlopeRatio) else rule
-        return scheduled_radius(self.inner_loop.ball.radius, schedule, self.restart)
-
     def succeed(self, previous: Window) -> None:
-        """Take over the restart count and the radius of a window on other parameters."""
+        """Take over restart count and radius of a window on other parameters."""
         self.restart = previous.restart
         if self._slopes is not None and previous._slopes is not None:
             self._slopes.state = previous._slopes.state
@@ -125,11 +123,13 @@ class Window:
         The direction of the window before is dropped from ``p.grad``.
         """
         if self._hands_over:
-            self._drop_gradients()
-        if self.attempts == 0:
+            self._take_gradients()
+            self._hands_over = False
+        if not self._displacement.has_moved:
             yield
             return
-        with self._anchor.displaced(self._displacement.offsets, self.radius):
+        offsets, factor = self._displacement.offsets
+        with self._anchor.displaced(offsets, factor * self.radius):
             yield
 
     def at_anchor(self) -> AbstractContextManager[None]:
@@ -148,14 +148,10 @@ class Window:
             last: Whether the caller will close the window now although it is not full, so that
                 the last gap is measured.
         """
-        if self.attempts == 0:
-            self._displacement.clear()
         self.attempts += 1
-        present = [index for index, p in enumerate(self.parameters) if p.grad is not None]
-        if not present:
+        present, gradients = self._take_gradients()
+        if not gradients:
             return
-        gradients: list[Tensor] = [self.parameters[i].grad for i in present]  # type: ignore[misc]
-        self._drop_gradients()
         norms = [scalar(norm) for norm in tensor_norms(gradients)]
         finite = is_finite(total(norms))
         if finite is False:
@@ -188,30 +184,23 @@ class Window:
         last: bool,
     ) -> tuple[Atoms, Scalar | None, Scalar | None]:
         """The unit atoms, and where they are needed the gap and ‖d_{k−1} − s_k‖²."""
-        loop = self.inner_loop
-        infos = None if self.infos is None else [self.infos[index] for index in present]
-        displacement = [self._displacement.tensors[index] for index in present]
+        loop, infos = self.inner_loop, self.infos and [self.infos[index] for index in present]
         if self._momentum is not None:
             momentum = [self._momentum[index] for index in present]
             blend_(momentum, gradients, [1.0] * len(present), (1 - loop.momentum) * weight)
             gradients, norms = momentum, None
         atoms = loop.ball.atoms(gradients, infos, norms)
         gap = distance = None
-        if self._needs_gap(at_an_end=first or last):
+        for_rules = loop.step_size.needs_gap or loop.restart_when is not None
+        if for_rules or (self._statistics.enabled and (first or last)):
             dual = atoms.dual_norm
             if dual is None:
-                dual = -slope_along(gradients, atoms.tensors, atoms.scales)
-            gap = self.radius * (inner(gradients, displacement) + dual)
+                dual = -slope_along(gradients, atoms)
+            gap = self.radius * (self._displacement.along(gradients, present) + dual)
             self._statistics.see_gap(gap, weight, first=first)
         if loop.step_size.needs_gap:
-            unit = squared_distance(displacement, atoms.tensors, atoms.scales)
-            distance = self.radius**2 * unit
+            distance = self.radius**2 * self._displacement.squared_distance_to(atoms, present)
         return atoms, gap, distance
-
-    def _needs_gap(self, *, at_an_end: bool) -> bool:
-        if self.inner_loop.step_size.needs_gap or self.inner_loop.restart_when is not None:
-            return True
-        return self._statistics.enabled and at_an_end
 
     @torch.no_grad()
     def wants_restart(self) -> bool:
@@ -256,29 +245,27 @@ class Window:
         return record
 
     def _record(self, early: bool) -> RestartRecord:
-        displacement, statistics, nan = self._displacement, self._statistics, float("nan")
-        ball, measured = self.inner_loop.ball, displacement.has_moved and statistics.enabled
         values: dict[str, Scalar] = {
             "steps": self.k,
             "radius": self.radius,
-            "gap_first": statistics.gap_first,
-            "gap_last": statistics.gap_last,
-            "ball_usage": displacement.usage(ball, self.infos) if measured else nan,
-            "cosine": statistics.cosine(displacement.tensors) if measured else nan,
-            "loss_first": statistics.loss_first,
-            "loss_last": statistics.loss_last,
-            "slope_ratio": nan if self._slopes is None else self._slopes.ratio(),
+            "slope_ratio": float("nan") if self._slopes is None else self._slopes.ratio(),
+            **self._statistics.values(self._displacement, self.inner_loop.ball, self.infos),
         }
-        read = dict(zip(values, to_floats(list(values.values())), strict=True))
+        read: dict[str, Any] = dict(zip(values, to_floats(list(values.values())), strict=True))
         steps = int(read.pop("steps"))
         return RestartRecord(
             restart=self.restart, steps=steps, skipped=self.attempts - steps, early=early, **read
         )
 
-    def _drop_gradients(self) -> None:
-        self._hands_over = False
-        for p in self.parameters:
-            p.grad = None
+    def _take_gradients(self) -> tuple[list[int], list[Tensor]]:
+        """Which parameters have a gradient, and these; ``p.grad`` is None afterwards."""
+        present, gradients = [], []
+        for index, p in enumerate(self.parameters):
+            if p.grad is not None:
+                present.append(index)
+                gradients.append(p.grad)
+                p.grad = None
+        return present, gradients
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the weights; ``torch.load(weights_only=True)`` reads it back."""
@@ -310,4 +297,3 @@ class Window:
         self._displacement.load_state_dict(state["displacement"])
         self.attempts = state["attempts"]
         self._statistics.load_state_dict(state["statistics"], self.parameters[0].device)
-

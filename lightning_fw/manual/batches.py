@@ -52,6 +52,8 @@ def split(batch: Any, chunks: int) -> list[Any]:
         Batches of the same structure.
     """
     return [
-        apply_to_collection(batch, Tensor, lambda leaf, i=index: torch.tensor_split(leaf, chunks)[i])
+        apply_to_collection(
+            batch, Tensor, lambda leaf, i=index: torch.tensor_split(leaf, chunks)[i]
+        )
         for index in range(chunks)
     ]

@@ -251,7 +251,11 @@ def test_more_steps_than_samples_cannot_be_split(loader, make_trainer):
         ([torch.ones(4, 5, 2), torch.ones(3)], ValueError, r"first dimensions \[4, 3\]"),
         ([torch.ones(4, 5, 2), torch.tensor(1.0)], ValueError, r"first dimensions \[4, 0\]"),
         ([torch.ones(4, 5, 2), ["a", "b"]], TypeError, "must hold tensors alone .* got str"),
-        ([pack_sequence([torch.ones(3, 2)])], TypeError, "got PackedSequence. Override split_batch"),
+        (
+            [pack_sequence([torch.ones(3, 2)])],
+            TypeError,
+            "got PackedSequence. Override split_batch",
+        ),
         ([1, 2], ValueError, r"first dimensions \[\]"),
     ],
 )
@@ -382,7 +386,9 @@ def test_a_gradient_scaler_is_refused(loader, make_trainer):
     from lightning.pytorch.plugins.precision import MixedPrecision
 
     plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
-    with pytest.raises(ValueError, match="`precision` must need no gradient scaler, got '16-mixed'"):
+    with pytest.raises(
+        ValueError, match="`precision` must need no gradient scaler, got '16-mixed'"
+    ):
         make_trainer(plugins=[plugin]).fit(Recurrent(), loader)
 
 

@@ -153,13 +153,13 @@ def test_a_restart_rule_closes_windows_early(batches, windows, loader, make_trai
 
 def test_the_gap_rule_runs_in_a_fit(loader, make_trainer):
     loop = InnerLoop(ball=L2Ball(radius=0.5), steps=20, batches="same")
-    loop = InnerLoop(
-        ball=loop.ball, steps=20, batches="same", restart_when=GapFraction(0.2)
-    )
+    loop = InnerLoop(ball=loop.ball, steps=20, batches="same", restart_when=GapFraction(0.2))
     module = Recurrent(loop)
     make_trainer().fit(module, loader)
     assert any(record.early for record in module.records)
-    assert all(record.gap_last <= 0.2 * record.gap_first for record in module.records if record.early)
+    assert all(
+        record.gap_last <= 0.2 * record.gap_first for record in module.records if record.early
+    )
 
 
 def test_a_batch_whose_step_returns_none_is_skipped(loader, make_trainer):

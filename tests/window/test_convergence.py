@@ -123,7 +123,11 @@ def digits_loss():
 def digits_optimum(digits_loss):
     weight = nn.Parameter(torch.zeros(64, 10, dtype=torch.float64))
     solver = torch.optim.LBFGS(
-        [weight], max_iter=500, tolerance_grad=1e-10, tolerance_change=0, line_search_fn="strong_wolfe"
+        [weight],
+        max_iter=500,
+        tolerance_grad=1e-10,
+        tolerance_change=0,
+        line_search_fn="strong_wolfe",
     )
 
     def closure():
