@@ -9,12 +9,12 @@ import lightning as L
 import pytest
 import pytorch_lightning
 import torch
-from tests.mixin.conftest import Recurrent, make_loader
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 from torch.utils.data import DataLoader
 
 from lightning_fw import FrankWolfeMixin, InnerLoop, L2Ball, ProductBall, SlopeRatio
+from tests.mixin.conftest import Recurrent, make_loader
 
 
 @pytest.mark.parametrize("base", [L.LightningModule, pytorch_lightning.LightningModule])
@@ -290,7 +290,7 @@ def test_the_live_window_can_be_read(loader, make_trainer):
 
     module = Watched()
     with pytest.raises(RuntimeError, match="`frank_wolfe` is the live window of a fit"):
-        module.frank_wolfe
+        _ = module.frank_wolfe
     make_trainer().fit(module, loader)
     assert [(restart, k) for restart, k, _, _ in seen] == [
         (0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import lightning as L
 import pytest
 import torch
-from tests.mixin.conftest import Recurrent, make_loader
 from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_fw import GapFraction, InnerLoop, L2Ball
 from lightning_fw.restarts import RestartRule
+from tests.mixin.conftest import Recurrent, make_loader
 
 
 def shape(module):

@@ -87,9 +87,14 @@ def test_an_error_inside_displaced_leaves_the_anchor():
     anchor = copies(parameters)
     window = Window(InnerLoop(), parameters)
     take_steps(window, parameters, 1)
-    with pytest.raises(KeyboardInterrupt), window.displaced():
-        assert not all_equal(parameters, anchor)
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with window.displaced():
+            assert not all_equal(parameters, anchor)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert all_equal(parameters, anchor)
 
 

@@ -1,0 +1,50 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# What `make race` runs; CI makes it smaller.
+METHODS ?= spectral paper adam-clip
+SEEDS ?= 3
+ADDING_BUDGET ?= 500
+DIGITS_BUDGET ?= 500
+RUNS ?= runs
+
+.PHONY: help race test lint bench clean
+
+help:
+	@echo "make race   train by Frank-Wolfe and by back-propagation, and compare: $(RUNS)/*/race.png"
+	@echo "make test   run the tests"
+	@echo "make lint   check style and types"
+	@echo "make bench  time an inner step beside an optimizer's step"
+	@echo "make clean  remove the environment and the results"
+
+# torch by its pin first: a looser request would bring gigabytes of CUDA packages.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		"$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -e ".[all,dev]"
+	touch $@
+
+race: $(READY)
+	$(BIN)/lightning-fw race --task adding --methods $(METHODS) --seeds $(SEEDS) \
+		--budget $(ADDING_BUDGET) --out $(RUNS)/adding
+	$(BIN)/lightning-fw race --task digits --methods $(METHODS) --seeds $(SEEDS) \
+		--budget $(DIGITS_BUDGET) --out $(RUNS)/digits
+
+# One thread a worker: two workers with two threads each would wait for each other.
+test: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet -n 2
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/lightning-fw bench
+
+clean:
+	rm -rf $(VENV) $(RUNS) build dist

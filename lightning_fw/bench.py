@@ -1,0 +1,214 @@
+"""``lightning-fw bench``: what an inner step costs beside an optimizer's step."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from lightning_fw.balls import L2Ball, SpectralBall
+from lightning_fw.inner_loop import InnerLoop
+from lightning_fw.parameters import trainable
+from lightning_fw.window import Window
+
+_REFERENCE = "Adam(fused=True).step()"
+_CELLS: dict[str, Callable[[int, int], nn.Module]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+
+
+class Contender(NamedTuple):
+    """Something to time: ``prepare`` runs before every ``run``, outside the clock."""
+
+    name: str
+    prepare: Callable[[], None]
+    run: Callable[[], object]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command.
+
+    Args:
+        argv: Arguments after ``bench``.
+
+    Returns:
+        The exit status.
+    """
+    options = _parser().parse_args(argv)
+    if options.json is not None and not options.json.parent.is_dir():
+        raise SystemExit(
+            f"`--json` must lie in a directory that exists, got {options.json}. Make it first."
+        )
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    module = _CELLS[options.cell](2, options.hidden).to(device)
+    contenders = list_contenders(module)
+    report = {
+        "format": "lightning_fw bench 1",
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": options.threads,
+        "cell": options.cell,
+        "hidden": options.hidden,
+        "parameters": sum(p.numel() for p in module.parameters()),
+        "tensors": len(list(module.parameters())),
+        "rounds": options.rounds,
+        "results": summarize(measure(contenders, options.rounds, device)),
+    }
+    if options.json is not None:
+        options.json.write_text(json.dumps(report, indent=2) + "\n")
+    Console().print(_table(report))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lightning-fw bench",
+        description="Time inner steps and optimizer steps in turns, on the same parameters.",
+    )
+    parser.add_argument("--cell", choices=sorted(_CELLS), default="lstm")
+    parser.add_argument("--hidden", type=_positive, default=128, help="units (default: 128)")
+    parser.add_argument("--rounds", type=_positive, default=500, help="turns (default: 500)")
+    parser.add_argument("--threads", type=_positive, default=1, help="torch threads (default: 1)")
+    parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+    parser.add_argument("--json", type=Path, help="write the report here, too")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text) if text.lstrip("-").isdigit() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number >= 1, got {text}")
+    return value
+
+
+def list_contenders(module: nn.Module) -> list[Contender]:
+    """Optimizer steps and inner steps on one module's parameters."""
+    parameters = list(module.parameters())
+    generator = torch.Generator().manual_seed(0)
+    gradients = [torch.randn(p.shape, generator=generator).to(p) for p in parameters]
+
+    def give_gradients() -> None:
+        for p, gradient in zip(parameters, gradients, strict=True):
+            p.grad = gradient
+
+    adam = torch.optim.Adam
+    optimizers: dict[str, torch.optim.Optimizer] = {
+        _REFERENCE: adam(parameters, lr=1e-9, fused=True),
+        "Adam(foreach=True).step()": adam(parameters, lr=1e-9, foreach=True),
+        "Adam(foreach=False).step()": adam(parameters, lr=1e-9, foreach=False),
+        "SGD(foreach=True).step()": torch.optim.SGD(parameters, lr=1e-9, foreach=True),
+    }
+    found = [Contender(name, give_gradients, o.step) for name, o in optimizers.items()]
+    for name, ball in {"l2": L2Ball(), "spectral": SpectralBall()}.items():
+        for moves in (False, True):
+            found.append(_inner_step(name, module, InnerLoop(ball=ball), give_gradients, moves))
+    found.append(Contender("l2 tensor by tensor", give_gradients, NaiveLoop(parameters, 1e-2)))
+    return found
+
+
+def _inner_step(
+    name: str, module: nn.Module, loop: InnerLoop, give_gradients: Callable[[], None], moves: bool
+) -> Contender:
+    groups: list[dict[str, Any]] = [{"params": list(module.parameters())}]
+    window = Window(loop, *trainable(groups, module), statistics=False)
+
+    def prepare() -> None:
+        if window.is_full:
+            window.close()
+        give_gradients()
+
+    def run() -> None:
+        with window.displaced() if moves else nullcontext():
+            pass
+        window.step()
+
+    detail = "with moving the weights there and back" if moves else "atom and displacement"
+    return Contender(f"{name} inner step, {detail}", prepare, run)
+
+
+class NaiveLoop:
+    """An l2 inner step as a loop over tensors with a host read each, as published code does it."""
+
+    def __init__(self, parameters: Sequence[Tensor], radius: float) -> None:
+        self._parameters = list(parameters)
+        self._displacements = [torch.zeros_like(p) for p in parameters]
+        self._radius = radius
+        self._steps = 0
+
+    @torch.no_grad()
+    def __call__(self) -> None:
+        """Take a step."""
+        self._steps = self._steps % 5 + 1
+        for p, displacement in zip(self._parameters, self._displacements, strict=True):
+            assert p.grad is not None
+            norm = p.grad.norm().item()
+            atom = -self._radius * p.grad / norm
+            displacement.copy_(displacement + (atom - displacement) / self._steps)
+
+
+def measure(
+    contenders: Sequence[Contender], rounds: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Seconds of every run; the contenders take turns, so that noise meets all of them.
+
+    Args:
+        contenders: What to time.
+        rounds: Runs of each.
+        device: Where they compute; an accelerator is waited for around every run.
+    """
+    wait: Callable[[], object] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    warm_up = max(10, rounds // 10)
+    for turn in range(warm_up + rounds):
+        for contender in contenders:
+            contender.prepare()
+            wait()
+            start = time.perf_counter()
+            contender.run()
+            wait()
+            elapsed = time.perf_counter() - start
+            if turn >= warm_up:
+                seconds[contender.name].append(elapsed)
+    return seconds
+
+
+def summarize(seconds: dict[str, list[float]]) -> list[dict[str, Any]]:
+    """Median and quartiles in microseconds, and the median over fused Adam's."""
+    reference = statistics.median(seconds[_REFERENCE])
+    rows = []
+    for name, times in seconds.items():
+        low, median, high = statistics.quantiles(times, n=4, method="inclusive")
+        rows.append(
+            {
+                "name": name,
+                "median_us": median * 1e6,
+                "quartiles_us": [low * 1e6, high * 1e6],
+                "ratio": median / reference,
+            }
+        )
+    return rows
+
+
+def _table(report: dict[str, Any]) -> Table:
+    table = Table(
+        title=f"{report['cell']}-{report['hidden']}: {report['parameters']:,} parameters in "
+        f"{report['tensors']} tensors, {report['device']}, {report['rounds']} rounds"
+    )
+    table.add_column("")
+    for heading in ("median µs", "quartiles µs", "× fused Adam"):
+        table.add_column(heading, justify="right")
+    for row in report["results"]:
+        low, high = row["quartiles_us"]
+        table.add_row(
+            row["name"], f"{row['median_us']:.1f}", f"{low:.1f}–{high:.1f}", f"{row['ratio']:.2f}"
+        )
+    return table
