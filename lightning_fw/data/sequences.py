@@ -1,0 +1,94 @@
+"""What the data modules share: splits made of two tensors each, and their loaders."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+from typing_extensions import override
+
+Split = Literal["train", "val", "test"]
+Kind = Literal["regression", "classification"]
+Loader = DataLoader[tuple[Tensor, ...]]
+
+
+class SequenceData(L.LightningDataModule, ABC):
+    """Sequences of shape (batch, time, input_size), float32, and their targets.
+
+    Targets are float32 of shape (batch, output_size) for a regression, int64 class indices of
+    shape (batch,) for a classification. The order of the training batches follows from ``seed``
+    alone, whatever the model draws in between.
+
+    Args:
+        batch_size: Sequences a batch.
+        seed: Of the data, where it is drawn, of its splits and of the order of the batches.
+
+    Attributes:
+        input_size: Channels of a sequence.
+        output_size: Numbers or classes to predict.
+        kind: ``"regression"`` or ``"classification"``.
+
+    Raises:
+        ValueError: If ``batch_size`` < 1.
+    """
+
+    kind: ClassVar[Kind]
+    input_size: int
+    output_size: int
+
+    def __init__(self, *, batch_size: int, seed: int) -> None:
+        super().__init__()
+        require_at_least("batch_size", batch_size, 1)
+        self.batch_size = batch_size
+        self.seed = seed
+        self._splits: dict[Split, TensorDataset] = {}
+
+    @abstractmethod
+    def make_split(self, split: Split) -> tuple[Tensor, Tensor]:
+        """Sequences and targets of one split."""
+
+    def split(self, split: Split) -> TensorDataset:
+        """One split, made at the first call."""
+        if split not in self._splits:
+            self._splits[split] = TensorDataset(*self.make_split(split))
+        return self._splits[split]
+
+    @override
+    def train_dataloader(self) -> Loader:
+        order = torch.Generator().manual_seed(self.seed)
+        return DataLoader(self.split("train"), self.batch_size, shuffle=True, generator=order)
+
+    @override
+    def val_dataloader(self) -> Loader:
+        return DataLoader(self.split("val"), self.batch_size)
+
+    @override
+    def test_dataloader(self) -> Loader:
+        return DataLoader(self.split("test"), self.batch_size)
+
+
+def require_at_least(name: str, value: int, least: int) -> None:
+    """Raise if ``value`` is below ``least``.
+
+    Raises:
+        ValueError: Naming the parameter.
+    """
+    if value < least:
+        raise ValueError(f"`{name}` must be at least {least}, got {value}. Pass {name} >= {least}.")
+
+
+def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise if ``value`` is none of ``choices``.
+
+    Raises:
+        ValueError: Naming the parameter and the choices.
+    """
+    if value not in choices:
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}. "
+            "Pass one of these."
+        )

@@ -1,0 +1,57 @@
+"""The adding problem is what its definition says, and repeats itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lightning_fw.data import AddingProblem
+
+
+def test_one_mark_stands_in_each_half():
+    x, y = AddingProblem(21, train_size=500).split("train").tensors
+    values, marks = x.unbind(-1)
+    assert marks.unique().tolist() == [0.0, 1.0]
+    assert (marks[:, :10].sum(1) == 1).all() and (marks[:, 10:].sum(1) == 1).all()
+    assert (marks.sum(0) > 0).all()
+    assert values.min() >= 0 and values.max() < 1
+    torch.testing.assert_close(y, (values * marks).sum(1, keepdim=True))
+
+
+def test_predicting_one_has_an_error_of_a_sixth():
+    _, y = AddingProblem(10, train_size=50_000).split("train").tensors
+    assert (y - 1).square().mean().item() == pytest.approx(1 / 6, rel=0.02)
+
+
+def test_splits_and_seeds_differ_and_repeat():
+    def first(split, seed):
+        return AddingProblem(10, train_size=5, seed=seed).split(split).tensors[0][0, 0, 0].item()
+
+    drawn = {first(split, seed) for split in ("train", "val", "test") for seed in (0, 1, 2)}
+    assert len(drawn) == 9
+    assert first("train", 1) == first("train", 1)
+
+
+def test_the_order_of_batches_follows_from_the_seed_alone():
+    def batches(seed):
+        loader = AddingProblem(10, train_size=100, seed=seed).train_dataloader()
+        torch.rand(7)
+        return [x for x, _ in loader]
+
+    assert all(map(torch.equal, batches(1), batches(1)))
+    loader = AddingProblem(10, train_size=100).train_dataloader()
+    assert not torch.equal(next(iter(loader))[0], next(iter(loader))[0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sequence_length": 1}, "`sequence_length` must be at least 2, got 1"),
+        ({"train_size": 0}, "`train_size` must be at least 1, got 0"),
+        ({"val_size": -1}, "`val_size` must be at least 1, got -1"),
+        ({"batch_size": 0}, "`batch_size` must be at least 1, got 0. Pass batch_size >= 1"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        AddingProblem(**settings)

@@ -1,0 +1,175 @@
+"""MNIST from IDX files: read, split, permuted, downloaded, broken."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import http.server
+import struct
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_fw.data import SequentialMNIST, mnist
+from lightning_fw.data.idx import read_idx
+
+
+def idx_bytes(array: torch.Tensor) -> bytes:
+    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.to(torch.uint8).numpy().tobytes()
+
+
+def write_files(root: Path, source: str, count: int, *, zipped: bool = True) -> None:
+    generator = torch.Generator().manual_seed(count)
+    arrays = {
+        f"{source}-images-idx3-ubyte": torch.randint(256, (count, 28, 28), generator=generator),
+        f"{source}-labels-idx1-ubyte": torch.randint(10, (count,), generator=generator),
+    }
+    root.mkdir(exist_ok=True)
+    for name, array in arrays.items():
+        content = idx_bytes(array)
+        if zipped:
+            (root / f"{name}.gz").write_bytes(gzip.compress(content))
+        else:
+            (root / name).write_bytes(content)
+
+
+def sizes(data):
+    return [len(data.split(split)) for split in ("train", "val", "test")]
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_the_test_files_alone_are_split(tmp_path, zipped):
+    write_files(tmp_path, "t10k", 2100, zipped=zipped)
+    data = SequentialMNIST(tmp_path)
+    assert sizes(data) == [100, 1000, 1000]
+    images = torch.cat([data.split(s).tensors[0].flatten(1) for s in ("train", "val", "test")])
+    assert len(images.unique(dim=0)) == 2100
+
+
+def test_with_the_training_files_the_test_files_test(tmp_path):
+    write_files(tmp_path, "t10k", 30)
+    write_files(tmp_path, "train", 5100)
+    data = SequentialMNIST(tmp_path)
+    assert sizes(data) == [100, 5000, 30]
+    expected = read_idx(tmp_path / "t10k-images-idx3-ubyte.gz", 3)
+    assert torch.equal((data.split("test").tensors[0] * 255).round().byte(), expected)
+
+
+def test_rows_pixels_and_permuted_pixels_are_the_same_values(tmp_path):
+    write_files(tmp_path, "t10k", 2010)
+    rows, pixels, permuted = (
+        SequentialMNIST(tmp_path, by=by).split("train").tensors[0]
+        for by in ("row", "pixel", "permuted")
+    )
+    assert rows.shape == (10, 28, 28) and pixels.shape == permuted.shape == (10, 784, 1)
+    assert torch.equal(rows.reshape(10, 784, 1), pixels)
+    assert not torch.equal(pixels, permuted)
+    assert torch.equal(pixels.sort(1).values, permuted.sort(1).values)
+    again = SequentialMNIST(tmp_path, by="permuted").split("train").tensors[0]
+    assert torch.equal(permuted, again)
+
+
+def test_real_files(shared_data):
+    data = SequentialMNIST(shared_data / "mnist")
+    assert sizes(data) == [8000, 1000, 1000]
+    x, y = data.split("train").tensors
+    assert y.bincount().min() > 600
+    assert 0.12 < x.mean().item() < 0.14
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (lambda content: content[:100], "84 bytes of data where the header tells of 7840"),
+        (lambda content: content[:7], "7 bytes, less than the header's 16"),
+        (lambda content: content + b"x", "7841 bytes of data where the header tells of 7840"),
+        (lambda content: b"\0\0\x0d\3" + content[4:], "begins with 00000d03 instead of 00000803"),
+        (lambda content: gzip.compress(content)[:50], "its gzip stream is broken"),
+        (
+            lambda content: gzip.compress(content)[:20] + b"junk" + gzip.compress(content)[24:],
+            "its gzip stream is broken",
+        ),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path, broken, message):
+    path = tmp_path / "t10k-images-idx3-ubyte.gz"
+    path.write_bytes(broken(idx_bytes(torch.zeros(10, 28, 28))))
+    with pytest.raises(ValueError, match=f"{path.name}: .*{message}.*Delete it and get it again"):
+        read_idx(path, 3)
+
+
+def test_images_and_labels_must_match(tmp_path):
+    write_files(tmp_path, "t10k", 12)
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(idx_bytes(torch.zeros(11)))
+    with pytest.raises(ValueError, match=r"got images \(12, 28, 28\) and 11 labels in"):
+        SequentialMNIST(tmp_path).split("train")
+
+
+def test_missing_files_say_how_to_get_them(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match="`root` must hold t10k-images.* pass download=True"
+    ):
+        SequentialMNIST(tmp_path).split("train")
+
+
+def test_an_unknown_reading_is_named(tmp_path):
+    with pytest.raises(ValueError, match="`by` must be one of 'row', 'pixel', 'permuted', got 'x'"):
+        SequentialMNIST(tmp_path, by="x")
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A local server of small files, whose checksums stand in for the published ones."""
+    import hashlib
+
+    source = tmp_path / "server"
+    write_files(source, "t10k", 2010)
+    write_files(source, "train", 5010)
+    checksums = {
+        name: hashlib.sha256((source / name).read_bytes()).hexdigest() for name in mnist._SHA256
+    }
+    monkeypatch.setattr(mnist, "_SHA256", checksums)
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    handler = functools.partial(Handler, directory=source)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_address[1]}", source
+        running.shutdown()
+
+
+def test_missing_files_are_downloaded_once(tmp_path, server):
+    url, source = server
+    data = SequentialMNIST(tmp_path / "mnist", download=True, base_url=url)
+    data.prepare_data()
+    assert sizes(data) == [10, 5000, 2010]
+    for file in source.iterdir():
+        file.unlink()
+    data.prepare_data()
+
+
+def test_a_download_with_another_checksum_is_refused(tmp_path, server):
+    url, source = server
+    (source / "t10k-labels-idx1-ubyte.gz").write_bytes(b"tampered")
+    data = SequentialMNIST(tmp_path / "mnist", download=True, base_url=url)
+    with pytest.raises(ValueError, match="hash of downloaded file .* does not match"):
+        data.prepare_data()
+    assert not (tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz").exists()
+
+
+def test_without_pooch_it_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'lightning-fw\[data\]'"):
+        SequentialMNIST(tmp_path, download=True).prepare_data()
+
+
+def test_without_download_nothing_is_fetched(tmp_path):
+    SequentialMNIST(tmp_path, base_url="http://127.0.0.1:1").prepare_data()
+    assert list(tmp_path.iterdir()) == []
