@@ -28,11 +28,18 @@ def scalar(value: Tensor) -> Scalar:
     return value.item() if on_host(value.device) else value
 
 
+def scalars(values: Sequence[Tensor]) -> Sequence[Scalar]:
+    """:func:`scalar` of tensors that share a device."""
+    if values and on_host(values[0].device):
+        return [value.item() for value in values]
+    return values
+
+
 def at_least(value: Scalar, floor: float) -> Scalar:
     """max(value, floor), NaN kept."""
     if isinstance(value, Tensor):
         return value.clamp_min(floor)
-    return max(value, floor)  # the value first: max keeps a NaN there
+    return floor if value < floor else value
 
 
 def at_most(value: Scalar, ceiling: float) -> Scalar:

@@ -50,6 +50,6 @@ class L1Ball(VectorBall):
             winner = torch.stack(peaks).argmax()
             for position, index in enumerate(block):
                 place = places[position].reshape(1)
-                sign = gradients[index].reshape(-1).gather(0, place).sign()
-                atoms[index].view(-1).scatter_(0, place, sign * (winner == position))
-        return Atoms(atoms, [-1.0] * len(atoms))
+                downhill = -gradients[index].reshape(-1).gather(0, place).sign()
+                atoms[index].view(-1).scatter_(0, place, downhill * (winner == position))
+        return Atoms(atoms, [1.0] * len(atoms))

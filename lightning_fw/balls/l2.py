@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_fw.balls._base import Atoms, Infos
 from lightning_fw.balls._vector import VectorBall
 from lightning_fw.foreach import tensor_norms, working_dtype
-from lightning_fw.scalars import Scalar, at_least, hypotenuse, scalar, total
+from lightning_fw.scalars import Scalar, at_least, hypotenuse, scalars, total
 
 
 def _floor(dtype: torch.dtype) -> float:
@@ -58,26 +58,25 @@ class L2Ball(VectorBall):
         infos: Infos | None = None,
         norms: Sequence[Scalar] | None = None,
     ) -> Atoms:
+        scales, block_norms = self._scales(gradients, infos, norms)
+        return Atoms(list(gradients), scales, total(block_norms))
+
+    def _scales(
+        self, gradients: Sequence[Tensor], infos: Infos | None, norms: Sequence[Scalar] | None
+    ) -> tuple[list[Scalar], Sequence[Scalar]]:
+        """−1 / ‖g‖₂ of the block that each tensor belongs to, and ‖g‖₂ of each block."""
         if norms is None:
-            norms = [scalar(norm) for norm in tensor_norms(gradients)]
-        lengths = self._unit_lengths(gradients, infos)
+            norms = scalars(tensor_norms(gradients))
+        floors = [_FLOORS[gradient.dtype] for gradient in gradients]
         if self.scope == "tensor":
-            scales = [
-                -length / at_least(norm, _FLOORS[gradient.dtype])
-                for length, norm, gradient in zip(lengths, norms, gradients, strict=True)
-            ]
-            dual = total([length * norm for length, norm in zip(lengths, norms, strict=True)])
-            return Atoms(list(gradients), scales, dual)
-        scales = [0.0] * len(gradients)
-        duals: list[Scalar] = []
+            pairs = zip(norms, floors, strict=True)
+            return [-1 / at_least(norm, floor) for norm, floor in pairs], norms
+        scales: list[Scalar] = [0.0] * len(gradients)
+        block_norms = []
         for block in self.blocks(len(gradients), infos):
             norm = hypotenuse([norms[index] for index in block])
-            floor = max(_FLOORS[gradients[index].dtype] for index in block)
+            scale = -1 / at_least(norm, max(floors[index] for index in block))
+            block_norms.append(norm)
             for index in block:
-                scales[index] = -lengths[index] / at_least(norm, floor)
-            duals.append(lengths[block[0]] * norm)
-        return Atoms(list(gradients), scales, total(duals))
-
-    def _unit_lengths(self, gradients: Sequence[Tensor], infos: Infos | None) -> list[float]:
-        """‖s‖₂ of the unit ball's atoms, per tensor: one, for an l2 ball."""
-        return [1.0] * len(gradients)
+                scales[index] = scale
+        return scales, block_norms

@@ -63,7 +63,7 @@ class LpBall(VectorBall):
         for block in self.blocks(len(gradients), infos):
             shares, _, powers = _shares([gradients[index] for index in block], q)
             # ‖|g|^(q−1)‖_p = (Σ |g|^q)^(1/p): the atom stays in the ball for any rounding of q.
-            # The sum is at least 1 unless the gradient vanishes, whose atom is then 0 and not 0 / 0.
+            # The sum is at least 1 unless the gradient is zero, whose atom is 0 and not 0 / 0.
             length = powers.clamp_min(1.0).pow(1 / self.p)
             for index, share in zip(block, shares, strict=True):
                 atoms[index] = share.pow_(q - 1).div_(length).mul_(gradients[index].sign())

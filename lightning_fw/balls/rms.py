@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_fw.balls._base import Infos
+from lightning_fw.balls._base import Atoms, Infos
 from lightning_fw.balls.l2 import L2Ball
+from lightning_fw.scalars import Scalar, total
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +38,19 @@ class RMSBall(L2Ball):
         norms = super().block_dual_norms(gradients, infos).unbind()
         return torch.stack([norm * length for norm, length in zip(norms, lengths, strict=True)])
 
-    def _unit_lengths(self, gradients: Sequence[Tensor], infos: Infos | None) -> list[float]:
-        lengths = [0.0] * len(gradients)
-        blocks = self.blocks(len(gradients), infos)
-        for block, length in zip(blocks, self._block_lengths(gradients, infos), strict=True):
+    def atoms(
+        self,
+        gradients: Sequence[Tensor],
+        infos: Infos | None = None,
+        norms: Sequence[Scalar] | None = None,
+    ) -> Atoms:
+        scales, block_norms = self._scales(gradients, infos, norms)
+        lengths = self._block_lengths(gradients, infos)
+        for block, length in zip(self.blocks(len(gradients), infos), lengths, strict=True):
             for index in block:
-                lengths[index] = length
-        return lengths
+                scales[index] = scales[index] * length
+        duals = [norm * length for norm, length in zip(block_norms, lengths, strict=True)]
+        return Atoms(list(gradients), scales, total(duals))
 
     def _block_lengths(self, tensors: Sequence[Tensor], infos: Infos | None) -> list[float]:
         """√n of each block."""

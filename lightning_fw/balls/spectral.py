@@ -41,8 +41,8 @@ class SpectralBall(MatrixBall):
 
     Example:
         >>> import torch
-        >>> atom = SpectralBall(radius=0.1, oracle="svd").lmo([torch.diag(torch.tensor([3.0, 1.0]))])
-        >>> atom[0].diagonal()
+        >>> gradient = torch.diag(torch.tensor([3.0, 1.0]))
+        >>> SpectralBall(radius=0.1, oracle="svd").lmo([gradient])[0].diagonal()
         tensor([-0.1000, -0.1000])
     """
 

@@ -1,0 +1,1 @@
+"""Tests of the balls and of the arithmetic under them."""

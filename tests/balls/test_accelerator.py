@@ -1,0 +1,60 @@
+"""On an accelerator: the same atoms, and no host-device synchronization."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from lightning_fw.balls import Ball
+from lightning_fw.parameters import ParameterInfo
+
+from .cases import BALLS, label
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+# A decomposition reads its own success off the device.
+WITHOUT_DECOMPOSITION = [ball for ball in BALLS if "svd" not in repr(ball)]
+
+INFOS = [ParameterInfo("0", gates=4), ParameterInfo("1"), ParameterInfo("2", group=1)]
+
+
+@contextmanager
+def synchronizations_are_errors() -> Iterator[None]:
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def gradients(dtype: torch.dtype) -> list[torch.Tensor]:
+    torch.manual_seed(0)
+    return [torch.randn(shape).to(dtype) for shape in ((64, 16), (64,), (16, 64))]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("ball", WITHOUT_DECOMPOSITION, ids=label)
+def test_same_atoms_without_a_synchronization(ball: Ball, dtype: torch.dtype) -> None:
+    on_host = gradients(dtype)
+    on_device = [gradient.cuda() for gradient in on_host]
+    ball.lmo(on_device, INFOS)  # libraries are loaded at their first call
+    ball.usage(on_device, INFOS)
+    with synchronizations_are_errors():
+        atoms = ball.lmo(on_device, INFOS)
+        ball.usage(on_device, INFOS)
+    for atom, expected in zip(atoms, ball.lmo(on_host, INFOS), strict=True):
+        assert atom.is_cuda
+        tolerance = 1e-3 if dtype == torch.float32 else 1e-2
+        torch.testing.assert_close(atom.cpu(), expected, rtol=tolerance, atol=tolerance * 0.1)
+
+
+@pytest.mark.parametrize("ball", BALLS, ids=label)
+def test_zero_gradient_has_the_zero_atom(ball: Ball) -> None:
+    zeros = [torch.zeros_like(gradient).cuda() for gradient in gradients(torch.float32)]
+    assert not any(atom.any() for atom in ball.lmo(zeros, INFOS))

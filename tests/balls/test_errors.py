@@ -1,0 +1,142 @@
+"""A ball that cannot be says so when it is made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_fw.balls import (
+    Ball,
+    L1Ball,
+    L2Ball,
+    LinfBall,
+    LpBall,
+    NuclearBall,
+    ProductBall,
+    RMSBall,
+    SpectralBall,
+)
+
+MAKERS: dict[str, Callable[..., Ball]] = {
+    "L1Ball": L1Ball,
+    "L2Ball": L2Ball,
+    "LinfBall": LinfBall,
+    "RMSBall": RMSBall,
+    "LpBall": lambda **kwargs: LpBall(3.0, **kwargs),
+    "SpectralBall": SpectralBall,
+    "NuclearBall": NuclearBall,
+    "ProductBall": lambda **kwargs: ProductBall({"*": L2Ball()}, **kwargs),
+}
+
+every_ball = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+
+NOT_POSITIVE = [(-1.0, "-1.0"), (0.0, "0.0"), (0, "0"), (-math.inf, "-inf"), (math.nan, "nan")]
+NOT_A_NUMBER: list[tuple[Any, str]] = [
+    ("1e-2", "'1e-2'"),
+    (True, "True"),
+    (None, "None"),
+    (torch.tensor(0.1), r"tensor\(0\.1000\)"),
+    ([0.1], r"\[0\.1\]"),
+]
+
+
+@every_ball
+@pytest.mark.parametrize(("value", "shown"), NOT_POSITIVE)
+def test_radius_must_be_positive(make: Callable[..., Ball], value: float, shown: str) -> None:
+    message = f"`radius` must be positive, got {shown}. Pass a radius > 0."
+    with pytest.raises(ValueError, match=message):
+        make(radius=value)
+
+
+@every_ball
+def test_radius_must_be_finite(make: Callable[..., Ball]) -> None:
+    with pytest.raises(ValueError, match="`radius` must be finite, got inf. Pass a finite radius"):
+        make(radius=math.inf)
+
+
+@every_ball
+@pytest.mark.parametrize(("value", "shown"), NOT_A_NUMBER)
+def test_radius_must_be_a_number(make: Callable[..., Ball], value: Any, shown: str) -> None:
+    message = f"`radius` must be a number, got {shown}. Pass a Python float."
+    with pytest.raises(TypeError, match=message):
+        make(radius=value)
+
+
+@pytest.mark.parametrize("make", [SpectralBall, NuclearBall])
+def test_vector_radius(make: Callable[..., Ball]) -> None:
+    for value, shown in NOT_POSITIVE:
+        message = f"`vector_radius` must be positive, got {shown}. Pass a vector_radius > 0."
+        with pytest.raises(ValueError, match=message):
+            make(vector_radius=value)
+    with pytest.raises(ValueError, match="`vector_radius` must be finite, got inf"):
+        make(vector_radius=math.inf)
+    for value, shown in NOT_A_NUMBER:
+        with pytest.raises(TypeError, match=f"`vector_radius` must be a number, got {shown}"):
+            make(vector_radius=value)
+
+
+@pytest.mark.parametrize("value", [1, 1.0, 0.5, -3.0, math.inf, math.nan])
+def test_p_must_be_between_one_and_infinity(value: float) -> None:
+    message = f"`p` must be between 1 and infinity, got {value}. .* use L1Ball or LinfBall"
+    with pytest.raises(ValueError, match=message):
+        LpBall(value)
+
+
+@pytest.mark.parametrize(("value", "shown"), NOT_A_NUMBER)
+def test_p_must_be_a_number(value: Any, shown: str) -> None:
+    with pytest.raises(TypeError, match=f"`p` must be a number, got {shown}"):
+        LpBall(value)
+
+
+@pytest.mark.parametrize("name", ["L1Ball", "L2Ball", "LinfBall", "RMSBall", "LpBall"])
+@pytest.mark.parametrize("value", ["layer", "Tensor", None, ["group"]])
+def test_scope_must_be_one_of_three(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match="`scope` must be one of 'tensor', 'group', 'global', got"):
+        MAKERS[name](scope=value)
+
+
+def test_oracle_must_be_one_of_two() -> None:
+    message = "`oracle` must be one of 'newton_schulz', 'svd', got 'qr'. Pass one of these."
+    with pytest.raises(ValueError, match=message):
+        SpectralBall(oracle="qr")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [0, -1])
+def test_iterations_must_be_at_least_one(value: int) -> None:
+    message = f"`iterations` must be at least 1, got {value}. Pass iterations >= 1."
+    with pytest.raises(ValueError, match=message):
+        NuclearBall(iterations=value)
+
+
+@pytest.mark.parametrize("value", [2.0, "3", True, None])
+def test_iterations_must_be_an_int(value: Any) -> None:
+    with pytest.raises(TypeError, match=f"`iterations` must be an int, got {value!r}"):
+        NuclearBall(iterations=value)
+
+
+@pytest.mark.parametrize("make", [L1Ball, L2Ball, LinfBall, RMSBall, SpectralBall, NuclearBall])
+def test_the_radius_is_a_keyword(make: Any) -> None:
+    with pytest.raises(TypeError, match="positional argument"):
+        make(0.1)
+
+
+def test_a_product_needs_a_ball() -> None:
+    with pytest.raises(ValueError, match="`balls` must name at least one pattern, got none"):
+        ProductBall({})
+
+
+@pytest.mark.parametrize("value", [{"*": 0.1}, {"*": L2Ball}, {0: L2Ball()}, {"*": None}])
+def test_a_product_maps_patterns_to_balls(value: Any) -> None:
+    message = "`balls` must map patterns to balls, got .* for .* Pass strings with balls"
+    with pytest.raises(TypeError, match=message):
+        ProductBall(value)
+
+
+@pytest.mark.parametrize("value", [L2Ball(), [L2Ball()], None])
+def test_a_product_needs_a_mapping(value: Any) -> None:
+    with pytest.raises(TypeError, match="`balls` must map patterns to balls, got"):
+        ProductBall(value)

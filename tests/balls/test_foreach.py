@@ -1,0 +1,108 @@
+"""Arithmetic on lists of tensors."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from lightning_fw.foreach import (
+    add_scaled_,
+    blend_,
+    inner,
+    mask_,
+    pick,
+    scale_,
+    tensor_norms,
+    working_dtype,
+)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "working"),
+    [
+        (torch.float16, torch.float32),
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+)
+def test_half_precision_works_in_float32(dtype: torch.dtype, working: torch.dtype) -> None:
+    assert working_dtype(dtype) == working
+    assert [norm.dtype for norm in tensor_norms([torch.ones(3, dtype=dtype)])] == [working]
+    norms = tensor_norms([torch.ones(3, dtype=dtype), torch.ones(2, dtype=torch.float64)])
+    assert [norm.dtype for norm in norms] == [working, torch.float64]
+
+
+@pytest.mark.parametrize("order", [1, 2, math.inf])
+@pytest.mark.parametrize("size", [1, 1000, 2**16, 2**16 + 1, 2**17, 200_000])
+def test_norms_of_any_length(order: float, size: int) -> None:
+    torch.manual_seed(0)
+    for tensor in (torch.randn(size), torch.full((size,), 0.1)):
+        exact = float(torch.linalg.vector_norm(tensor.double(), order))
+        (norm,) = tensor_norms([tensor], order)
+        assert norm.shape == ()
+        # Equal entries are the worst case of a plain sum of squares: 1e-5 at the longest.
+        assert float(norm) == pytest.approx(exact, rel=1e-5)
+
+
+def test_norms_of_no_tensors() -> None:
+    assert tensor_norms([]) == []
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_norm_of_no_entries(order: float) -> None:
+    assert tensor_norms([torch.ones(0, 3)], order) == [0.0]
+
+
+def test_norms_of_a_long_tensor_with_other_strides() -> None:
+    torch.manual_seed(0)
+    tensor = torch.randn(400, 300)
+    torch.testing.assert_close(tensor_norms([tensor.T])[0], tensor.norm())
+
+
+def test_inner_product_over_shapes_and_dtypes() -> None:
+    left = [torch.tensor([[1.0, 2.0], [3.0, 4.0]]).T, torch.tensor(2.0, dtype=torch.bfloat16)]
+    right = [torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.tensor(0.5, dtype=torch.float64)]
+    assert inner(left, right) == 1 + 2 + 4 + 1
+
+
+def test_inner_product_of_infinities_is_not_an_error() -> None:
+    infinite = [torch.tensor([math.inf]), torch.tensor([math.inf])]
+    assert math.isnan(float(inner(infinite, [torch.ones(1), -torch.ones(1)])))
+
+
+@pytest.mark.parametrize("weights", [[2.0, -1.0], [torch.tensor(2.0), torch.tensor(-1.0)]])
+def test_add_scaled(weights: list[float | torch.Tensor]) -> None:
+    targets = [torch.ones(2), torch.ones(2, 2, dtype=torch.float64)]
+    tensors = [torch.full((2,), 3.0, dtype=torch.bfloat16), torch.eye(2)]
+    for mixed in (weights, [weights[0], -1.0]):
+        mine = [target.clone() for target in targets]
+        add_scaled_(mine, tensors, mixed)
+        assert torch.equal(mine[0], torch.full((2,), 7.0))
+        assert torch.equal(mine[1], 1 - torch.eye(2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("factor", [0.25, torch.tensor(0.25)])
+def test_scale_and_blend(factor: float | torch.Tensor) -> None:
+    tensors = [torch.full((2,), 4.0), torch.full((), 8.0)]
+    scale_(tensors, factor)
+    assert torch.equal(tensors[0], torch.ones(2))
+    blend_(tensors, [torch.ones(2), torch.ones(())], [-1.0, 2.0], factor)
+    assert torch.equal(tensors[0], torch.full((2,), 0.5))
+    assert torch.equal(tensors[1], torch.tensor(2.0))
+
+
+def test_mask_clears_what_is_not_finite() -> None:
+    tensors = [torch.tensor([1.0, math.nan]), torch.tensor(math.inf)]
+    assert all(not tensor.any() for tensor in mask_(tensors, torch.tensor(True)))
+    kept = mask_([torch.ones(2)], torch.tensor(False))
+    assert torch.equal(kept[0], torch.ones(2))
+
+
+def test_pick() -> None:
+    items = ["a", "b", "c"]
+    assert pick(items, [0, 2]) == ["a", "c"]
+    assert pick(items, []) == []
+    assert pick(items, [0, 1, 2]) is items

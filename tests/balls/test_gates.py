@@ -1,0 +1,115 @@
+"""Matrix balls answer per gate of a recurrent weight; vectors get an RMS ball."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_fw.balls import NuclearBall, RMSBall, SpectralBall
+from lightning_fw.balls._matrix import MatrixBall
+from lightning_fw.parameters import ParameterInfo, trainable
+
+HIDDEN = 6
+
+MODULES: dict[str, tuple[nn.Module, int]] = {
+    "LSTM": (nn.LSTM(3, HIDDEN, num_layers=2, bidirectional=True), 4),
+    "GRU": (nn.GRU(3, HIDDEN, bidirectional=True), 3),
+    "LSTMCell": (nn.LSTMCell(3, HIDDEN), 4),
+    "GRUCell": (nn.GRUCell(3, HIDDEN), 3),
+    "RNN": (nn.RNN(3, HIDDEN), 1),
+    "Linear": (nn.Linear(3, HIDDEN), 1),
+}
+
+BALLS: tuple[MatrixBall, ...] = (
+    SpectralBall(radius=0.2, oracle="svd"),
+    SpectralBall(radius=0.2),
+    NuclearBall(radius=0.2),
+)
+every_ball = pytest.mark.parametrize(
+    "ball", BALLS, ids=lambda ball: type(ball).__name__ + getattr(ball, "oracle", "")
+)
+
+
+def gradients_of(module: nn.Module) -> tuple[list[torch.Tensor], list[ParameterInfo]]:
+    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
+    parameters, infos = trainable(optimizer.param_groups, module)
+    torch.manual_seed(0)
+    return [torch.randn(parameter.shape) for parameter in parameters], infos
+
+
+@every_ball
+@pytest.mark.parametrize("kind", MODULES)
+def test_atom_stacks_the_atoms_of_the_gates(ball: MatrixBall, kind: str) -> None:
+    module, gates = MODULES[kind]
+    gradients, infos = gradients_of(module)
+    for atom, gradient in zip(ball.lmo(gradients, infos), gradients, strict=True):
+        parts = gradient.chunk(gates) if gradient.ndim == 2 else (gradient,)
+        alone = [ball.lmo([part])[0] for part in parts]
+        torch.testing.assert_close(atom, torch.cat(alone), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_each_gate_of_a_spectral_atom_is_orthogonal(kind: str) -> None:
+    module, gates = MODULES[kind]
+    gradients, infos = gradients_of(module)
+    atom = SpectralBall(radius=0.2, oracle="svd").lmo(gradients, infos)[1]
+    for gate in atom.chunk(gates):
+        torch.testing.assert_close(gate @ gate.mT, 0.04 * torch.eye(HIDDEN), atol=1e-6, rtol=0)
+
+
+@every_ball
+def test_without_split_gates_the_weight_is_one_matrix(ball: MatrixBall) -> None:
+    gradients, infos = gradients_of(MODULES["LSTM"][0])
+    stacked = replace(ball, split_gates=False)
+    torch.testing.assert_close(
+        stacked.lmo(gradients, infos), stacked.lmo(gradients), rtol=0, atol=0
+    )
+    assert not torch.allclose(stacked.lmo(gradients, infos)[1], ball.lmo(gradients, infos)[1])
+
+
+@pytest.mark.parametrize(
+    ("shape", "gates", "reach"),
+    [((12, 3), 1, 2.0), ((3, 12), 1, 1.0), ((12, 3), 4, 1.0), ((24, 3), 4, math.sqrt(2))],
+)
+def test_scale_by_shape_widens_the_ball_of_a_tall_matrix(
+    shape: tuple[int, int], gates: int, reach: float
+) -> None:
+    torch.manual_seed(0)
+    gradient, infos = torch.randn(shape), [ParameterInfo(gates=gates)]
+    for ball in BALLS:
+        scaled = replace(ball, scale_by_shape=True)
+        atom = ball.lmo([gradient], infos)[0]
+        torch.testing.assert_close(scaled.lmo([gradient], infos)[0], reach * atom)
+        torch.testing.assert_close(
+            scaled.dual_norm([gradient], infos), reach * ball.dual_norm([gradient], infos)
+        )
+        torch.testing.assert_close(
+            scaled.norm([gradient], infos), ball.norm([gradient], infos) / reach
+        )
+
+
+@pytest.mark.parametrize("vector_radius", [0.1, 3.0])
+def test_vectors_get_an_rms_ball(vector_radius: float) -> None:
+    torch.manual_seed(0)
+    gradients = [torch.randn(7), torch.randn(()), torch.randn(1)]
+    expected = RMSBall(radius=vector_radius * 0.2).lmo(gradients)
+    for ball in (
+        SpectralBall(radius=0.2, vector_radius=vector_radius),
+        NuclearBall(radius=0.2, vector_radius=vector_radius),
+    ):
+        torch.testing.assert_close(ball.lmo(gradients), expected)
+
+
+def test_matrices_of_one_shape_do_not_mix() -> None:
+    torch.manual_seed(0)
+    gradients = [torch.randn(4, 3), torch.randn(5), 100 * torch.randn(4, 3), torch.randn(8, 3)]
+    infos = [ParameterInfo(), ParameterInfo(), ParameterInfo(), ParameterInfo(gates=2)]
+    for ball in BALLS:
+        together = ball.lmo(gradients, infos)
+        for index, gradient in enumerate(gradients):
+            alone = ball.lmo([gradient], [infos[index]])[0]
+            torch.testing.assert_close(together[index], alone, atol=1e-6, rtol=1e-5)

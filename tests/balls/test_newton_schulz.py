@@ -1,0 +1,118 @@
+"""Newton-Schulz: always feasible, and within 3 % wherever a singular value counts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lightning_fw.balls import SpectralBall
+from lightning_fw.balls._polar import polar_newton_schulz, polar_svd
+
+from .cases import PROPERTY
+
+# The interval that the docstrings promise for σ ≥ 1e-3 ‖G‖_F.
+LOWEST, COUNTS = 0.97, 1e-3
+
+ROUNDING = {torch.float64: 1e-12, torch.float32: 2e-6}
+
+
+def with_spectrum(spectrum: Tensor, rows: int, columns: int, seed: int = 0) -> Tensor:
+    """A matrix of given singular values between random orthonormal bases, float64."""
+    generator = torch.Generator().manual_seed(seed)
+    bases = [
+        torch.linalg.qr(torch.randn(n, len(spectrum), generator=generator, dtype=torch.float64))[0]
+        for n in (rows, columns)
+    ]
+    return bases[0] @ torch.diag(spectrum.double()) @ bases[1].mT
+
+
+def check(matrix: Tensor, dtype: torch.dtype, scale: float = 1.0) -> None:
+    polar = polar_newton_schulz((matrix * scale).to(dtype)[None])[0].double()
+    u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
+    assert torch.linalg.matrix_norm(polar, 2) <= 1 + ROUNDING[dtype]
+    counts = s >= COUNTS * s.norm() * (1 + 1e-3)
+    found = (u.mT @ polar @ vh.mT)[counts][:, counts]
+    # Same singular vectors, and singular values in the interval.
+    torch.testing.assert_close(found, torch.diag(found.diagonal()), atol=1e-3, rtol=0)
+    assert (found.diagonal() >= LOWEST - 1e-3).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@PROPERTY
+@given(
+    seed=st.integers(0, 2**31),
+    rows=st.integers(1, 24),
+    columns=st.integers(1, 24),
+    exponent=st.integers(-20, 20),
+    decay=st.floats(0, 8),
+)
+def test_singular_values_of_any_matrix(
+    dtype: torch.dtype, seed: int, rows: int, columns: int, exponent: int, decay: float
+) -> None:
+    spectrum = torch.logspace(0, -decay, min(rows, columns), dtype=torch.float64)
+    check(with_spectrum(spectrum, rows, columns, seed), dtype, 2.0**exponent)
+
+
+def test_every_singular_value_ends_in_the_interval() -> None:
+    """The composed polynomial itself, on a fine grid: 2 × 2 diagonal matrices of norm one."""
+    angles = torch.linspace(0, torch.pi / 4, 100_001, dtype=torch.float64)
+    matrices = torch.diag_embed(torch.stack([angles.cos(), angles.sin()], dim=-1))
+    ends = polar_newton_schulz(matrices).diagonal(dim1=-2, dim2=-1)
+    assert (ends >= 0).all()
+    assert ends.max() <= 1 + 1e-12
+    counts = angles.sin() >= COUNTS
+    assert ends[counts].min() >= LOWEST
+    assert ends[:, 0].min() >= LOWEST
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (16, 128), (128, 16), (4, 200)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("decay", [0.0, 2.0, 6.0, 12.0])
+def test_ill_conditioned_matrices(shape: tuple[int, int], dtype: torch.dtype, decay: float) -> None:
+    spectrum = torch.logspace(0, -decay, min(shape), dtype=torch.float64)
+    check(with_spectrum(spectrum, *shape), dtype)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 7])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_rank_deficient_matrices(rank: int, dtype: torch.dtype) -> None:
+    matrix = with_spectrum(torch.ones(rank), 20, 30)
+    check(matrix, dtype)
+    polar = polar_newton_schulz(matrix.to(dtype)[None])[0].double()
+    # Rounding outside of the range is lifted by at most the product of the slopes, about 1.4e3.
+    outside = polar - matrix @ (matrix.mT @ polar)
+    assert outside.abs().max() <= 2e3 * torch.finfo(dtype).eps
+
+
+def test_one_row_and_one_column_are_exact() -> None:
+    row = torch.tensor([[[3.0, 0.0, 4.0]]])
+    torch.testing.assert_close(polar_newton_schulz(row), row / 5)
+    torch.testing.assert_close(polar_newton_schulz(row.mT), row.mT / 5)
+
+
+def test_zero_matrix_beside_another() -> None:
+    matrices = torch.stack([torch.zeros(3, 4), torch.eye(3, 4)])
+    for polar in (polar_newton_schulz, polar_svd):
+        found = polar(matrices)
+        assert not found[0].any()
+        torch.testing.assert_close(found[1], matrices[1], atol=0.03, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (8, 40), (40, 8)])
+def test_bfloat16_gradients_are_iterated_in_float32(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    gradient = torch.randn(shape).bfloat16()
+    ball = SpectralBall(radius=1.0)
+    atom = ball.lmo([gradient])[0]
+    assert atom.dtype == torch.bfloat16
+    assert torch.equal(atom, ball.lmo([gradient.float()])[0].bfloat16())
+
+
+def test_svd_oracle_leaves_the_null_space_alone() -> None:
+    matrix = with_spectrum(torch.tensor([1.0, 0.5]), 6, 8)
+    polar = polar_svd(matrix[None])[0]
+    singular = torch.linalg.svdvals(polar)
+    torch.testing.assert_close(singular, torch.tensor([1.0, 1, 0, 0, 0, 0]).double())

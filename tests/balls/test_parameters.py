@@ -1,0 +1,121 @@
+"""What is known of each parameter: name, param group, gates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_fw.parameters import ParameterInfo, require_movable, trainable
+
+
+class Tagger(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(3, 6, num_layers=2, bidirectional=True, proj_size=2)
+        self.gru = nn.GRU(3, 6)
+        self.cells = nn.ModuleList([nn.LSTMCell(3, 6), nn.GRUCell(3, 6), nn.RNNCell(3, 6)])
+        self.rnn = nn.RNN(3, 6)
+        self.head = nn.Linear(6, 2)
+
+
+def infos_of(module: nn.Module, groups: Any = None) -> list[ParameterInfo]:
+    optimizer = torch.optim.SGD(groups or module.parameters(), lr=1.0)
+    return trainable(optimizer.param_groups, module)[1]
+
+
+def test_names_are_those_of_the_module_in_the_optimizer_s_order() -> None:
+    module = Tagger()
+    backwards = list(module.parameters())[::-1]
+    optimizer = torch.optim.SGD(backwards, lr=1.0)
+    parameters, infos = trainable(optimizer.param_groups, module)
+    assert all(mine is theirs for mine, theirs in zip(parameters, backwards, strict=True))
+    names = [name for name, _ in module.named_parameters()]
+    assert [info.name for info in infos] == names[::-1]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "gates"), [("lstm", 4), ("gru", 3), ("cells.0", 4), ("cells.1", 3)]
+)
+def test_recurrent_weights_stack_gates(prefix: str, gates: int) -> None:
+    found = {info.name: info.gates for info in infos_of(Tagger()) if info.name.startswith(prefix)}
+    weights = {name for name in found if ".weight_ih" in name or ".weight_hh" in name}
+    assert weights
+    for name, count in found.items():
+        assert count == (gates if name in weights else 1), name
+
+
+def test_other_parameters_are_one_matrix() -> None:
+    found = infos_of(Tagger())
+    plain = [i for i in found if i.name.startswith(("rnn", "head", "cells.2")) or "bias" in i.name]
+    assert len(plain) > 10
+    assert {info.gates for info in plain} == {1}
+    # A projection follows the gates and is not stacked.
+    assert {info.gates for info in found if ".weight_hr" in info.name} == {1}
+
+
+def test_a_subclass_of_a_recurrent_module_counts() -> None:
+    class MyLSTM(nn.LSTM):
+        pass
+
+    assert [info.gates for info in infos_of(MyLSTM(2, 3))] == [4, 4, 1, 1]
+
+
+def test_groups_are_numbered_as_in_the_optimizer() -> None:
+    module = Tagger()
+    groups = [
+        {"params": list(module.head.parameters())},
+        {"params": list(module.rnn.parameters()), "lr": 0.1},
+    ]
+    infos = infos_of(module, groups)
+    assert [(info.name, info.group) for info in infos[:3]] == [
+        ("head.weight", 0),
+        ("head.bias", 0),
+        ("rnn.weight_ih_l0", 1),
+    ]
+
+
+def test_frozen_and_empty_parameters_are_left_out() -> None:
+    module = nn.ParameterDict(
+        {
+            "frozen": nn.Parameter(torch.ones(2), requires_grad=False),
+            "empty": nn.Parameter(torch.ones(0, 3)),
+            "moved": nn.Parameter(torch.ones(2)),
+        }
+    )
+    assert [info.name for info in infos_of(module)] == ["moved"]
+
+
+def test_a_parameter_from_elsewhere_is_named_by_its_place() -> None:
+    module = nn.Linear(2, 2)
+    others = [torch.ones(2).requires_grad_() for _ in range(2)]
+    groups = [{"params": list(module.parameters())}, {"params": others}]
+    assert [info.name for info in infos_of(module, groups)] == [
+        "weight",
+        "bias",
+        "param_groups.1.0",
+        "param_groups.1.1",
+    ]
+
+
+def test_a_tied_weight_has_its_first_name() -> None:
+    module = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    module[1].weight = module[0].weight
+    assert [info.name for info in infos_of(module)] == ["0.weight"]
+
+
+def test_there_must_be_something_to_move() -> None:
+    with pytest.raises(ValueError, match="`parameters` must hold at least one trainable tensor"):
+        require_movable([])
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int64])
+def test_only_real_floating_point_tensors_move(dtype: torch.dtype) -> None:
+    message = "`parameters` must be real floating-point tensors of one device, got one of"
+    with pytest.raises(ValueError, match=message):
+        require_movable([torch.ones(2), torch.ones(2, dtype=dtype)])
+    with pytest.raises(ValueError, match="on meta beside cpu"):
+        require_movable([torch.ones(2), torch.ones(2, device="meta")])
+    require_movable([torch.ones(2), torch.ones(2, dtype=torch.bfloat16)])

@@ -1,0 +1,87 @@
+"""Scalars read the same as Python floats and as tensors."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from lightning_fw.scalars import (
+    at_least,
+    at_most,
+    hypotenuse,
+    is_finite,
+    scalar,
+    scalars,
+    to_floats,
+    total,
+)
+
+
+def test_a_scalar_on_the_host_is_a_float() -> None:
+    value = scalar(torch.tensor(0.5))
+    assert isinstance(value, float)
+    assert value == 0.5
+
+
+def test_scalars_of_many_tensors() -> None:
+    values = scalars([torch.tensor(0.5), torch.tensor(2.0)])
+    assert list(values) == [0.5, 2.0]
+    assert all(isinstance(value, float) for value in values)
+    assert list(scalars([])) == []
+
+
+def test_a_scalar_elsewhere_stays_a_tensor() -> None:
+    elsewhere = torch.ones((), device="meta")
+    assert scalar(elsewhere) is elsewhere
+    assert scalars([elsewhere])[0] is elsewhere
+
+
+@pytest.mark.parametrize("value", [-2.0, 0.0, 3.0, math.inf, -math.inf])
+def test_bounds(value: float) -> None:
+    for bound, builtin in ((at_least, max), (at_most, min)):
+        assert bound(value, 1.0) == builtin(value, 1.0)
+        assert float(bound(torch.tensor(value), 1.0)) == builtin(value, 1.0)
+
+
+def test_bounds_keep_a_nan() -> None:
+    for bound in (at_least, at_most):
+        assert math.isnan(float(bound(math.nan, 1.0)))
+        assert math.isnan(float(bound(torch.tensor(math.nan), 1.0)))
+
+
+@pytest.mark.parametrize("values", [[1.0], [3.0, 4.0], [1.0, 2.0, 2.0]])
+def test_total_and_hypotenuse(values: list[float]) -> None:
+    tensors = [torch.tensor(value) for value in values]
+    assert total(values) == float(total(tensors)) == sum(values)
+    length = math.sqrt(sum(value**2 for value in values))
+    assert hypotenuse(values) == pytest.approx(length)
+    assert float(hypotenuse(tensors)) == pytest.approx(length)
+
+
+def test_nothing_adds_up_to_zero() -> None:
+    assert total([]) == 0
+    assert hypotenuse([]) == 0
+
+
+def test_infinities_are_not_an_error() -> None:
+    assert math.isnan(float(total([math.inf, -math.inf])))
+    assert hypotenuse([1e200, math.inf]) == math.inf
+    assert hypotenuse([3e200, 4e200]) == pytest.approx(5e200)
+
+
+@pytest.mark.parametrize("value", [0.0, math.inf, math.nan])
+def test_is_finite(value: float) -> None:
+    assert is_finite(value) == math.isfinite(value)
+    found = is_finite(torch.tensor(value))
+    assert isinstance(found, torch.Tensor)
+    assert bool(found) == math.isfinite(value)
+
+
+def test_to_floats_keeps_the_order() -> None:
+    mixed = [1.0, torch.tensor(2.0), 3, torch.tensor(4.0, dtype=torch.float64)]
+    assert to_floats(mixed) == [1.0, 2.0, 3.0, 4.0]
+    assert all(isinstance(value, float) for value in to_floats(mixed))
+    assert to_floats([1, 2.5]) == [1.0, 2.5]
+    assert to_floats([]) == []
