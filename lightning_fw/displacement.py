@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from lightning_fw.balls._base import Atoms, Ball, Infos
-from lightning_fw.foreach import add_scaled_, blend_, inner, scale_, working_dtype
+from lightning_fw.foreach import (
+    add_scaled_,
+    blend_,
+    inner,
+    pick,
+    scale_,
+    working_dtype,
+)
 from lightning_fw.scalars import Scalar, on_host, scalar
 
 # Below it the factor is written into the tensors: far from overflow of 1 / factor in float32.
@@ -64,7 +71,7 @@ class Displacement:
         """⟨g, d_k⟩ / δ over the parameters at ``present``."""
         if self.factor == 0:
             return 0.0
-        return self.factor * inner(gradients, [self.tensors[index] for index in present])
+        return self.factor * inner(gradients, pick(self.tensors, present))
 
     def squared_distance_to(self, atoms: Atoms, present: Sequence[int]) -> Scalar:
         """‖d_k − s‖₂² / δ² over the parameters at ``present``."""
@@ -86,10 +93,9 @@ class Displacement:
             weight: 1, or 0 for a step that is skipped.
         """
         gamma = step_size * weight
-        mine = [self.tensors[index] for index in present]
         if isinstance(gamma, Tensor) or len(present) < len(self.tensors):
             self._fold(self.factor)
-            blend_(mine, atoms.tensors, atoms.scales, gamma)
+            blend_(pick(self.tensors, present), atoms.tensors, atoms.scales, gamma)
         else:
             shrunk = self.factor * (1 - gamma)
             if shrunk < _SMALLEST_FACTOR:
@@ -97,7 +103,7 @@ class Displacement:
             else:
                 self.factor = shrunk
             share = gamma / self.factor
-            add_scaled_(mine, atoms.tensors, [share * scale for scale in atoms.scales])
+            add_scaled_(self.tensors, atoms.tensors, [share * scale for scale in atoms.scales])
         if self._sum is not None:
             self._add_to_sum(present, weight)
         self.noise = (1 - gamma) ** 2 * self.noise + gamma**2
@@ -118,8 +124,8 @@ class Displacement:
     def _add_to_sum(self, present: Sequence[int], weight: Scalar) -> None:
         assert self._sum is not None
         add_scaled_(
-            [self._sum[index] for index in present],
-            [self.tensors[index] for index in present],
+            pick(self._sum, present),
+            pick(self.tensors, present),
             [self.factor * weight] * len(present),
         )
 

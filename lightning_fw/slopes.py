@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_fw.balls._base import Atoms
 from lightning_fw.displacement import clones, load, zeros_beside
-from lightning_fw.foreach import blend_, inner
+from lightning_fw.foreach import blend_, inner, pick
 from lightning_fw.radius_rules import SlopeRatio
 from lightning_fw.scalars import Scalar, on_host
 
@@ -47,7 +47,7 @@ class Slopes:
         """
         if not self._has_atom:
             return
-        slope = inner(gradients, [self._atom[index] for index in present])
+        slope = inner(gradients, pick(self._atom, present))
         if isinstance(k, Tensor):
             self._at_anchor = _chosen((k == 0) & (weight > 0), slope, self._at_anchor)
             self._at_end = _chosen((k > 0) & (weight > 0), slope, self._at_end)
@@ -58,7 +58,7 @@ class Slopes:
 
     def remember(self, atoms: Atoms, present: Sequence[int], weight: Scalar) -> None:
         """Keep the newest atom; weight 0 keeps the one before."""
-        blend_([self._atom[index] for index in present], atoms.tensors, atoms.scales, weight)
+        blend_(pick(self._atom, present), atoms.tensors, atoms.scales, weight)
         self._has_atom = True
 
     def close(self, reduce: Reduce) -> None:

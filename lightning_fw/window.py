@@ -12,13 +12,13 @@ from torch import Tensor
 from lightning_fw.anchor import Anchor
 from lightning_fw.balls._base import Atoms
 from lightning_fw.displacement import Displacement, clones, load, zeros_beside
-from lightning_fw.foreach import blend_, mask_, tensor_norms, working_dtype
+from lightning_fw.foreach import blend_, mask_, pick, tensor_norms, working_dtype
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.parameters import ParameterInfo, require_movable
 from lightning_fw.radius_rules import SlopeRatio, scheduled_radius
 from lightning_fw.record import RestartRecord
 from lightning_fw.restarts import Progress
-from lightning_fw.scalars import Scalar, is_finite, scalar, to_floats, total
+from lightning_fw.scalars import Scalar, is_finite, scalar, scalars, to_floats, total
 from lightning_fw.slopes import Slopes
 from lightning_fw.statistics import WindowStatistics, slope_along
 
@@ -73,7 +73,7 @@ class Window:
         rule = inner_loop.radius_rule
         self.inner_loop = inner_loop
         self.parameters = list(parameters)
-        self.infos = infos
+        self.infos = None if infos is None else list(infos)
         self.restart = 0
         self._anchor = Anchor(parameters)
         self._displacement = Displacement(
@@ -136,7 +136,6 @@ class Window:
         """The weights stand at the anchor ω inside, wherever they stood before."""
         return self._anchor.restored()
 
-    @torch.no_grad()
     def step(self, loss: Tensor | None = None, *, last: bool = False) -> None:
         """Take one inner step along the gradients in ``p.grad``, and set these to None.
 
@@ -152,14 +151,14 @@ class Window:
         present, gradients = self._take_gradients()
         if not gradients:
             return
-        norms = [scalar(norm) for norm in tensor_norms(gradients)]
+        norms = scalars(tensor_norms(gradients))
         finite = is_finite(total(norms))
         if finite is False:
             return
         weight: Scalar = 1
         if isinstance(finite, Tensor):
             gradients = mask_(gradients, ~finite)
-            norms = mask_(norms, ~finite)  # type: ignore[assignment,arg-type]
+            norms = mask_(norms, ~finite)  # type: ignore[arg-type]
             weight = finite.to(working_dtype(gradients[0].dtype))
         if self._slopes is not None:
             self._slopes.meet(self.k, gradients, present, weight)
@@ -176,7 +175,7 @@ class Window:
     def _atoms(
         self,
         gradients: list[Tensor],
-        norms: list[Scalar] | None,
+        norms: Sequence[Scalar] | None,
         present: list[int],
         weight: Scalar,
         *,
@@ -184,9 +183,9 @@ class Window:
         last: bool,
     ) -> tuple[Atoms, Scalar | None, Scalar | None]:
         """The unit atoms, and where they are needed the gap and ‖d_{k−1} − s_k‖²."""
-        loop, infos = self.inner_loop, self.infos and [self.infos[index] for index in present]
+        loop, infos = self.inner_loop, self.infos and pick(self.infos, present)
         if self._momentum is not None:
-            momentum = [self._momentum[index] for index in present]
+            momentum = pick(self._momentum, present)
             blend_(momentum, gradients, [1.0] * len(present), (1 - loop.momentum) * weight)
             gradients, norms = momentum, None
         atoms = loop.ball.atoms(gradients, infos, norms)
@@ -258,12 +257,17 @@ class Window:
         )
 
     def _take_gradients(self) -> tuple[list[int], list[Tensor]]:
-        """Which parameters have a gradient, and these; ``p.grad`` is None afterwards."""
+        """Which parameters have a gradient, and these; ``p.grad`` is None afterwards.
+
+        They are detached, should they have a graph (``create_graph=True``), so that the step
+        needs no ``no_grad``, whose cost shows at this scale.
+        """
         present, gradients = [], []
         for index, p in enumerate(self.parameters):
-            if p.grad is not None:
+            gradient = p.grad
+            if gradient is not None:
                 present.append(index)
-                gradients.append(p.grad)
+                gradients.append(gradient.detach() if gradient.requires_grad else gradient)
                 p.grad = None
         return present, gradients
 
