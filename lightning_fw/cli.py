@@ -1,0 +1,90 @@
+"""The command ``lightning-fw``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+_LIGHTNING_COMMANDS = ("fit", "validate", "test")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand.
+
+    Args:
+        argv: Arguments; those of the process by default.
+
+    Returns:
+        The exit status.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    command = _parser().parse_args(argv[:1]).command
+    rest = list(argv[1:])
+    if command == "race":
+        from lightning_fw.race.command import main as race
+
+        return race(rest)
+    if command == "bench":
+        from lightning_fw.bench import main as bench
+
+        return bench(rest)
+    return _lightning_cli([command, *rest])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lightning-fw",
+        description="Train recurrent networks by Frank-Wolfe.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=(
+            "race       Frank-Wolfe against back-propagation at equal gradient evaluations\n"
+            "bench      an inner step beside an optimizer's step\n"
+            "fit, validate, test\n"
+            "           LightningCLI on the networks and data of lightning_fw\n\n"
+            "lightning-fw COMMAND --help tells the options of a command."
+        ),
+    )
+    parser.add_argument("command", choices=("race", "bench", *_LIGHTNING_COMMANDS))
+    parser.add_argument(
+        "--version", action="version", version=f"lightning-fw {version('lightning-fw')}"
+    )
+    return parser
+
+
+def _lightning_cli(arguments: list[str]) -> int:
+    try:
+        import jsonargparse  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"lightning-fw {arguments[0]} needs jsonargparse. Run pip install 'lightning-fw[cli]'."
+        ) from error
+    from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+    from lightning_fw.data import SequenceData
+    from lightning_fw.nn import SequenceModel
+
+    class CLI(LightningCLI):
+        """The network takes its sizes from the data."""
+
+        def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+            for name in ("input_size", "output_size", "kind"):
+                parser.link_arguments(
+                    f"data.{name}", f"model.init_args.{name}", apply_on="instantiate"
+                )
+
+    CLI(
+        SequenceModel,
+        SequenceData,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        auto_configure_optimizers=False,
+        args=arguments,
+        parser_kwargs={"prog": "lightning-fw"},
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""A recurrent network that reads a sequence and answers at its end."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from typing_extensions import override
+
+from lightning_fw.inner_loop import InnerLoop
+from lightning_fw.mixin import FrankWolfeMixin
+
+Cell = Literal["rnn", "lstm", "gru"]
+Kind = Literal["regression", "classification"]
+Batch = tuple[Tensor, Tensor]
+
+_CELLS: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+
+
+class SequenceModel(L.LightningModule):
+    """One recurrent layer and a linear head on its last state, trained by Adam.
+
+    Args:
+        cell: ``"rnn"`` (tanh), ``"lstm"`` or ``"gru"``, as torch has them.
+        input_size: Channels of a sequence.
+        output_size: Numbers or classes to predict.
+        kind: ``"regression"``: mean squared error; ``"classification"``: cross-entropy.
+        hidden_size: Units of the layer.
+        lr: Learning rate of Adam.
+
+    Raises:
+        ValueError: If ``cell`` or ``kind`` is unknown.
+
+    Example:
+        >>> model = SequenceModel("gru", input_size=2, output_size=1)
+        >>> tuple(model(torch.zeros(50, 100, 2)).shape)
+        (50, 1)
+    """
+
+    def __init__(
+        self,
+        cell: Cell = "lstm",
+        *,
+        input_size: int,
+        output_size: int,
+        kind: Kind = "regression",
+        hidden_size: int = 128,
+        lr: float = 1e-3,
+    ) -> None:
+        super().__init__()
+        for name, value, choices in (
+            ("cell", cell, get_args(Cell)),
+            ("kind", kind, get_args(Kind)),
+        ):
+            if value not in choices:
+                raise ValueError(
+                    f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}. "
+                    "Pass one of these."
+                )
+        self.kind = kind
+        self.lr = lr
+        self.rnn = _CELLS[cell](input_size, hidden_size, batch_first=True)
+        self.head = nn.Linear(hidden_size, output_size)
+
+    @override
+    def forward(self, x: Tensor) -> Tensor:
+        """Predictions of shape (batch, output_size) for sequences (batch, time, input_size)."""
+        states: Tensor = self.rnn(x)[0]
+        predictions: Tensor = self.head(states[:, -1])
+        return predictions
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Mean squared error or cross-entropy of a batch."""
+        x, y = batch
+        if self.kind == "classification":
+            return functional.cross_entropy(self(x), y)
+        return functional.mse_loss(self(x), y)
+
+    @torch.no_grad()
+    def metric(self, batch: Batch) -> float:
+        """Accuracy of a classification, mean squared error of a regression."""
+        x, y = batch
+        if self.kind == "classification":
+            return float((self(x).argmax(-1) == y).float().mean())
+        return float(functional.mse_loss(self(x), y))
+
+    @override
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss = self.loss(batch)
+        self.log("train_loss", loss, prog_bar=True)
+        return loss
+
+    @override
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.log("val_metric", self.metric(batch), prog_bar=True, batch_size=len(batch[0]))
+
+    @override
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self.log("test_metric", self.metric(batch), batch_size=len(batch[0]))
+
+    @override
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), lr=self.lr)
+
+
+class FrankWolfeSequenceModel(FrankWolfeMixin, SequenceModel):
+    """The same network, trained by Frank-Wolfe.
+
+    Args:
+        cell: As :class:`SequenceModel` has it.
+        preset: ``"spectral"``: :meth:`InnerLoop.spectral`; ``"paper"``: :meth:`InnerLoop.paper`.
+        **settings: What :class:`SequenceModel` takes besides; ``lr`` has no effect.
+
+    Raises:
+        ValueError: If ``preset`` is unknown.
+
+    Example:
+        >>> model = FrankWolfeSequenceModel("lstm", input_size=2, output_size=1)
+        >>> model.configure_frank_wolfe().steps
+        3
+    """
+
+    def __init__(
+        self,
+        cell: Cell = "lstm",
+        *,
+        preset: Literal["spectral", "paper"] = "spectral",
+        **settings: Any,
+    ) -> None:
+        super().__init__(cell, **settings)
+        if preset not in ("spectral", "paper"):
+            raise ValueError(
+                f"`preset` must be one of 'spectral', 'paper', got {preset!r}. Pass one of these."
+            )
+        self.preset = preset
+
+    @override
+    def configure_frank_wolfe(self) -> InnerLoop:
+        return InnerLoop.spectral() if self.preset == "spectral" else InnerLoop.paper()
+
+    @override
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self.configure_frank_wolfe().outer(self.parameters())

@@ -1,0 +1,1 @@
+"""Frank-Wolfe against back-propagation at equal numbers of gradient evaluations."""

@@ -1,0 +1,69 @@
+"""race.csv: one row per evaluation point."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Point(NamedTuple):
+    """Where a run stands.
+
+    Attributes:
+        method: Name of the method.
+        seed: Of initial weights and data.
+        evaluations: Gradient evaluations spent.
+        seconds: Seconds of training spent; measuring the test metric does not count.
+        train_loss: Mean loss of the batches since the point before.
+        test_metric: Metric on the test set.
+    """
+
+    method: str
+    seed: int
+    evaluations: int
+    seconds: float
+    train_loss: float
+    test_metric: float
+
+
+def read_points(path: Path) -> list[Point]:
+    """The points of a file; none if there is no file.
+
+    Raises:
+        ValueError: If the file is not a race's.
+    """
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        reader = csv.reader(file)
+        if tuple(next(reader, ())) != Point._fields:
+            raise ValueError(
+                f"`--out` must hold a race or nothing, got {path} with other columns than "
+                f"{', '.join(Point._fields)}. Pass another directory."
+            )
+        return [_point(row) for row in reader if len(row) == len(Point._fields)]
+
+
+def write_points(path: Path, points: Iterable[Point]) -> None:
+    """Write all points anew; the old file stays until the new one is whole."""
+    partial = path.with_suffix(".partial")
+    with partial.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(Point._fields)
+        writer.writerows(points)
+    partial.replace(path)
+
+
+def append_point(path: Path, point: Point) -> None:
+    """Add one point."""
+    with path.open("a", newline="") as file:
+        csv.writer(file).writerow(point)
+
+
+def _point(row: list[str]) -> Point:
+    method, seed, evaluations, seconds, train_loss, test_metric = row
+    return Point(
+        method, int(seed), int(evaluations), float(seconds), float(train_loss), float(test_metric)
+    )
