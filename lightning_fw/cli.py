@@ -19,9 +19,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    argv = sys.argv[1:] if argv is None else argv
-    command = _parser().parse_args(argv[:1]).command
-    rest = list(argv[1:])
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = _parser().parse_args(arguments[:1]).command
+    rest = arguments[1:]
     if command == "race":
         from lightning_fw.race.command import main as race
 
@@ -30,7 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from lightning_fw.bench import main as bench
 
         return bench(rest)
-    return _lightning_cli([command, *rest])
+    # LightningCLI reads the process's arguments itself, and warns when it gets them, too.
+    _lightning_cli(command, None if argv is None else arguments)
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -53,12 +55,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _lightning_cli(arguments: list[str]) -> int:
+def _lightning_cli(command: str, arguments: list[str] | None) -> None:
     try:
         import jsonargparse  # noqa: F401
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"lightning-fw {arguments[0]} needs jsonargparse. Run pip install 'lightning-fw[cli]'."
+            f"lightning-fw {command} needs jsonargparse. Run pip install 'lightning-fw[cli]'."
         ) from error
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -69,6 +71,8 @@ def _lightning_cli(arguments: list[str]) -> int:
         """The network takes its sizes from the data."""
 
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+            network = {"class_path": "lightning_fw.nn.FrankWolfeSequenceModel"}
+            parser.set_defaults({"model": network})
             for name in ("input_size", "output_size", "kind"):
                 parser.link_arguments(
                     f"data.{name}", f"model.init_args.{name}", apply_on="instantiate"
@@ -83,7 +87,6 @@ def _lightning_cli(arguments: list[str]) -> int:
         args=arguments,
         parser_kwargs={"prog": "lightning-fw"},
     )
-    return 0
 
 
 if __name__ == "__main__":

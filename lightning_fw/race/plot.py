@@ -63,7 +63,8 @@ def draw(
     if not task.higher_is_better:
         panels[0].set_yscale("log")
     seeds = len({point.seed for point in points})
-    figure.suptitle(f"{task.title}, {cell.upper()}-128: median and range of {seeds} seeds")
+    over = "one seed" if seeds == 1 else f"median and range of {seeds} seeds"
+    figure.suptitle(f"{task.title}, {cell.upper()}-128: {over}")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(path, dpi=120)

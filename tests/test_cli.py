@@ -1,0 +1,70 @@
+"""The command ``lightning-fw``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from lightning_fw.cli import main
+
+
+def run(*arguments, cwd):
+    command = [sys.executable, "-m", "lightning_fw.cli", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=100)
+
+
+def test_help_names_the_subcommands(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    told = capsys.readouterr().out
+    assert all(name in told for name in ("race", "bench", "fit", "validate", "test"))
+
+
+@pytest.mark.parametrize("arguments", [[], ["raze"]])
+def test_a_wrong_command_is_named(arguments, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert "command" in capsys.readouterr().err
+
+
+def test_fit_trains_the_default_network_on_data_that_sets_its_sizes(tmp_path):
+    pytest.importorskip("jsonargparse", reason="needs the extra `cli`")
+    done = run(
+        *("fit", "--data", "AddingProblem", "--data.sequence_length", "10"),
+        *("--data.train_size", "200", "--model.hidden_size", "8", "--model.cell", "gru"),
+        *("--trainer.max_steps", "1", "--trainer.accelerator", "cpu", "--trainer.logger", "false"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "`max_steps=1` reached" in done.stderr
+
+
+def test_fit_without_jsonargparse_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jsonargparse", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'lightning-fw\[cli\]'"):
+        main(["fit"])
+
+
+def test_bench_writes_its_table_and_json(tmp_path, capsys):
+    path = tmp_path / "bench.json"
+    assert main(["bench", "--hidden", "4", "--rounds", "2", "--json", str(path)]) == 0
+    assert "l2 inner step" in capsys.readouterr().out
+    report = json.loads(path.read_text())
+    assert (report["parameters"], report["tensors"]) == (128, 4)
+    rows = {row["name"]: row for row in report["results"]}
+    assert rows["Adam(fused=True).step()"]["ratio"] == 1.0
+    assert all(row["median_us"] > 0 for row in rows.values())
+
+
+def test_bench_refuses_a_path_in_no_directory(tmp_path):
+    with pytest.raises(SystemExit, match="`--json` must lie in a directory that exists"):
+        main(["bench", "--json", str(tmp_path / "none" / "bench.json")])
+
+
+def test_bench_refuses_no_rounds(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["bench", "--rounds", "0"])
+    assert "must be a whole number >= 1, got 0" in capsys.readouterr().err
