@@ -1,0 +1,109 @@
+"""Pictures of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from lightning_fw.loss_curve import HORIZON, LossCurve
+from lightning_fw.record import RestartRecord
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_EVALUATIONS = "gradient evaluations"
+_OURS, _FAINT, _BASELINE = "tab:blue", "tab:gray", "tab:orange"
+
+
+def plot_run(
+    records: Sequence[RestartRecord], curve: LossCurve, baseline: LossCurve | None
+) -> Figure:
+    """Draw loss, gap, ball usage and radius against gradient evaluations.
+
+    Args:
+        records: Restarts; without any the loss alone is drawn.
+        curve: The run's loss.
+        baseline: The loss to show beside it.
+
+    Returns:
+        A figure that belongs to no window: ``figure.savefig("run.png")`` writes it.
+
+    Raises:
+        ModuleNotFoundError: If matplotlib is missing.
+        RuntimeError: If there is nothing to draw.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "plot() needs matplotlib. Install it: pip install 'lightning-fw[plot]'"
+        ) from error
+    if not records and not len(curve):
+        raise RuntimeError("plot() needs a run, and nothing was recorded yet. Fit a module first.")
+    if not records:
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        _draw_loss(figure.subplots(), curve, baseline)
+        return figure
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    (loss, gap), (usage, radius) = figure.subplots(2, 2, sharex=True)
+    _draw_loss(loss, curve, baseline)
+    _draw_gap(gap, records)
+    _draw_usage(usage, records)
+    _draw_radius(radius, records)
+    for axes in (usage, radius):
+        axes.set_xlabel(_EVALUATIONS)
+    loss.set_xlabel("")
+    return figure
+
+
+def _draw_loss(axes: Any, curve: LossCurve, baseline: LossCurve | None) -> None:
+    smoothed = curve.smoothed()
+    axes.plot(curve.evaluations, curve.losses, color=_FAINT, alpha=0.4, label="one batch")
+    axes.plot(smoothed.evaluations, smoothed.losses, color=_OURS, label=f"average over {HORIZON:g}")
+    if baseline is not None:
+        theirs = baseline.smoothed()
+        label = f"BPTT, average over {HORIZON:g}"
+        axes.plot(theirs.evaluations, theirs.losses, color=_BASELINE, label=label)
+    axes.set(title="Training loss", xlabel=_EVALUATIONS, ylabel="loss")
+    _finish(axes)
+
+
+def _draw_gap(axes: Any, records: Sequence[RestartRecord]) -> None:
+    evaluations = _evaluations(records)
+    first, last = ([r.gap_first for r in records], [r.gap_last for r in records])
+    axes.plot(evaluations, first, color=_FAINT, label="first step")
+    axes.plot(evaluations, last, color=_OURS, label="last step")
+    axes.set(title="Frank-Wolfe gap, on one batch", ylabel="gap (units of the loss)")
+    if any(gap > 0 for gap in (*first, *last)):
+        # An oracle that only comes near the minimum can make a small gap negative.
+        axes.set_yscale("log", nonpositive="mask")
+    _finish(axes)
+
+
+def _draw_usage(axes: Any, records: Sequence[RestartRecord]) -> None:
+    evaluations = _evaluations(records)
+    axes.plot(evaluations, [r.ball_usage for r in records], color=_OURS, label="ball usage ‖d‖/δ")
+    axes.plot(evaluations, [r.cosine for r in records], color=_BASELINE, label="cosine")
+    noise = [max(r.steps, 1) ** -0.5 for r in records]
+    axes.plot(evaluations, noise, color=_FAINT, ls="--", label="usage of pure noise, 1/√K")
+    axes.set(title="How far the atoms agree", ylabel="ratio (no unit)")
+    # Room for the legend: the curves fill the rest.
+    axes.set_ylim(top=1.5)
+    _finish(axes)
+
+
+def _draw_radius(axes: Any, records: Sequence[RestartRecord]) -> None:
+    axes.plot(_evaluations(records), [r.radius for r in records], color=_OURS)
+    axes.set(title="Radius", ylabel="δ (units of the weights)")
+    axes.grid(alpha=0.3)
+
+
+def _finish(axes: Any) -> None:
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+
+
+def _evaluations(records: Sequence[RestartRecord]) -> list[float]:
+    """Evaluations spent when each window closed."""
+    return list(accumulate(record.gradient_evaluations for record in records))

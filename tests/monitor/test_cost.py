@@ -1,0 +1,143 @@
+"""Timers count what they enclose, once, and under its own name."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import time
+
+import pytest
+import torch
+
+from lightning_fw.cost import CostMeter, Stopwatch
+
+
+def work():
+    time.sleep(0.002)
+
+
+def test_a_part_counts_under_its_own_name_alone():
+    meter = CostMeter("cpu")
+    with meter.measure("outer"):
+        pass
+    meter.take()
+    with meter.measure("gradient"):
+        work()
+    seconds = meter.take()
+    assert seconds["gradient"] >= 0.002
+    assert seconds["outer"] == 0.0
+
+
+def test_taking_starts_anew():
+    meter = CostMeter("cpu")
+    with meter.measure("gradient"):
+        work()
+    meter.take()
+    assert meter.take() == {"gradient": 0.0}
+
+
+def test_repeated_parts_add_up():
+    meter = CostMeter("cpu")
+    for _ in range(3):
+        with meter.measure("gradient"):
+            work()
+    assert meter.take()["gradient"] >= 0.006
+
+
+def test_a_part_inside_another_counts_in_both():
+    meter = CostMeter("cpu")
+    with meter.measure("inner"), meter.measure("gradient"):
+        work()
+    seconds = meter.take()
+    assert seconds["inner"] >= seconds["gradient"] >= 0.002
+
+
+def test_a_part_that_fails_counts_and_lets_the_error_through():
+    meter = CostMeter("cpu")
+
+    def failing():
+        with meter.measure("gradient"):
+            work()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        failing()
+    assert meter.take()["gradient"] >= 0.002
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_a_copy_holds_the_time_and_goes_its_own_way(duplicate):
+    meter = CostMeter("cpu")
+    with meter.measure("gradient"):
+        work()
+    twin = duplicate(meter)
+    with twin.measure("gradient"):
+        work()
+    own, twins = meter.take()["gradient"], twin.take()["gradient"]
+    assert twins >= own + 0.002
+
+
+def test_a_stopwatch_counts_between_start_and_stop_alone():
+    watch = Stopwatch("cpu")
+    watch.start()
+    work()
+    watch.stop()
+    held = watch.read()
+    work()
+    watch.stop()
+    assert watch.read() == held >= 0.002
+
+
+def test_a_stopwatch_is_read_while_it_runs():
+    watch = Stopwatch("cpu")
+    watch.start()
+    work()
+    watch.start()
+    first = watch.read()
+    work()
+    assert watch.read() >= first + 0.002 >= 0.004
+
+
+def test_a_stopwatch_goes_on_from_what_it_is_set_to():
+    watch = Stopwatch("cpu")
+    watch.start()
+    watch.reset(100.0)
+    work()
+    assert watch.read() >= 100.002
+
+
+def test_a_copy_of_a_running_stopwatch_stands_still():
+    watch = Stopwatch("cpu")
+    watch.start()
+    twin = copy.deepcopy(watch)
+    work()
+    assert twin.read() == 0.0
+    assert watch.read() >= 0.002
+
+
+def test_what_was_not_read_is_gone_after_a_reset():
+    watch = Stopwatch("cpu")
+    watch.start()
+    work()
+    watch.stop()
+    watch.reset(100.0)
+    assert watch.read() == 100.0
+
+
+@pytest.mark.gpu
+def test_on_cuda_the_device_is_timed_not_the_launch():
+    if not torch.cuda.is_available():
+        pytest.skip("needs CUDA")
+    meter, matrix = CostMeter("cuda"), torch.randn(4096, 4096, device="cuda")
+    _ = matrix @ matrix
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(2):
+        with meter.measure("gradient"):
+            for _ in range(10):
+                _ = matrix @ matrix
+    launched = time.perf_counter() - start
+    seconds = copy.deepcopy(meter).take(), meter.take()
+    assert seconds[0] == {"gradient": 0.0}
+    assert launched < seconds[1]["gradient"] <= time.perf_counter() - start
+    assert meter.take() == {"gradient": 0.0}

@@ -1,0 +1,93 @@
+"""The figure shows what was recorded."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from lightning_fw import FWRestartMonitor
+from lightning_fw.loss_curve import LossCurve
+from lightning_fw.plotting import plot_run
+
+from .cases import Plain, Restarting, loader, record, trainer
+
+
+@pytest.fixture(scope="module")
+def baseline():
+    monitor = FWRestartMonitor(table=False)
+    trainer(monitor).fit(Plain(), loader())
+    return monitor
+
+
+def data(axes, label):
+    line = next(line for line in axes.lines if line.get_label() == label)
+    return list(line.get_xdata()), list(line.get_ydata())
+
+
+def test_a_run_is_drawn_against_evaluations(baseline, tmp_path):
+    monitor = FWRestartMonitor(baseline=baseline, table=False)
+    trainer(monitor).fit(Restarting(), loader())
+    figure = monitor.plot()
+    loss, gap, usage, radius = figure.axes
+    curve, records = monitor.curve(), monitor.records
+    assert data(loss, "one batch") == (curve.evaluations, curve.losses)
+    assert data(loss, "average over 20")[1] == curve.smoothed().losses
+    assert data(loss, "BPTT, average over 20")[1] == baseline.curve().smoothed().losses
+    closed = [3, 6, 9, 12]
+    assert data(gap, "first step") == (closed, [window.gap_first for window in records])
+    assert data(gap, "last step") == (closed, [window.gap_last for window in records])
+    assert data(usage, "ball usage ‖d‖/δ") == (closed, [window.ball_usage for window in records])
+    assert data(usage, "cosine")[1] == [window.cosine for window in records]
+    assert list(radius.lines[0].get_ydata()) == [window.radius for window in records]
+    figure.savefig(tmp_path / "run.png")
+    assert (tmp_path / "run.png").stat().st_size > 10_000
+
+
+def test_axes_say_what_they_show_and_in_which_unit(baseline):
+    monitor = FWRestartMonitor(baseline=baseline, table=False)
+    trainer(monitor).fit(Restarting(), loader())
+    axes = monitor.plot().axes
+    assert [a.get_ylabel() for a in axes] == [
+        "loss",
+        "gap (units of the loss)",
+        "ratio (no unit)",
+        "δ (units of the weights)",
+    ]
+    assert [a.get_xlabel() for a in axes[2:]] == ["gradient evaluations"] * 2
+    assert all(a.get_title() for a in axes)
+
+
+def test_a_baseline_shows_its_loss_alone(baseline):
+    (axes,) = baseline.plot().axes
+    assert data(axes, "one batch") == (baseline.curve().evaluations, baseline.curve().losses)
+    assert axes.get_xlabel() == "gradient evaluations"
+
+
+def test_gaps_of_zero_and_below_are_drawn(tmp_path):
+    windows = [record(0, gap_first=0.0, gap_last=-1.0), record(1)]
+    some = plot_run(windows, LossCurve(), None)
+    some.savefig(tmp_path / "some.png")
+    # On a logarithmic axis they leave a hole instead of a line down to the floor.
+    assert some.axes[1].get_yscale() == "log"
+    assert np.isnan(some.axes[1].yaxis.get_transform().transform(np.array([-1.0])))
+    plot_run(windows[:1], LossCurve(), None).savefig(tmp_path / "none.png")
+
+
+def test_no_window_is_opened(baseline):
+    baseline.plot()
+    assert (
+        "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+    )
+
+
+def test_nothing_recorded_is_refused():
+    with pytest.raises(RuntimeError, match=r"plot\(\) needs a run, and nothing was recorded yet"):
+        FWRestartMonitor().plot()
+
+
+def test_a_missing_matplotlib_is_named(baseline, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'lightning-fw\[plot\]'"):
+        baseline.plot()
