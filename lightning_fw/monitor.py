@@ -12,15 +12,15 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from rich import get_console
 from typing_extensions import override
 
-from lightning_fw.bptt_run import BPTTRun
-from lightning_fw.frank_wolfe_run import FrankWolfeRun
-from lightning_fw.loss_curve import LossCurve, Reached, compare
 from lightning_fw.mixin import FrankWolfeMixin
-from lightning_fw.monitor_file import read_baseline, require_bptt, write
+from lightning_fw.monitoring.bptt_run import BPTTRun
+from lightning_fw.monitoring.frank_wolfe_run import FrankWolfeRun
+from lightning_fw.monitoring.loss_curve import LossCurve, Reached, compare
+from lightning_fw.monitoring.monitor_file import read_baseline, require_bptt, write
+from lightning_fw.monitoring.step_log import log_step
 from lightning_fw.plotting import plot_run
 from lightning_fw.record import RestartRecord
 from lightning_fw.report import comparison_table, summary_table
-from lightning_fw.step_log import log_step
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -230,7 +230,8 @@ class FWRestartMonitor(RestartMonitor, Callback):
     evaluations and seconds. With that as ``baseline``, a later run reports the evaluations and
     seconds that each run needed to reach the losses of the baseline. Seconds there are those from
     the start to the end of training batches, by the same clock in both runs; how losses are
-    averaged says :func:`~lightning_fw.loss_curve.compare`. Under DDP losses are rank zero's.
+    averaged says :func:`~lightning_fw.monitoring.loss_curve.compare`. Under DDP losses are rank
+    zero's.
 
     It holds one fit: the next one starts anew, unless it resumes from a checkpoint. With a strategy
     that spawns processes records stay in these; launch with ``strategy="ddp"`` to read them.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from lightning_fw.loss_curve import HORIZON, LossCurve
+from lightning_fw.monitoring.loss_curve import HORIZON, LossCurve
 from lightning_fw.record import RestartRecord
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from math import isnan
 
 from rich.table import Table
 
-from lightning_fw.loss_curve import HORIZON, Reached
+from lightning_fw.monitoring.loss_curve import HORIZON, Reached
 
 _LABELS = {
     "fw/restarts": "restarts",

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lightning_fw.anchor import Anchor
@@ -80,9 +79,11 @@ class Window:
             parameters, cumulative=inner_loop.trajectory == "cumulative"
         )
         self._momentum = zeros_beside(parameters) if inner_loop.momentum else None
-        self._slopes: Slopes | None = None
-        if isinstance(rule, SlopeRatio):
-            self._slopes = Slopes(rule, inner_loop.ball.radius, parameters)
+        self._slopes = (
+            Slopes(rule, inner_loop.ball.radius, parameters)
+            if isinstance(rule, SlopeRatio)
+            else None
+        )
         self._statistics = WindowStatistics(enabled=statistics)
         self._hands_over = False
         self._open()
@@ -144,8 +145,7 @@ class Window:
 
         Args:
             loss: The loss at this step, a scalar, for the record.
-            last: Whether the caller will close the window now although it is not full, so that
-                the last gap is measured.
+            last: Whether the caller closes the window next, full or not.
         """
         self.attempts += 1
         present, gradients = self._take_gradients()
@@ -201,7 +201,6 @@ class Window:
             distance = self.radius**2 * self._displacement.squared_distance_to(atoms, present)
         return atoms, gap, distance
 
-    @torch.no_grad()
     def wants_restart(self) -> bool:
         """Whether ``restart_when`` would close the window now; reads the device if it is set."""
         rule = self.inner_loop.restart_when
@@ -216,7 +215,6 @@ class Window:
         )
         return bool(rule(progress))
 
-    @torch.no_grad()
     def close(
         self, *, early: bool = False, reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor
     ) -> RestartRecord:
@@ -259,8 +257,8 @@ class Window:
     def _take_gradients(self) -> tuple[list[int], list[Tensor]]:
         """Which parameters have a gradient, and these; ``p.grad`` is None afterwards.
 
-        They are detached, should they have a graph (``create_graph=True``), so that the step
-        needs no ``no_grad``, whose cost shows at this scale.
+        Gradients with a graph (``create_graph=True``) are detached: the step itself needs no
+        ``no_grad`` then, whose cost shows at this scale.
         """
         present, gradients = [], []
         for index, p in enumerate(self.parameters):

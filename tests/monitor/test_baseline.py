@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from lightning_fw import FWRestartMonitor
-from lightning_fw.bptt_run import BPTTRun
-from lightning_fw.loss_curve import compare
-from lightning_fw.monitor_file import write
+from lightning_fw.monitoring.bptt_run import BPTTRun
+from lightning_fw.monitoring.loss_curve import compare
+from lightning_fw.monitoring.monitor_file import write
 
 from .cases import Plain, Restarting, loader, trainer
 

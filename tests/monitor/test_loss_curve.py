@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_fw.loss_curve import HORIZON, LossCurve, compare
+from lightning_fw.monitoring.loss_curve import HORIZON, LossCurve, compare
 
 
 def curve(loss, *, evaluations, every=1, seconds=0.01):

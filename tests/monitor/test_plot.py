@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lightning_fw import FWRestartMonitor
-from lightning_fw.loss_curve import LossCurve
+from lightning_fw.monitoring.loss_curve import LossCurve
 from lightning_fw.plotting import plot_run
 
 from .cases import Plain, Restarting, loader, record, trainer

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from lightning_fw.bptt_run import BPTTRun
-from lightning_fw.loss_curve import LossCurve
+from lightning_fw.monitoring.bptt_run import BPTTRun
+from lightning_fw.monitoring.loss_curve import LossCurve
 
 _FORMAT = "lightning_fw.monitor"
 _VERSION = 1

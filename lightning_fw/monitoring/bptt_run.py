@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_fw.cost import Stopwatch
-from lightning_fw.loss_curve import LossCurve
+from lightning_fw.monitoring.loss_curve import LossCurve
 
 # A loss stays on its device until so many are read at once: each reading waits for the device.
 _BATCHES_PER_READING = 50

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lightning_fw.cost import Stopwatch
-from lightning_fw.loss_curve import LossCurve
 from lightning_fw.metrics import MEANS, RestartStatistics, moments, summarize
+from lightning_fw.monitoring.loss_curve import LossCurve
 from lightning_fw.record import RestartRecord
 
 _FIELDS = tuple(field.name for field in fields(RestartRecord))
