@@ -70,12 +70,21 @@ def test_l1_ball_of_two_tensors_against_a_linear_program(seed: int, scope: str) 
 def test_lp_ball_against_sequential_quadratic_programming(ball: Ball, p: float, seed: int) -> None:
     gradient = random(seed, 5)
     costs = gradient.numpy()
-    room = {"type": "ineq", "fun": lambda s: RADIUS**p - (np.abs(s) ** p).sum()}
-    start = -0.1 * RADIUS * costs / np.linalg.norm(costs)
+    room = {
+        "type": "ineq",
+        "fun": lambda s: RADIUS**p - (np.abs(s) ** p).sum(),
+        "jac": lambda s: -p * np.sign(s) * np.abs(s) ** (p - 1),
+    }
     solution = minimize(
-        lambda s: costs @ s, start, method="SLSQP", constraints=[room], options={"ftol": 1e-13}
+        lambda s: costs @ s,
+        -0.1 * RADIUS * costs / np.linalg.norm(costs),
+        jac=lambda s: costs,
+        method="SLSQP",
+        constraints=[room],
+        options={"ftol": 1e-9},
     )
-    assert solution.success
+    # 8: at the optimum rounding leaves the line search no descent, on some processors.
+    assert solution.status in (0, 8)
     assert value_at_atom(ball, gradient) == pytest.approx(solution.fun, rel=1e-6)
     torch.testing.assert_close(
         ball.lmo([gradient])[0], torch.from_numpy(solution.x), atol=1e-3, rtol=1e-3
