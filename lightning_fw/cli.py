@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 _LIGHTNING_COMMANDS = ("fit", "validate", "test")
 
@@ -49,10 +49,15 @@ def _parser() -> argparse.ArgumentParser:
         ),
     )
     parser.add_argument("command", choices=("race", "bench", *_LIGHTNING_COMMANDS))
-    parser.add_argument(
-        "--version", action="version", version=f"lightning-fw {version('lightning-fw')}"
-    )
+    parser.add_argument("--version", action="version", version=f"lightning-fw {_version()}")
     return parser
+
+
+def _version() -> str:
+    try:
+        return version("lightning-fw")
+    except PackageNotFoundError:
+        return "(not installed)"
 
 
 def _lightning_cli(command: str, arguments: list[str] | None) -> None:

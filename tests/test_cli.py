@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 
@@ -68,3 +69,20 @@ def test_bench_refuses_no_rounds(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["bench", "--rounds", "0"])
     assert "must be a whole number >= 1, got 0" in capsys.readouterr().err
+
+
+def test_version_is_told(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out.startswith("lightning-fw ")
+
+
+def test_a_checkout_that_is_not_installed_has_no_version(capsys, monkeypatch):
+    monkeypatch.setattr("lightning_fw.cli.version", _no_version)
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == "lightning-fw (not installed)\n"
+
+
+def _no_version(name):
+    raise PackageNotFoundError(name)
