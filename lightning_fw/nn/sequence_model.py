@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
+from lightning_fw.data.sequences import Kind, require_choice
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.mixin import FrankWolfeMixin
 
 Cell = Literal["rnn", "lstm", "gru"]
-Kind = Literal["regression", "classification"]
+Preset = Literal["spectral", "paper", "authors"]
 Batch = tuple[Tensor, Tensor]
 
 _CELLS: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
@@ -51,15 +52,8 @@ class SequenceModel(L.LightningModule):
         lr: float = 1e-3,
     ) -> None:
         super().__init__()
-        for name, value, choices in (
-            ("cell", cell, get_args(Cell)),
-            ("kind", kind, get_args(Kind)),
-        ):
-            if value not in choices:
-                raise ValueError(
-                    f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}. "
-                    "Pass one of these."
-                )
+        require_choice("cell", cell, get_args(Cell))
+        require_choice("kind", kind, get_args(Kind))
         self.kind = kind
         self.lr = lr
         self.rnn = _CELLS[cell](input_size, hidden_size, batch_first=True)
@@ -111,8 +105,9 @@ class FrankWolfeSequenceModel(FrankWolfeMixin, SequenceModel):
 
     Args:
         cell: As :class:`SequenceModel` has it.
-        preset: ``"spectral"``: :meth:`InnerLoop.spectral`; ``"paper"``: :meth:`InnerLoop.paper`.
-        **settings: What :class:`SequenceModel` takes besides; ``lr`` has no effect.
+        preset: ``"spectral"``: :meth:`InnerLoop.spectral`; ``"paper"``: :meth:`InnerLoop.paper`;
+            ``"authors"``: :meth:`InnerLoop.authors` with ``lr``.
+        **settings: What :class:`SequenceModel` takes besides; only ``"authors"`` uses ``lr``.
 
     Raises:
         ValueError: If ``preset`` is unknown.
@@ -127,18 +122,17 @@ class FrankWolfeSequenceModel(FrankWolfeMixin, SequenceModel):
         self,
         cell: Cell = "lstm",
         *,
-        preset: Literal["spectral", "paper"] = "spectral",
+        preset: Preset = "spectral",
         **settings: Any,
     ) -> None:
         super().__init__(cell, **settings)
-        if preset not in ("spectral", "paper"):
-            raise ValueError(
-                f"`preset` must be one of 'spectral', 'paper', got {preset!r}. Pass one of these."
-            )
+        require_choice("preset", preset, get_args(Preset))
         self.preset = preset
 
     @override
     def configure_frank_wolfe(self) -> InnerLoop:
+        if self.preset == "authors":
+            return InnerLoop.authors(self.lr)
         return InnerLoop.spectral() if self.preset == "spectral" else InnerLoop.paper()
 
     @override
