@@ -7,13 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_fw.race.methods import Method
+from lightning_fw.race.methods import Method, MethodName
 from lightning_fw.race.points import Point
 from lightning_fw.race.summary import runs_of
 from lightning_fw.race.tasks import Task
 
-# Okabe and Ito's colours, told apart by colour-blind readers too.
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+# Okabe and Ito's colours, told apart by colour-blind readers too; back-propagation is dashed.
+_STYLES: dict[MethodName, tuple[str, str]] = {
+    "spectral": ("#0072B2", "solid"),
+    "paper": ("#D55E00", "solid"),
+    "authors": ("#009E73", "solid"),
+    "adam": ("#CC79A7", "dashed"),
+    "adam-clip": ("#000000", "dashed"),
+}
 
 
 def require_matplotlib() -> None:
@@ -35,8 +41,10 @@ def draw(
 ) -> None:
     """Draw the median over the seeds, and the range from the best to the worst of them.
 
+    A point against seconds stands at the median of the seconds that the seeds took to it.
+
     Args:
-        points: All points of the race.
+        points: Those of the finished runs.
         methods: In the order of the legend.
         task: What was raced on.
         cell: The recurrent cell, for the title.
@@ -46,12 +54,13 @@ def draw(
 
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
+    goal = f"target: {task.metric} {task.goal}"
     for panel, unit in zip(panels, ("evaluations", "seconds"), strict=True):
-        for method, color in zip(methods, _COLORS * len(methods), strict=False):
+        for method in methods:
             runs = list(runs_of(points, method.name).values())
             if runs:
-                _draw_method(panel, runs, unit, method.label, color)
-        panel.axhline(task.target, color="black", linewidth=1, linestyle=":", label="target")
+                _draw_method(panel, runs, unit, method)
+        panel.axhline(task.target, color="gray", linewidth=1.2, linestyle=":", label=goal)
         panel.grid(alpha=0.25)
         panel.set_xlim(left=0)
         panel.spines[["top", "right"]].set_visible(False)
@@ -62,21 +71,22 @@ def draw(
     panels[0].set_ylabel(task.metric)
     if not task.higher_is_better:
         panels[0].set_yscale("log")
-    seeds = len({point.seed for point in points})
-    over = "one seed" if seeds == 1 else f"median and range of {seeds} seeds"
-    figure.suptitle(f"{task.title}, {cell.upper()}-128: {over}")
+    counts = {len(runs_of(points, method.name)) for method in methods} - {0}
+    seeds = "–".join(map(str, sorted({min(counts), max(counts)})))
+    over = "one seed" if seeds == "1" else f"median and range of {seeds} seeds"
+    figure.suptitle(f"{task.title}, {cell.upper()} of 128 units: {over}")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(path, dpi=120)
 
 
-def _draw_method(
-    panel: Any, runs: Sequence[Sequence[Point]], unit: str, label: str, color: str
-) -> None:
-    columns = list(zip(*runs, strict=False))
+def _draw_method(panel: Any, runs: Sequence[Sequence[Point]], unit: str, method: Method) -> None:
+    color, line = _STYLES[method.name]
+    columns = list(zip(*runs, strict=True))
     x = [statistics.median(getattr(point, unit) for point in column) for column in columns]
     metrics = [[point.test_metric for point in column] for column in columns]
-    panel.plot(x, list(map(statistics.median, metrics)), color=color, label=label, linewidth=1.8)
+    median = list(map(statistics.median, metrics))
+    panel.plot(x, median, color=color, linestyle=line, linewidth=1.8, label=method.label)
     panel.fill_between(
-        x, list(map(min, metrics)), list(map(max, metrics)), color=color, alpha=0.18, linewidth=0
+        x, list(map(min, metrics)), list(map(max, metrics)), color=color, alpha=0.15, linewidth=0
     )

@@ -31,19 +31,27 @@ class Point(NamedTuple):
 def read_points(path: Path) -> list[Point]:
     """The points of a file; none if there is no file.
 
+    A last row without its line end was cut off while it was written, and is left out.
+
     Raises:
         ValueError: If the file is not a race's.
     """
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        reader = csv.reader(file)
-        if tuple(next(reader, ())) != Point._fields:
-            raise ValueError(
-                f"`--out` must hold a race or nothing, got {path} with other columns than "
-                f"{', '.join(Point._fields)}. Pass another directory."
-            )
-        return [_point(row) for row in reader if len(row) == len(Point._fields)]
+    text = path.read_text()
+    rows = list(csv.reader(text[: text.rfind("\n") + 1].splitlines()))
+    if not rows or tuple(rows[0]) != Point._fields:
+        raise ValueError(
+            f"`--out` must hold a race or nothing, got {path} with other columns than "
+            f"{', '.join(Point._fields)}. Pass another directory."
+        )
+    try:
+        return [_point(row) for row in rows[1:]]
+    except ValueError as error:
+        raise ValueError(
+            f"`--out` must hold a race or nothing, got {path} with a row that is no point "
+            f"({error}). Remove that row, or pass another directory."
+        ) from error
 
 
 def write_points(path: Path, points: Iterable[Point]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import time
+import logging
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import Any, cast
 
 import lightning as L
@@ -15,6 +18,7 @@ from lightning.pytorch.trainer.states import TrainerStatus
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_fw.data.sequences import SequenceData, Split
 from lightning_fw.nn import SequenceModel
 from lightning_fw.race.methods import Method
 from lightning_fw.race.points import Point
@@ -22,36 +26,39 @@ from lightning_fw.race.tasks import Task
 
 
 class Referee(Callback):
-    """Counts evaluations and seconds, measures at set points, and ends the run at the budget.
+    """Counts evaluations and seconds, measures at set points, and ends the run.
+
+    Seconds are all of training, loading the batches included; measuring is not.
 
     Args:
-        method: Name of the method.
-        seed: The seed.
-        test_set: Sequences and targets of the test set.
+        start: Method and seed.
+        judge: Sequences and targets to measure the metric on.
         budget: Gradient evaluations to spend.
         every: Gradient evaluations between two points.
+        is_over: Whether a metric ends the run before the budget does.
         report: Called with every point.
     """
 
     def __init__(
         self,
-        method: str,
-        seed: int,
-        test_set: tuple[Tensor, Tensor],
+        start: tuple[str, int],
+        judge: tuple[Tensor, ...],
         *,
         budget: int,
         every: int,
+        is_over: Callable[[float], bool],
         report: Callable[[Point], None],
     ) -> None:
-        self._method, self._seed, self._test_set = method, seed, test_set
-        self._budget, self._every, self._report = budget, every, report
+        self._start, self._judge = start, (judge[0], judge[1])
+        self._budget, self._every = budget, every
+        self._is_over, self._report = is_over, report
         self._evaluations = 0
         self._seconds = 0.0
         self._losses: list[Tensor] = []
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._resumed = time.perf_counter()
+        self._resumed = perf_counter()
 
     @override
     def on_before_backward(
@@ -66,17 +73,15 @@ class Referee(Callback):
     ) -> None:
         if self._evaluations % self._every and self._evaluations < self._budget:
             return
-        if not self._losses:
-            return
-        self._seconds += time.perf_counter() - self._resumed
+        self._seconds += perf_counter() - self._resumed
         loss = torch.stack(self._losses).mean().item()
         self._losses.clear()
-        metric = cast(SequenceModel, pl_module).metric(self._test_set)
-        self._report(
-            Point(self._method, self._seed, self._evaluations, self._seconds, loss, metric)
-        )
-        trainer.should_stop = self._evaluations >= self._budget
-        self._resumed = time.perf_counter()
+        metric = cast(SequenceModel, pl_module).metric(self._judge)
+        # Where training has diverged: NaN has no place in an order, infinity is the worst.
+        metric = math.inf if math.isnan(metric) else metric
+        self._report(Point(*self._start, self._evaluations, self._seconds, loss, metric))
+        trainer.should_stop = self._evaluations >= self._budget or self._is_over(metric)
+        self._resumed = perf_counter()
 
 
 def run(
@@ -89,6 +94,8 @@ def run(
     every: int,
     root: Path,
     report: Callable[[Point], None],
+    judge: Split = "test",
+    stop_at_target: bool = False,
 ) -> None:
     """Train until the budget is spent. Weights and batches depend on the seed alone.
 
@@ -101,6 +108,8 @@ def run(
         every: Gradient evaluations between two points.
         root: Directory of data files, where the task has any.
         report: Called with every point.
+        judge: The split that the metric is measured on.
+        stop_at_target: Whether the run ends where it reaches the task's target.
 
     Raises:
         KeyboardInterrupt: If the user interrupts it.
@@ -110,23 +119,35 @@ def run(
     model = method.make_model(
         cell=cell, input_size=data.input_size, output_size=data.output_size, kind=data.kind
     )
-    x, y = data.split("test").tensors
-    referee = Referee(method.name, seed, (x, y), budget=budget, every=every, report=report)
-    trainer = L.Trainer(
-        accelerator="cpu",
-        max_epochs=-1,
-        limit_val_batches=0,
-        callbacks=[referee],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **method.trainer,
+    referee = Referee(
+        (method.name, seed),
+        data.split(judge).tensors,
+        budget=budget,
+        every=every,
+        is_over=task.reached if stop_at_target else lambda metric: False,
+        report=report,
     )
+    _fit(model, data, referee, None if method.setting is None else method.setting.clip)
+
+
+def _fit(model: SequenceModel, data: SequenceData, referee: Referee, clip: float | None) -> None:
     with warnings.catch_warnings():
         # The data lies in memory: workers would slow the race down.
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*LeafSpec.*deprecated.*")
+        # Networks this small are as fast without one.
+        warnings.filterwarnings("ignore", "GPU available but not used.*")
+        trainer = L.Trainer(
+            accelerator="cpu",
+            max_epochs=-1,
+            limit_val_batches=0,
+            gradient_clip_val=clip,
+            callbacks=[referee],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
         try:
             trainer.fit(model, data)
         except SystemExit:
@@ -134,3 +155,15 @@ def run(
             if trainer.state.status == TrainerStatus.INTERRUPTED:
                 raise KeyboardInterrupt from None
             raise
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Without a line about devices for each run."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

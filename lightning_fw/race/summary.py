@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
-
-from rich.table import Table
 
 from lightning_fw.race.methods import Method
 from lightning_fw.race.points import Point
@@ -22,7 +21,8 @@ class Line(NamedTuple):
         method: Name of the method.
         seeds: Finished runs.
         reached: How many of them reached the target.
-        evaluations: Median evaluations to the target over the runs that reached it; None if none.
+        evaluations: Median evaluations to the target, where a run that does not arrive comes after
+            all that do; None where the median does not arrive.
         seconds: Median seconds to the target, likewise.
         final_metric: Median of the last point's metric.
         worst_metric: The worst run's.
@@ -53,17 +53,17 @@ def summarize(points: Sequence[Point], methods: Sequence[Method], task: Task) ->
         runs = list(runs_of(points, method.name).values())
         if not runs:
             continue
-        arrivals = [point for run in runs if (point := _first_at_target(run, task)) is not None]
+        arrivals = [_first_at_target(run, task) for run in runs]
         finals = [run[-1].test_metric for run in runs]
         lines.append(
             Line(
                 method.name,
                 len(runs),
-                len(arrivals),
-                statistics.median(p.evaluations for p in arrivals) if arrivals else None,
-                statistics.median(p.seconds for p in arrivals) if arrivals else None,
+                sum(point is not None for point in arrivals),
+                _median([None if p is None else p.evaluations for p in arrivals]),
+                _median([None if p is None else p.seconds for p in arrivals]),
                 statistics.median(finals),
-                min(finals) if task.higher_is_better else max(finals),
+                max(finals, key=task.rank),
             )
         )
     return lines
@@ -73,27 +73,14 @@ def _first_at_target(run: Sequence[Point], task: Task) -> Point | None:
     return next((point for point in run if task.reached(point.test_metric)), None)
 
 
-def summary_table(lines: Sequence[Line], methods: Sequence[Method], task: Task) -> Table:
-    """The summary for a terminal."""
-    titles = {method.name: method.title for method in methods}
-    table = Table(title=f"{task.title}: to {task.metric} {task.target:g}")
-    table.add_column("method")
-    for heading in ("reached", "evaluations", "seconds", f"final {task.metric}", "worst"):
-        table.add_column(heading, justify="right")
-    for line in lines:
-        table.add_row(
-            titles[line.method],
-            f"{line.reached} of {line.seeds}",
-            "–" if line.evaluations is None else f"{line.evaluations:.0f}",
-            "–" if line.seconds is None else f"{line.seconds:.1f}",
-            f"{line.final_metric:.4f}",
-            f"{line.worst_metric:.4f}",
-        )
-    return table
+def _median(values: Sequence[float | None]) -> float | None:
+    """The median, with None as the largest value."""
+    median = statistics.median(math.inf if value is None else value for value in values)
+    return median if math.isfinite(median) else None
 
 
 def write_summary(path: Path, lines: Sequence[Line]) -> None:
-    """The summary as CSV; an empty field where no run reached the target."""
+    """The summary as CSV; an empty field where the median run does not reach the target."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Line._fields)

@@ -35,6 +35,15 @@ class Task:
         """Whether the metric is at the target."""
         return metric >= self.target if self.higher_is_better else metric <= self.target
 
+    @property
+    def goal(self) -> str:
+        """The target with its direction."""
+        return f"{'≥' if self.higher_is_better else '≤'} {self.target:g}"
+
+    def rank(self, metric: float) -> float:
+        """What sorts the better metric first."""
+        return -metric if self.higher_is_better else metric
+
 
 TASKS = {
     task.name: task

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
-import signal
-import subprocess
 import sys
-import time
+from dataclasses import replace
 
 import pytest
 
 from lightning_fw.race.command import main
-from lightning_fw.race.points import Point, read_points, write_points
+from lightning_fw.race.points import read_points, write_points
+from lightning_fw.race.tasks import TASKS
 
-METHODS = ["spectral", "paper", "adam", "adam-clip"]
+METHODS = ["spectral", "paper", "authors", "adam", "adam-clip"]
 
 pytest.importorskip("matplotlib", reason="needs the extra `plot`")
 pytest.importorskip("sklearn", reason="needs the extra `data`")
@@ -43,8 +41,10 @@ def test_every_method_spends_the_same_evaluations_and_leaves_its_points(tmp_path
     assert (tmp_path / "race.png").read_bytes().startswith(b"\x89PNG")
     with (tmp_path / "summary.csv").open() as file:
         assert [row["method"] for row in csv.DictReader(file)] == METHODS
+    summary = (tmp_path / "summary.md").read_text()
+    assert re.search(r"\| Frank-Wolfe, spectral \(not tuned\) \| 0 of 2 \| – \| – \| 0\.", summary)
     told = capsys.readouterr().out
-    assert "digits by row: to test accuracy 0.95" in told
+    assert "digits by row: to test accuracy ≥ 0.95" in told
     assert "0 of 2" in told
 
 
@@ -78,69 +78,45 @@ def test_a_half_finished_run_is_made_again(tmp_path):
     assert [p[:3] for p in again] == [p[:3] for p in whole]
 
 
-def test_an_interrupted_race_keeps_what_it_has_and_goes_on(tmp_path):
-    arguments = ["--task", "digits", "--methods", "adam", "paper", "--seeds", "1"]
-    arguments += ["--budget", "150", "--every", "10", "--out", str(tmp_path)]
-    command = [sys.executable, "-m", "lightning_fw.cli", "race", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    deadline = time.monotonic() + 60
-    while not any(p.method == "paper" for p in read_points(tmp_path / "race.csv")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Run the same command again to go on" in " ".join(output.split())
-    kept = [p for p in read_points(tmp_path / "race.csv") if p.method == "adam"]
-    assert kept[-1].evaluations == 150
-    assert main(arguments) == 0
-    points = read_points(tmp_path / "race.csv")
-    assert [p for p in points if p.method == "adam"] == kept
-    assert points[-1].method == "paper" and points[-1].evaluations == 150
+def test_methods_may_come_one_after_the_other(tmp_path, capsys):
+    arguments = ("--seeds", "1", "--budget", "2", "--every", "2")
+    race(tmp_path, *arguments, "--methods", "adam", "--lr", "0.5")
+    race(tmp_path, *arguments, "--methods", "spectral")
+    with (tmp_path / "summary.csv").open() as file:
+        assert [row["method"] for row in csv.DictReader(file)] == ["spectral", "adam"]
+    assert "Adam (tuned: lr 0.5)" in (tmp_path / "summary.md").read_text()
 
 
-@pytest.mark.parametrize(
-    ("other", "message"),
-    [
-        (("--budget", "7"), "a race with another budget: 6, not 7"),
-        (("--cell", "gru"), "a race with another cell: 'lstm', not 'gru'"),
-        (("--lr", "0.5"), "a race with another methods.adam: .* Pass another directory"),
-    ],
-)
-def test_a_directory_with_another_race_is_refused(tmp_path, capsys, other, message):
-    tiny(tmp_path)
-    before = (tmp_path / "race.csv").read_text()
-    assert tiny(tmp_path, *other) == 2
-    error = capsys.readouterr().err
-    assert re.search(message, error)
-    assert (tmp_path / "race.csv").read_text() == before
+def test_an_interruption_before_the_first_run_is_no_error(tmp_path, capsys, monkeypatch):
+    def interrupted(seed, root):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(TASKS, "digits", replace(TASKS["digits"], make_data=interrupted))
+    assert tiny(tmp_path) == 130
+    assert "Run the same command again to go on." in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("race.csv", "a,b\n1,2\n", "with other columns than method, seed"),
-        ("race.json", "{", "race.json, which is none"),
-        ("race.json", json.dumps({"task": "digits"}), "race.json, which is none"),
-    ],
-)
-def test_a_directory_of_something_else_is_refused(tmp_path, capsys, name, content, message):
-    (tmp_path / name).write_text(content)
-    assert tiny(tmp_path) == 2
-    assert message in capsys.readouterr().err
-    assert (tmp_path / name).read_text() == content
+def test_a_mistake_in_the_code_is_not_taken_for_one_of_the_user(tmp_path, monkeypatch):
+    calls = []
 
+    def broken_later(seed, root):
+        calls.append(seed)
+        if len(calls) > 1:
+            raise ValueError("a defect")
+        return digits(seed, root)
 
-def test_a_directory_that_cannot_be_written_is_refused_before_training(tmp_path, capsys):
-    (tmp_path / "file").write_text("")
-    assert tiny(tmp_path / "file") == 2
-    assert "`--out` must be a directory that can be written to" in capsys.readouterr().err
+    digits = TASKS["digits"].make_data
+    monkeypatch.setitem(TASKS, "digits", replace(TASKS["digits"], make_data=broken_later))
+    with pytest.raises(ValueError, match="a defect"):
+        tiny(tmp_path)
 
 
 def test_missing_data_files_are_named_before_training(tmp_path, capsys):
     arguments = ["--task", "mnist", "--data", str(tmp_path / "none"), "--out", str(tmp_path)]
     assert main(arguments) == 2
-    assert "`root` must hold t10k-images" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "`--data` must be the directory of MNIST's files" in error
+    assert "`root` must hold t10k-images" in error
 
 
 def test_without_matplotlib_it_says_what_to_install(tmp_path, capsys, monkeypatch):
@@ -158,6 +134,10 @@ def test_without_matplotlib_it_says_what_to_install(tmp_path, capsys, monkeypatc
         ("--seeds", "0"),
         ("--budget", "-3"),
         ("--every", "x"),
+        ("--first-seed", "-1"),
+        ("--lr", "0"),
+        ("--lr", "nan"),
+        ("--clip", "much"),
     ],
 )
 def test_unknown_choices_and_numbers_are_named(arguments, capsys):
@@ -173,7 +153,24 @@ def test_mnist_is_raced_from_files(shared_data, tmp_path):
     assert len(read_points(tmp_path / "race.csv")) == 1
 
 
-def test_points_survive_a_file(tmp_path):
-    points = [Point("paper", 3, 25, 0.1 + 0.2, 1e-9, 1 / 3)]
-    write_points(tmp_path / "race.csv", points)
-    assert read_points(tmp_path / "race.csv") == points
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--lr", "1", "--methods", "spectral"), "--lr is for authors, adam, adam-clip; none of"),
+        (("--clip", "1", "--methods", "adam", "paper"), "in --methods adam paper"),
+    ],
+)
+def test_a_setting_that_no_method_takes_is_refused(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(list(arguments))
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_each_task_and_cell_has_a_directory_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny = ["--task", "digits", "--methods", "adam", "--seeds", "1", "--budget", "1"]
+    assert main([*tiny, "--cell", "gru"]) == main([*tiny, "--cell", "rnn"]) == 0
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [
+        "digits-gru",
+        "digits-rnn",
+    ]

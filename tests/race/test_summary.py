@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
+import pytest
+
 from lightning_fw.race.methods import choose_method
 from lightning_fw.race.points import Point
+from lightning_fw.race.settings import RaceSettings
 from lightning_fw.race.summary import Line, summarize
+from lightning_fw.race.tables import markdown
 from lightning_fw.race.tasks import TASKS
 
 ADDING = TASKS["adding"]
@@ -17,16 +24,20 @@ def run(method, seed, metrics):
     ]
 
 
-def test_medians_are_over_the_runs_that_arrived():
+def test_a_run_that_does_not_arrive_counts_as_later_than_all_that_do():
     points = [
         *run("spectral", 0, [0.2, 0.02, 0.03]),
         *run("spectral", 1, [0.2, 0.2, 0.01]),
         *run("spectral", 2, [0.2, 0.2, 0.2]),
         *run("adam-clip", 0, [0.17, 0.16, 0.15]),
+        *run("adam", 0, [0.01, 0.01, math.inf]),
+        *run("adam", 1, [0.17, 0.17, math.inf]),
+        *run("adam", 2, [0.17, 0.17, 0.16]),
     ]
     assert summarize(points, METHODS, ADDING) == [
-        Line("spectral", 3, 2, 62.5, 5.0, 0.03, 0.2),
+        Line("spectral", 3, 2, 75, 6.0, 0.03, 0.2),
         Line("adam-clip", 1, 0, None, None, 0.15, 0.15),
+        Line("adam", 3, 1, None, None, math.inf, math.inf),
     ]
 
 
@@ -36,7 +47,49 @@ def test_the_worst_accuracy_is_the_smallest():
     assert (line.reached, line.evaluations, line.worst_metric) == (2, 50, 0.96)
 
 
+def test_the_target_is_reached_at_its_value():
+    assert ADDING.reached(0.02) and not ADDING.reached(0.021)
+    assert TASKS["digits"].reached(0.95) and not TASKS["digits"].reached(0.949)
+    assert not ADDING.reached(math.inf)
+
+
+def test_markdown_has_a_row_for_each_line():
+    settings = RaceSettings(
+        task="adding",
+        cell="lstm",
+        methods=("spectral",),
+        seeds=1,
+        first_seed=0,
+        budget=75,
+        every=25,
+        out=Path("out"),
+        data=Path("data"),
+        threads=1,
+        lr=None,
+        clip=None,
+    )
+    lines = [Line("spectral", 3, 2, 75, 6.04, 0.03, 0.2)]
+    text = markdown(lines, METHODS, ADDING, settings)
+    assert text.startswith("adding problem, T = 100, LSTM: gradient evaluations (batches of 50)")
+    assert text.splitlines()[-1] == (
+        "| Frank-Wolfe, spectral (not tuned) | 2 of 3 | 75 | 6.0 | 0.0300 | 0.2000 |"
+    )
+
+
 def test_baselines_say_what_was_tuned_and_frank_wolfe_that_nothing_was():
     assert METHODS[0].label == "Frank-Wolfe, spectral (not tuned)"
-    assert METHODS[1].label.startswith("Adam + clipping (tuned: lr ")
+    clipped = choose_method("adam-clip", "adding", "rnn", lr=0.5, clip=2.0)
+    assert clipped.label == "Adam + clipping (tuned: lr 0.5, clip 2)"
     assert choose_method("adam", "adding", "rnn", lr=0.5).label == "Adam (tuned: lr 0.5)"
+
+
+def test_a_picture_copes_with_a_run_that_diverged(tmp_path):
+    plot = pytest.importorskip("lightning_fw.race.plot")
+    pytest.importorskip("matplotlib", reason="needs the extra `plot`")
+    points = [
+        *run("spectral", 0, [0.2, 0.02, 0.03]),
+        *run("adam", 0, [0.2, math.inf, math.inf]),
+        *run("adam", 1, [0.2, 0.3, math.inf]),
+    ]
+    plot.draw(points, METHODS, ADDING, "lstm", tmp_path / "race.png")
+    assert (tmp_path / "race.png").read_bytes().startswith(b"\x89PNG")

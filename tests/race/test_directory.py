@@ -1,0 +1,109 @@
+"""What lies in --out: a race that goes on, or a reason not to start."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from lightning_fw.race.command import main
+from lightning_fw.race.points import Point, read_points, write_points
+
+pytest.importorskip("matplotlib", reason="needs the extra `plot`")
+pytest.importorskip("sklearn", reason="needs the extra `data`")
+
+
+def race(out, *more):
+    arguments = ["--task", "digits", "--methods", "adam", "--seeds", "1", "--every", "2"]
+    return main([*arguments, "--budget", "2", "--out", str(out), *more])
+
+
+@pytest.fixture
+def raced(tmp_path, capsys):
+    assert race(tmp_path) == 0
+    capsys.readouterr()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (("--budget", "7"), "a race with another budget: 2, not 7"),
+        (("--every", "1"), "a race with another every: 2, not 1"),
+        (("--threads", "2"), "a race with another threads: 1, not 2"),
+        (("--cell", "gru"), "a race with another cell: 'lstm', not 'gru'"),
+        (
+            ("--lr", "0.5"),
+            r"another adam setting: .*, not Setting\(lr=0.5.* Pass another directory",
+        ),
+    ],
+)
+def test_a_directory_with_another_race_is_refused(raced, capsys, other, message):
+    before = (raced / "race.csv").read_text()
+    assert race(raced, *other) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert (raced / "race.csv").read_text() == before
+
+
+def test_a_race_on_other_data_files_is_refused(raced, capsys):
+    known = json.loads((raced / "race.json").read_text())
+    (raced / "race.json").write_text(json.dumps({**known, "test_size": 10_000}))
+    assert race(raced) == 2
+    assert "a race with another test_size: 10000, not 400" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("race.csv", "a,b\n1,2\n", "with other columns than method, seed"),
+        ("race.csv", "", "with other columns than method, seed"),
+        ("race.json", "{", "race.json, which is none"),
+        ("race.json", "[]", "race.json, which is none"),
+        ("race.json", json.dumps({"task": "digits"}), "race.json, which is none"),
+        ("race.json", json.dumps({"methods": {"sgd": None}}), "race.json, which is none"),
+        ("race.json", json.dumps({"methods": {"adam": {"rate": 1}}}), "race.json, which is none"),
+        ("race.json", json.dumps({"methods": {"paper": {"lr": 1}}}), "`setting` of paper must be"),
+    ],
+)
+def test_a_directory_of_something_else_is_refused(raced, capsys, name, content, message):
+    (raced / name).write_text(content)
+    assert race(raced) == 2
+    assert message in capsys.readouterr().err
+    assert (raced / name).read_text() == content
+
+
+def test_points_without_settings_are_refused(raced, capsys):
+    (raced / "race.json").unlink()
+    assert race(raced) == 2
+    assert "got race.csv without race.json" in capsys.readouterr().err
+
+
+def test_a_row_that_is_no_point_is_named(raced, capsys):
+    with (raced / "race.csv").open("a") as file:
+        file.write("adam,one,2,0.1,0.2,0.3\n")
+    assert race(raced) == 2
+    assert re.search(r"a row that is no point \(.*'one'\)", capsys.readouterr().err)
+
+
+def test_a_directory_that_cannot_be_written_is_refused_before_training(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert race(tmp_path / "file") == 2
+    assert "`--out` must be a directory that can be written to" in capsys.readouterr().err
+
+
+def test_points_survive_a_file(tmp_path):
+    points = [
+        Point("paper", 3, 25, 0.1 + 0.2, 1e-9, 1 / 3),
+        Point("adam", 0, 1, 0, 0, float("inf")),
+    ]
+    write_points(tmp_path / "race.csv", points)
+    assert read_points(tmp_path / "race.csv") == points
+
+
+def test_a_row_cut_off_is_left_out_even_where_it_reads_as_a_point(tmp_path):
+    points = [Point("paper", 3, 25, 0.5, 0.25, 0.125), Point("paper", 3, 50, 0.75, 0.25, 0.125)]
+    write_points(tmp_path / "race.csv", points)
+    text = (tmp_path / "race.csv").read_bytes()
+    (tmp_path / "race.csv").write_bytes(text[: -len("25\r\n")])
+    assert read_points(tmp_path / "race.csv") == points[:1]

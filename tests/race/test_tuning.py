@@ -1,0 +1,63 @@
+"""Tuning: the same rule for every method, and what it chose."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+
+import pytest
+
+from lightning_fw.race import tuning
+from lightning_fw.race.methods import TUNED, Setting, takes, with_setting
+from lightning_fw.race.tasks import TASKS
+from lightning_fw.race.tuning import GRIDS, Trial, best
+
+
+def trial(evaluations, metric):
+    return Trial("adam", 0.1, None, 2, evaluations, metric)
+
+
+def test_the_fewest_evaluations_win_and_the_metric_decides_between_equals():
+    slow, good, bad = trial(50.0, 0.0), trial(25.0, 0.3), trial(25.0, 0.4)
+    assert best([slow, bad, good], TASKS["adding"]) == good
+    assert best([slow, good, bad], TASKS["digits"]) == bad
+
+
+def test_every_method_has_as_many_settings_to_choose_from():
+    assert len({len(grid) for grid in GRIDS.values()}) == 1
+    assert set(GRIDS) == {"adam", "adam-clip", "authors"}
+
+
+@pytest.mark.parametrize(
+    ("task", "cell", "method"), list(itertools.product(TASKS, ("lstm", "gru", "rnn"), GRIDS))
+)
+def test_what_stands_in_methods_is_one_of_the_grid(task, cell, method):
+    assert TUNED[task, cell, method] in GRIDS[method]
+
+
+def test_it_tries_all_and_prints_the_lines_of_methods(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("sklearn", reason="needs the extra `data`")
+    monkeypatch.setitem(tuning.BUDGETS, "digits", 50)
+    monkeypatch.setattr(
+        tuning, "GRIDS", {"adam": [Setting(1e-5), Setting(1e-2)], "adam-clip": [Setting(1e-2, 0.1)]}
+    )
+    assert tuning.main(["--task", "digits", "--cell", "rnn", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        '("digits", "rnn", "adam"): Setting(0.01),  # 0 of 2, 100 evaluations',
+        '("digits", "rnn", "adam-clip"): Setting(0.01, 0.1),  # 0 of 2, 100 evaluations',
+    ]
+    with (tmp_path / "digits-rnn.csv").open() as file:
+        assert [row["lr"] for row in csv.DictReader(file)] == ["1e-05", "0.01", "0.01"]
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "message"),
+    [
+        ("adam-clip", None, "`setting` of adam-clip must be a Setting of lr and clip, got None"),
+        ("spectral", Setting(0.1), "`setting` of spectral must be None, got Setting"),
+    ],
+)
+def test_a_setting_goes_with_a_method_that_takes_one(name, setting, message):
+    assert bool(takes(name)) == (setting is None)
+    with pytest.raises(ValueError, match=message):
+        with_setting(name, setting)
