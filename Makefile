@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # What `make race` runs; CI makes it smaller.
 METHODS ?= spectral paper adam-clip
 SEEDS ?= 3
-ADDING_BUDGET ?= 500
+ADDING_BUDGET ?= 400
 DIGITS_BUDGET ?= 500
 RUNS ?= runs
 
