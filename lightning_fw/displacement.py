@@ -179,6 +179,19 @@ def clones(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [tensor.detach().clone() for tensor in tensors]
 
 
+def copy_shared(
+    targets: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    sources: Sequence[Tensor],
+    known: Sequence[Tensor],
+) -> None:
+    """Copy the sources that stand beside ``known`` to where the same parameters stand now."""
+    by_parameter = {id(p): source for p, source in zip(known, sources, strict=True)}
+    for p, target in zip(parameters, targets, strict=True):
+        if id(p) in by_parameter:
+            target.copy_(by_parameter[id(p)])
+
+
 def load(name: str, buffers: list[Tensor] | None, saved: list[Tensor] | None) -> None:
     """Copy saved tensors into buffers in place; None is what was not saved.
 

@@ -48,6 +48,9 @@ class InnerLoop:
         direction: What the outer optimizer gets as the gradient: ``"unit"``: −d_K / δ;
             ``"displacement"``: −d_K, so that ``SGD(lr=1)`` lands where the window ended.
         restart_when: None, or a rule that closes a window early.
+        accumulate_grad_batches: Batches whose mean gradient makes one inner step, as one batch of
+            their joint size would; fewer at the end of an epoch. A window spans that many times K
+            batches. Needs ``batches="successive"``.
 
     Raises:
         TypeError: If a setting is of the wrong kind.
@@ -70,6 +73,7 @@ class InnerLoop:
     radius_rule: RadiusSchedule | SlopeRatio | None = None
     direction: Direction = "unit"
     restart_when: RestartRule | None = None
+    accumulate_grad_batches: int = 1
 
     def __post_init__(self) -> None:
         _require_kind("ball", self.ball, Ball, "L2Ball(radius=1e-2)")
@@ -79,10 +83,14 @@ class InnerLoop:
         _require_choice("batches", self.batches, get_args(Batches))
         _require_choice("trajectory", self.trajectory, get_args(Trajectory))
         _require_choice("direction", self.direction, get_args(Direction))
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int):
-            raise TypeError(f"`steps` must be an int, got {self.steps!r}. Pass steps >= 1.")
-        if self.steps < 1:
-            raise ValueError(f"`steps` must be at least 1, got {self.steps}. Pass steps >= 1.")
+        _require_count("steps", self.steps)
+        _require_count("accumulate_grad_batches", self.accumulate_grad_batches)
+        if self.accumulate_grad_batches > 1 and self.batches != "successive":
+            raise ValueError(
+                f'`accumulate_grad_batches` must be 1 with batches="{self.batches}", got '
+                f'{self.accumulate_grad_batches}. Pass batches="successive" to make an inner step '
+                "of several batches."
+            )
         if not 0 <= self.momentum < 1:
             raise ValueError(
                 f"`momentum` must be in [0, 1), got {self.momentum}. Pass 0 <= momentum < 1."
@@ -157,6 +165,13 @@ def _require_kind(name: str, value: object, kind: type, example: str) -> None:
         raise TypeError(
             f"`{name}` must be a {kind.__name__}, got {value!r}. Pass one such as {example}."
         )
+
+
+def _require_count(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"`{name}` must be an int, got {value!r}. Pass {name} >= 1.")
+    if value < 1:
+        raise ValueError(f"`{name}` must be at least 1, got {value}. Pass {name} >= 1.")
 
 
 def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_fw.balls._base import Atoms
-from lightning_fw.displacement import clones, load, zeros_beside
+from lightning_fw.displacement import clones, copy_shared, load, zeros_beside
 from lightning_fw.foreach import blend_, inner, pick
 from lightning_fw.radius_rules import SlopeRatio
 from lightning_fw.scalars import Scalar, on_host
@@ -29,6 +29,7 @@ class Slopes:
     def __init__(self, rule: SlopeRatio, radius: float, parameters: Sequence[Tensor]) -> None:
         self.rule = rule
         self.state = rule.initial_state(radius, parameters[0].device)
+        self._parameters = list(parameters)
         self._atom = zeros_beside(parameters)
         self._has_atom = False
         self._at_anchor: Scalar | None = None
@@ -77,6 +78,12 @@ class Slopes:
         """r, or NaN before the first update."""
         ratio = self.rule.ratio(self.state)
         return ratio.masked_fill(self.state["anchor_slope"] == 0, float("nan"))
+
+    def succeed(self, previous: Slopes) -> None:
+        """Take over the radius, and the newest atom of the parameters that both move."""
+        self.state = previous.state
+        copy_shared(self._atom, self._parameters, previous._atom, previous._parameters)
+        self._has_atom = previous._has_atom
 
     def state_dict(self) -> dict[str, Any]:
         """A, B, δ, the newest atom and the open window's slopes."""

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from lightning_fw.anchor import Anchor
 from lightning_fw.balls._base import Atoms
-from lightning_fw.displacement import Displacement, clones, load, zeros_beside
-from lightning_fw.foreach import blend_, mask_, pick, tensor_norms, working_dtype
+from lightning_fw.displacement import Displacement
+from lightning_fw.foreach import mask_, pick, tensor_norms, working_dtype
+from lightning_fw.gradients import Gradients
 from lightning_fw.inner_loop import InnerLoop
+from lightning_fw.momentum import Momentum
 from lightning_fw.parameters import ParameterInfo, require_movable
 from lightning_fw.radius_rules import SlopeRatio, scheduled_radius
 from lightning_fw.record import RestartRecord
@@ -75,10 +77,12 @@ class Window:
         self.infos = None if infos is None else list(infos)
         self.restart = 0
         self._anchor = Anchor(parameters)
+        self._gradients = Gradients(parameters)
         self._displacement = Displacement(
             parameters, cumulative=inner_loop.trajectory == "cumulative"
         )
-        self._momentum = zeros_beside(parameters) if inner_loop.momentum else None
+        beta = inner_loop.momentum
+        self._momentum = Momentum(beta, parameters) if beta else None
         self._slopes = (
             Slopes(rule, inner_loop.ball.radius, parameters)
             if isinstance(rule, SlopeRatio)
@@ -101,10 +105,16 @@ class Window:
         self._statistics.open()
 
     def succeed(self, previous: Window) -> None:
-        """Take over restart count and radius of a window on other parameters."""
+        """Take over from a window on other parameters what still holds.
+
+        That is the restart count, the radius, and momentum and slopes of the parameters that both
+        move.
+        """
         self.restart = previous.restart
+        if self._momentum is not None and previous._momentum is not None:
+            self._momentum.succeed(previous._momentum)
         if self._slopes is not None and previous._slopes is not None:
-            self._slopes.state = previous._slopes.state
+            self._slopes.succeed(previous._slopes)
         self._open()
 
     @property
@@ -117,15 +127,26 @@ class Window:
         """Whether K inner steps were tried: time to close."""
         return self.attempts >= self.inner_loop.steps
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether no evaluation of this window was made yet."""
+        return self.attempts == 0 and self._gradients.batches == 0
+
+    @property
+    def holds(self) -> int:
+        """Batches whose gradients wait for others to make an inner step."""
+        return self._gradients.batches
+
     @contextmanager
-    def displaced(self) -> Iterator[None]:
+    def displaced(self, *, drop_direction: bool = True) -> Iterator[None]:
         """The weights stand at ω + d_{k−1} inside, at ω before and after, also on an error.
 
-        The direction of the window before is dropped from ``p.grad``.
+        Args:
+            drop_direction: Whether to drop the direction of the window before from ``p.grad``; if
+                not, call :meth:`drop_direction` before the backward pass.
         """
-        if self._hands_over:
-            self._take_gradients()
-            self._hands_over = False
+        if drop_direction:
+            self.drop_direction()
         if not self._displacement.has_moved:
             yield
             return
@@ -133,12 +154,33 @@ class Window:
         with self._anchor.displaced(offsets, factor * self.radius):
             yield
 
+    def drop_direction(self) -> None:
+        """Drop what the window before left in ``p.grad``: its buffers belong to the next one."""
+        if self._hands_over:
+            self._gradients.drop()
+            self._hands_over = False
+
     def at_anchor(self) -> AbstractContextManager[None]:
         """The weights stand at the anchor ω inside, wherever they stood before."""
         return self._anchor.restored()
 
+    def accumulate(self, loss: Tensor | None = None) -> None:
+        """Hold the gradients in ``p.grad`` for the inner step to come, and set these to None.
+
+        Args:
+            loss: The loss of this batch, a scalar, for the record.
+        """
+        self._gradients.hold(loss)
+
+    def anchor_copies(self) -> dict[int, Tensor]:
+        """Copies of ω by the address of the weight; none where the weights stand at ω anyway."""
+        return self._anchor.copies()
+
     def step(self, loss: Tensor | None = None, *, last: bool = False) -> None:
         """Take one inner step along the gradients in ``p.grad``, and set these to None.
+
+        After :meth:`accumulate` it is along the mean of the gradients held and of these; where
+        no gradient came since, of those held.
 
         A parameter without a gradient stays where it is. A gradient with a NaN or an infinity
         skips the step for all parameters; it counts as one of the K tried.
@@ -148,7 +190,7 @@ class Window:
             last: Whether the caller closes the window next, full or not.
         """
         self.attempts += 1
-        present, gradients = self._take_gradients()
+        present, gradients, loss = self._gradients.take(loss)
         if not gradients:
             return
         norms = scalars(tensor_norms(gradients))
@@ -185,9 +227,7 @@ class Window:
         """The unit atoms, and where they are needed the gap and ‖d_{k−1} − s_k‖²."""
         loop, infos = self.inner_loop, self.infos and pick(self.infos, present)
         if self._momentum is not None:
-            momentum = pick(self._momentum, present)
-            blend_(momentum, gradients, [1.0] * len(present), (1 - loop.momentum) * weight)
-            gradients, norms = momentum, None
+            gradients, norms = self._momentum.average(gradients, present, weight), None
         atoms = loop.ball.atoms(gradients, infos, norms)
         gap = distance = None
         for_rules = loop.step_size.needs_gap or loop.restart_when is not None
@@ -254,28 +294,14 @@ class Window:
             restart=self.restart, steps=steps, skipped=self.attempts - steps, early=early, **read
         )
 
-    def _take_gradients(self) -> tuple[list[int], list[Tensor]]:
-        """Which parameters have a gradient, and these; ``p.grad`` is None afterwards.
-
-        Gradients with a graph (``create_graph=True``) are detached: the step itself needs no
-        ``no_grad`` then, whose cost shows at this scale.
-        """
-        present, gradients = [], []
-        for index, p in enumerate(self.parameters):
-            gradient = p.grad
-            if gradient is not None:
-                present.append(index)
-                gradients.append(gradient.detach() if gradient.requires_grad else gradient)
-                p.grad = None
-        return present, gradients
-
     def state_dict(self) -> dict[str, Any]:
         """Everything but the weights; ``torch.load(weights_only=True)`` reads it back."""
         return {
             "restart": self.restart,
             "attempts": self.attempts,
+            "gradients": self._gradients.state_dict(),
             "displacement": self._displacement.state_dict(),
-            "momentum": clones(self._momentum) if self._momentum else None,
+            "momentum": None if self._momentum is None else self._momentum.state_dict(),
             "slopes": None if self._slopes is None else self._slopes.state_dict(),
             "statistics": self._statistics.state_dict(),
         }
@@ -291,11 +317,13 @@ class Window:
                 "`state` and `inner_loop` must agree on SlopeRatio, only one of them has it. "
                 "Pass the radius_rule that the state was saved with."
             )
-        load("momentum", self._momentum, state["momentum"])
+        if self._momentum is not None:
+            self._momentum.load_state_dict(state["momentum"])
         if self._slopes is not None:
             self._slopes.load_state_dict(state["slopes"])
         self.restart = state["restart"]
         self._open()
         self._displacement.load_state_dict(state["displacement"])
         self.attempts = state["attempts"]
+        self._gradients.load_state_dict(state["gradients"])
         self._statistics.load_state_dict(state["statistics"], self.parameters[0].device)

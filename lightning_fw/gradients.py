@@ -1,0 +1,86 @@
+"""The gradients of an inner step: taken from ``p.grad``, averaged over the batches that make it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Gradients:
+    """Takes gradients off their parameters, so that nobody else adds to them or clears them.
+
+    Args:
+        parameters: The parameters that the window moves.
+
+    Attributes:
+        batches: Batches held for the step to come.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor]) -> None:
+        self._parameters = list(parameters)
+        self._sums: dict[int, Tensor] = {}
+        self._losses: list[Tensor] = []
+        self.batches = 0
+
+    def drop(self) -> None:
+        """Set every ``p.grad`` to None."""
+        for p in self._parameters:
+            p.grad = None
+
+    def hold(self, loss: Tensor | None) -> None:
+        """Add what stands in ``p.grad``, and the loss, to the step to come."""
+        for index, gradient in zip(*self._take_from_parameters(), strict=True):
+            if index in self._sums:
+                self._sums[index].add_(gradient)
+            else:
+                # With DDP's ``gradient_as_bucket_view`` the next backward pass writes here again.
+                self._sums[index] = gradient.clone()
+        if loss is not None:
+            self._losses.append(loss.detach().reshape(()))
+        self.batches += 1
+
+    def take(self, loss: Tensor | None) -> tuple[list[int], list[Tensor], Tensor | None]:
+        """Which parameters have a gradient, these, and the loss; ``p.grad`` is None afterwards.
+
+        With batches held, means over these and, where there is one, the batch in ``p.grad``.
+        """
+        if not self.batches:
+            return *self._take_from_parameters(), loss
+        if any(p.grad is not None for p in self._parameters):
+            self.hold(loss)
+        present = sorted(self._sums)
+        gradients = [self._sums[index] for index in present]
+        if gradients:
+            torch._foreach_mul_(gradients, 1 / self.batches)
+        loss = torch.stack(self._losses).mean() if self._losses else None
+        self._sums, self._losses, self.batches = {}, [], 0
+        return present, gradients, loss
+
+    def _take_from_parameters(self) -> tuple[list[int], list[Tensor]]:
+        """Gradients with a graph (``create_graph=True``) are detached.
+
+        The step itself needs no ``no_grad`` then, whose cost shows at this scale.
+        """
+        present, gradients = [], []
+        for index, p in enumerate(self._parameters):
+            gradient = p.grad
+            if gradient is not None:
+                present.append(index)
+                gradients.append(gradient.detach() if gradient.requires_grad else gradient)
+                p.grad = None
+        return present, gradients
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is held: sums by index of the parameter, losses, and of how many batches."""
+        sums = {index: gradient.clone() for index, gradient in self._sums.items()}
+        return {"sums": sums, "losses": list(self._losses), "batches": self.batches}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave."""
+        device = self._parameters[0].device
+        self._sums = {index: gradient.to(device) for index, gradient in state["sums"].items()}
+        self._losses = [loss.to(device) for loss in state["losses"]]
+        self.batches = state["batches"]

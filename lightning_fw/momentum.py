@@ -1,0 +1,45 @@
+"""Momentum before the oracle: m_k = β m_{k−1} + (1 − β) g_k, kept across restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from lightning_fw.displacement import clones, copy_shared, load, zeros_beside
+from lightning_fw.foreach import blend_, pick
+from lightning_fw.scalars import Scalar
+
+
+class Momentum:
+    """The running average of gradients that the oracle answers.
+
+    Args:
+        beta: β in (0, 1).
+        parameters: The parameters that the window moves.
+    """
+
+    def __init__(self, beta: float, parameters: Sequence[Tensor]) -> None:
+        self._beta = beta
+        self._parameters = list(parameters)
+        self._averages = zeros_beside(parameters)
+
+    def average(
+        self, gradients: Sequence[Tensor], present: Sequence[int], weight: Scalar
+    ) -> list[Tensor]:
+        """m_k of the parameters at ``present``; weight 0 keeps m_{k−1}."""
+        averages = pick(self._averages, present)
+        blend_(averages, gradients, [1.0] * len(present), (1 - self._beta) * weight)
+        return averages
+
+    def succeed(self, previous: Momentum) -> None:
+        """Take over the averages of the parameters that both move."""
+        copy_shared(self._averages, self._parameters, previous._averages, previous._parameters)
+
+    def state_dict(self) -> list[Tensor]:
+        """The averages."""
+        return clones(self._averages)
+
+    def load_state_dict(self, state: list[Tensor] | None) -> None:
+        """Take over what :meth:`state_dict` gave."""
+        load("momentum", self._averages, state)
