@@ -52,6 +52,13 @@ class Anchor:
         finally:
             self._move_away()
 
+    def copies(self) -> dict[int, Tensor]:
+        """Copies of ω by the address of the weight; none where the weights stand there anyway."""
+        if self._offset is None:
+            return {}
+        pairs = zip(self._parameters, self._weights, strict=True)
+        return {p.data_ptr(): weight.clone() for p, weight in pairs}
+
     @torch.no_grad()
     def _move_away(self) -> None:
         assert self._offset is not None

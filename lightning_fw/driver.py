@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 
-from lightning_fw.cost import CostMeter
 from lightning_fw.inner_loop import InnerLoop
-from lightning_fw.manual.batches import batch_length, split
+from lightning_fw.manual.batches import pieces
+from lightning_fw.manual.checkpoints import attend_to_checkpoints
 from lightning_fw.manual.epoch import is_last_batch
-from lightning_fw.manual.evaluation import evaluate
+from lightning_fw.manual.evaluation import TrainingStep, evaluate
+from lightning_fw.manual.hooks import step_optimizer, zero_gradients
+from lightning_fw.manual.loss_scale import scale_direction, unscale_gradients
+from lightning_fw.manual.repeats import logging_ignored, metrics_kept
+from lightning_fw.manual.saved_state import describe, differences
+from lightning_fw.manual.schedulers import OuterSteps
 from lightning_fw.parameters import ParameterInfo, trainable
+from lightning_fw.tally import Tally
 from lightning_fw.window import Window
-
-TrainingStep = Callable[..., Any]
 
 
 class Driver:
@@ -27,14 +34,17 @@ class Driver:
     Args:
         inner_loop: The settings.
         module: The LightningModule, attached to a Trainer.
+
+    Attributes:
+        window: The window in progress.
+        outer_steps: Those of the epoch in progress.
     """
 
     def __init__(self, inner_loop: InnerLoop, module: Any) -> None:
         self.inner_loop = inner_loop
         self.window = self._new_window(module, *self._parameters(module))
-        self._meter = CostMeter(module.device)
-        self._batches = 0
-        self._evaluations = 0.0
+        self.outer_steps = OuterSteps()
+        self._tally = Tally(module.device)
 
     def run_batch(
         self, module: Any, training_step: TrainingStep, arguments: tuple[Any, ...]
@@ -49,91 +59,107 @@ class Driver:
         Returns:
             What the user's function returned at the batch's first evaluation.
         """
-        self._batches += 1
-        pieces = self._pieces(module, arguments)
+        trainer = module.trainer
+        if trainer.fit_loop._skip_backward:
+            # StochasticWeightAveraging's last epoch only renews batch-norm statistics.
+            return training_step(module, *arguments)
+        attend_to_checkpoints(trainer)
+        self._tally.batches += 1
+        chunks = pieces(module, self.inner_loop, arguments)
         outputs = []
-        closes = False
-        for position, (piece, share) in enumerate(pieces):
-            at_end = position == len(pieces) - 1
-            last = at_end and (
-                self.inner_loop.batches != "successive" or is_last_batch(module.trainer)
-            )
-            output, closes = self._inner_step(module, training_step, piece, share, last=last)
+        for position, piece in enumerate(chunks):
+            at_end = position == len(chunks) - 1
+            with self._seen_once(module, position):
+                output, loss = self._evaluate(module, training_step, piece)
+            self._tally.evaluations += 0 if loss is None else self._share(len(chunks))
             outputs.append(output)
-            if closes and self.inner_loop.batches == "same":
+            restarted = self._inner_step(module, loss, at_end=at_end)
+            if restarted and self.inner_loop.batches == "same":
                 break
         return outputs[0]
 
-    def _pieces(
-        self, module: Any, arguments: tuple[Any, ...]
-    ) -> list[tuple[tuple[Any, ...], float]]:
-        """The arguments of each inner step on this batch, with its share of an evaluation."""
-        loop = self.inner_loop
-        if loop.batches == "successive":
-            return [(arguments, 1.0)]
-        if loop.batches == "same":
-            return [(arguments, 1.0)] * loop.steps
-        batch, *rest = arguments
-        chunks = module.split_batch(batch, loop.steps)
-        return [((chunk, *rest), 1 / len(chunks)) for chunk in chunks]
+    def _share(self, chunks: int) -> float:
+        """What one of so many chunks of a batch costs, in gradient evaluations."""
+        return 1 / chunks if self.inner_loop.batches == "split" else 1.0
 
-    def _inner_step(
-        self,
-        module: Any,
-        training_step: TrainingStep,
-        arguments: tuple[Any, ...],
-        share: float,
-        *,
-        last: bool,
-    ) -> tuple[Any, bool]:
-        """One gradient evaluation and one step of the window; closes the window when due."""
-        if self.window.attempts == 0:
+    @contextmanager
+    def _seen_once(self, module: Any, position: int) -> Iterator[None]:
+        """Hide a batch's further evaluations from logs, and repeated ones from metrics."""
+        with ExitStack() as stack:
+            if position:
+                stack.enter_context(logging_ignored(module.trainer))
+                if self.inner_loop.batches == "same":
+                    stack.enter_context(metrics_kept(module))
+            yield
+
+    def _evaluate(
+        self, module: Any, training_step: TrainingStep, arguments: tuple[Any, ...]
+    ) -> tuple[Any, Tensor | None]:
+        """One gradient evaluation where the window stands."""
+        opens = self.window.is_fresh
+        if opens:
             self._follow_optimizer(module)
-        with self._meter.measure("inner"):
-            with self.window.displaced(), self._meter.measure("gradient"):
-                output, loss = evaluate(module, training_step, arguments)
-            if loss is not None:
-                self._evaluations += share
-                self.window.step(loss, last=last)
-        early = not self.window.is_full and self._restart_is_wanted(module)
-        closes = self.window.attempts > 0 and (last or early or self.window.is_full)
-        if closes:
-            self._restart(module, early=early and not last)
-        return output, closes
 
-    def _restart_is_wanted(self, module: Any) -> bool:
+        def before_backward() -> None:
+            if opens:
+                zero_gradients(module)
+            self.window.drop_direction()
+
+        with (
+            self._tally.measure("inner"),
+            self.window.displaced(drop_direction=False),
+            self._tally.measure("gradient"),
+        ):
+            return evaluate(module, training_step, arguments, before_backward)
+
+    def _inner_step(self, module: Any, loss: Tensor | None, *, at_end: bool) -> bool:
+        """Take the step of the window when its batches are together, and close it when due.
+
+        Args:
+            module: The LightningModule.
+            loss: The loss of this evaluation; None skips it.
+            at_end: Whether no further evaluation of this batch follows.
+
+        Returns:
+            Whether the window closed.
+        """
+        loop, window, trainer = self.inner_loop, self.window, module.trainer
+        last = at_end and (loop.batches != "successive" or is_last_batch(trainer))
+        with self._tally.measure("inner"):
+            if loss is not None:
+                unscale_gradients(trainer)
+            is_whole = last or window.holds + 1 >= loop.accumulate_grad_batches
+            if loss is not None and not is_whole:
+                window.accumulate(loss)
+            elif loss is not None or (last and window.holds):
+                window.step(loss, last=last)
+        early = not window.is_full and window.holds == 0 and self._restart_is_wanted(trainer)
+        closes = window.attempts > 0 and (last or early or window.is_full)
+        if closes:
+            self._restart(module, loss, early=early and not last)
+        return closes
+
+    def _restart_is_wanted(self, trainer: Any) -> bool:
         if self.inner_loop.restart_when is None:
             return False
         wanted = self.window.wants_restart()
-        return bool(module.trainer.strategy.reduce_boolean_decision(wanted, all=False))
+        return bool(trainer.strategy.reduce_boolean_decision(wanted, all=False))
 
-    def _restart(self, module: Any, *, early: bool) -> None:
+    def _restart(self, module: Any, loss: Tensor | None, *, early: bool) -> None:
         """Close the window, step the outer optimizer and tell everybody."""
-        strategy = module.trainer.strategy
-
-        def mean(tensor: Tensor) -> Tensor:
-            return strategy.reduce(tensor, reduce_op="mean")  # type: ignore[no-any-return]
-
-        with self._meter.measure("inner"):
+        trainer = module.trainer
+        mean = partial(trainer.strategy.reduce, reduce_op="mean")
+        with self._tally.measure("inner"):
             record = self.window.close(early=early, reduce=mean)
         if record.steps:
-            optimizer = module.optimizers()
-            with self._meter.measure("outer"):
-                optimizer.step()
-            optimizer.zero_grad()
-        seconds = self._meter.take()
-        record = replace(
-            record,
-            batches=self._batches,
-            gradient_evaluations=self._evaluations,
-            gradient_seconds=seconds.get("gradient", 0.0),
-            oracle_seconds=seconds.get("inner", 0.0) - seconds.get("gradient", 0.0),
-            outer_seconds=seconds.get("outer", 0.0),
-        )
-        self._batches, self._evaluations = 0, 0.0
+            with self._tally.measure("outer"):
+                scale_direction(trainer, self.window.parameters)
+                step_optimizer(module, lambda: loss)
+            self.outer_steps.add(trainer.current_epoch, trainer.fit_loop.batch_idx)
+        record = self._tally.close(record)
         module.on_restart(record)
         for callback in _listeners(module):
-            callback.on_restart(module.trainer, module, record)
+            callback.on_restart(trainer, module, record)
 
     def _follow_optimizer(self, module: Any) -> None:
         """Take up parameters that a callback added or froze since the last window."""
@@ -151,42 +177,37 @@ class Driver:
     def _new_window(
         self, module: Any, parameters: list[nn.Parameter], infos: list[ParameterInfo]
     ) -> Window:
-        is_heard = _listeners(module) or "on_restart" in vars(type(module))
+        is_heard = _listeners(module) or not type(module).on_restart.__qualname__.startswith(
+            "FrankWolfeMixin."
+        )
         return Window(self.inner_loop, parameters, infos, statistics=bool(is_heard))
 
     def state_dict(self) -> dict[str, Any]:
-        """The window in progress and the cost counted in it; seconds start anew."""
+        """The window in progress, the cost counted in it, and what both depend on."""
         return {
+            "settings": self._describe(),
             "window": self.window.state_dict(),
-            "batches": self._batches,
-            "evaluations": self._evaluations,
+            "tally": self._tally.state_dict(),
+            "outer_steps": asdict(self.outer_steps),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave."""
+        """Go on from what :meth:`state_dict` gave; with a warning anew where settings differ."""
+        found = differences(state["settings"], self._describe())
+        self.outer_steps = OuterSteps(**state["outer_steps"])
+        if found:
+            rank_zero_warn(
+                "The checkpoint's Frank-Wolfe window was made with other settings: "
+                f"{'; '.join(found)}. A new window opens at the checkpoint's weights. To go on "
+                "with the old one, resume with the settings that it was made with."
+            )
+            self.window.restart = state["window"]["restart"]
+            return
         self.window.load_state_dict(state["window"])
-        self._batches, self._evaluations = state["batches"], state["evaluations"]
+        self._tally.load_state_dict(state["tally"])
 
-
-def split_evenly(batch: Any, chunks: int, *, may_be_short: bool) -> list[Any]:
-    """Cut a batch into chunks along its first dimension.
-
-    Args:
-        batch: Tensors in any nesting of tuples, lists, dicts and dataclasses.
-        chunks: K.
-        may_be_short: Whether fewer samples than K give as many chunks as samples: an epoch's last
-            batch.
-
-    Raises:
-        ValueError: If the batch has fewer than K samples, or cannot be split.
-    """
-    length = batch_length(batch)
-    if length < chunks and not may_be_short:
-        raise ValueError(
-            f'`steps` must be at most the batch size with batches="split", got {chunks} for a '
-            f"batch of {length}. Pass fewer steps or a larger batch."
-        )
-    return split(batch, min(chunks, length))
+    def _describe(self) -> dict[str, str]:
+        return describe(self.inner_loop, self.window.parameters, self.window.infos or [])
 
 
 def _listeners(module: Any) -> list[Any]:

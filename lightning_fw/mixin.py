@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lightning_fw.driver import Driver, split_evenly
+from lightning_utilities.core.rank_zero import rank_zero_warn
+
+from lightning_fw.driver import Driver
 from lightning_fw.inner_loop import InnerLoop
+from lightning_fw.manual.batches import split_evenly
+from lightning_fw.manual.compiled import step_in_graph, uncompile_around
 from lightning_fw.manual.epoch import is_last_batch
 from lightning_fw.manual.outer_optimizer import single_optimizer
+from lightning_fw.manual.saved_state import KEY, put_anchor, share_progress
+from lightning_fw.manual.schedulers import attend_to_schedulers
+from lightning_fw.manual.settings import require_trainer_settings
 from lightning_fw.manual.wrapping import is_lightning_core, require_base_order, wrap_method
 from lightning_fw.parameters import require_movable, trainable
 from lightning_fw.record import RestartRecord
@@ -16,6 +23,7 @@ from lightning_fw.window_view import WindowView
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from torch import Tensor
     from torch.optim import Optimizer
 
 
@@ -33,7 +41,7 @@ class FrankWolfeMixin:
         TypeError: At class creation, if LightningModule stands before the mixin; before training,
             if ``configure_frank_wolfe`` returns no InnerLoop, or the optimizer is LBFGS.
         ValueError: Before training, if there is not exactly one outer optimizer, the ball cannot
-            serve its parameters, or the precision needs a gradient scaler.
+            serve its parameters, or the Trainer clips or accumulates gradients.
 
     Example:
         >>> import lightning as L, torch
@@ -57,12 +65,16 @@ class FrankWolfeMixin:
 
     _driver: Driver | None = None
     _saved_driver_state: dict[str, Any] | None = None
+    _runs_training_step = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         require_base_order(cls, FrankWolfeMixin)
-        wrap_method(cls, "training_step", _training_step)
+        wrap_method(cls, "training_step", _training_step, only_overridden=True)
         wrap_method(cls, "configure_optimizers", _configure_optimizers)
+        wrap_method(cls, "configure_callbacks", _configure_callbacks)
+        wrap_method(cls, "on_save_checkpoint", _on_save_checkpoint)
+        wrap_method(cls, "on_load_checkpoint", _on_load_checkpoint)
 
     @property
     def automatic_optimization(self) -> bool:
@@ -127,16 +139,19 @@ class FrankWolfeMixin:
             record: Statistics and cost of the window that closed.
         """
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the window in progress beside the weights, which are the anchor's."""
-        super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
-        if self._driver is not None:
-            checkpoint["frank_wolfe"] = self._driver.state_dict()
+    def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Lightning's, for the mixin alone.
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the saved window for the first batch of the fit that resumes."""
-        super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
-        self._saved_driver_state = checkpoint.get("frank_wolfe")
+        Raises:
+            RuntimeError: If ``training_step`` calls it: the backward pass is the inner loop's.
+        """
+        if self._runs_training_step:
+            raise RuntimeError(
+                "`training_step` must leave the backward pass to FrankWolfeMixin, got a call of "
+                "manual_backward in it. Return the loss instead. For truncated back-propagation "
+                'pass InnerLoop(batches="split") and override split_batch to cut along time.'
+            )
+        super().manual_backward(loss, *args, **kwargs)  # type: ignore[misc]
 
 
 def _training_step(module: Any, training_step: Callable[..., Any], *arguments: Any) -> Any:
@@ -149,7 +164,7 @@ def _training_step(module: Any, training_step: Callable[..., Any], *arguments: A
         saved, module._saved_driver_state = module._saved_driver_state, None
         if saved is not None:
             module._driver.load_state_dict(saved)
-    return module._driver.run_batch(module, training_step, arguments)
+    return module._driver.run_batch(module, step_in_graph(module, training_step), arguments)
 
 
 def _configure_optimizers(module: Any, configure_optimizers: Callable[..., Any]) -> Any:
@@ -161,8 +176,46 @@ def _configure_optimizers(module: Any, configure_optimizers: Callable[..., Any])
     parameters, infos = trainable(optimizer.param_groups, module)
     require_movable(parameters)
     inner_loop.ball.check(infos)
-    _require_no_scaler(module)
-    return configured
+    if module._trainer is None:
+        return configured
+    uncompile_around(module)
+    return attend_to_schedulers(module._trainer, configured)
+
+
+def _configure_callbacks(module: Any, configure_callbacks: Callable[..., Any]) -> Any:
+    """The user's configure_callbacks: the first hook of a fit that knows the Trainer."""
+    if module._trainer is not None and module._trainer.state.fn == "fit":
+        require_trainer_settings(module._trainer)
+    return configure_callbacks(module)
+
+
+def _on_save_checkpoint(
+    module: Any, on_save_checkpoint: Callable[..., Any], checkpoint: dict[str, Any]
+) -> None:
+    """Save the window in progress beside the weights, which are the anchor's."""
+    on_save_checkpoint(module, checkpoint)
+    share_progress(checkpoint)
+    if module._driver is not None:
+        checkpoint[KEY] = module._driver.state_dict()
+        put_anchor(checkpoint, module._driver.window.anchor_copies())
+    elif module._saved_driver_state is not None:
+        checkpoint[KEY] = module._saved_driver_state
+
+
+def _on_load_checkpoint(
+    module: Any, on_load_checkpoint: Callable[..., Any], checkpoint: dict[str, Any]
+) -> None:
+    """Keep the saved window for the first batch of the fit that resumes."""
+    on_load_checkpoint(module, checkpoint)
+    share_progress(checkpoint)
+    module._driver = None
+    module._saved_driver_state = checkpoint.get(KEY)
+    trainer = module._trainer
+    if trainer is not None and trainer.state.fn == "fit" and KEY not in checkpoint:
+        rank_zero_warn(
+            "The checkpoint was written without FrankWolfeMixin or before its first batch. "
+            "A new window opens at the checkpoint's weights."
+        )
 
 
 def _inner_loop(module: Any) -> InnerLoop:
@@ -173,12 +226,3 @@ def _inner_loop(module: Any) -> InnerLoop:
             "Return InnerLoop() or one of its presets."
         )
     return inner_loop
-
-
-def _require_no_scaler(module: Any) -> None:
-    trainer = module._trainer
-    if trainer is not None and getattr(trainer.precision_plugin, "scaler", None) is not None:
-        raise ValueError(
-            f"`precision` must need no gradient scaler, got {trainer.precision!r}: it would "
-            'divide the direction by the loss scale. Pass precision="bf16-mixed" or 32.'
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -9,8 +10,50 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from lightning_fw.inner_loop import InnerLoop
+
 # Not tensors, and yet one entry a sample: a chunk would get all of them.
 _UNSPLITTABLE = (PackedSequence, str, bytes)
+
+
+def pieces(module: Any, loop: InnerLoop, arguments: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """The arguments of ``training_step`` for each inner step on a batch.
+
+    Raises:
+        ValueError: If the module reads a ``dataloader_iter``, which gives no batch twice.
+    """
+    if loop.batches == "successive":
+        return [arguments]
+    if "dataloader_iter" in inspect.signature(module.training_step).parameters:
+        raise ValueError(
+            '`batches` must be "successive" for a training_step that takes dataloader_iter, got '
+            f"{loop.batches!r}: it draws its batch itself. Pass that, or take the batch instead."
+        )
+    if loop.batches == "same":
+        return [arguments] * loop.steps
+    batch, *rest = arguments
+    return [(chunk, *rest) for chunk in module.split_batch(batch, loop.steps)]
+
+
+def split_evenly(batch: Any, chunks: int, *, may_be_short: bool) -> list[Any]:
+    """Cut a batch into chunks along its first dimension.
+
+    Args:
+        batch: Tensors in any nesting of tuples, lists, dicts and dataclasses.
+        chunks: K.
+        may_be_short: Whether fewer samples than K give as many chunks as samples: an epoch's last
+            batch.
+
+    Raises:
+        ValueError: If the batch has fewer than K samples, or cannot be split.
+    """
+    length = batch_length(batch)
+    if length < chunks and not may_be_short:
+        raise ValueError(
+            f'`steps` must be at most the batch size with batches="split", got {chunks} for a '
+            f"batch of {length}. Pass fewer steps or a larger batch."
+        )
+    return split(batch, min(chunks, length))
 
 
 def batch_length(batch: Any) -> int:

@@ -7,9 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
+TrainingStep = Callable[..., Any]
+
 
 def evaluate(
-    module: Any, training_step: Callable[..., Any], arguments: tuple[Any, ...]
+    module: Any,
+    training_step: TrainingStep,
+    arguments: tuple[Any, ...],
+    before_backward: Callable[[], None],
 ) -> tuple[Any, Tensor | None]:
     """Run the user's ``training_step`` and leave the gradient in ``p.grad``.
 
@@ -20,12 +25,18 @@ def evaluate(
         module: The LightningModule.
         training_step: The user's function, unbound.
         arguments: What Lightning calls it with.
+        before_backward: Called between the two, where gradients are zeroed.
 
     Returns:
         The user's output, and its loss: None when the user skips the batch.
     """
-    output = training_step(module, *arguments)
+    module._runs_training_step = True
+    try:
+        output = training_step(module, *arguments)
+    finally:
+        module._runs_training_step = False
     loss = loss_of(output)
+    before_backward()
     if loss is not None:
         module.manual_backward(loss)
     return output, loss

@@ -39,19 +39,25 @@ def require_base_order(cls: type, mixin: type) -> None:
             )
 
 
-def wrap_method(cls: type, name: str, around: Callable[..., Any]) -> None:
+def wrap_method(
+    cls: type, name: str, around: Callable[..., Any], *, only_overridden: bool = False
+) -> None:
     """Put ``around(module, method, *arguments)`` around what ``cls`` has as its method.
 
-    Nothing is done where the method is Lightning's own or wrapped already. A call from within,
-    by ``super()``, goes straight to the method.
+    Nothing is done where the method is wrapped already. A call from within, by ``super()``, goes
+    straight to the method. So the mixin does its part where a user overrides a hook without
+    calling ``super()``, as Lightning's own documentation does.
 
     Args:
         cls: The class to change.
         name: The method's name.
         around: Gets the instance, the unbound method and its arguments.
+        only_overridden: Whether to leave Lightning's own method as it is.
     """
     method = getattr(cls, name, None)
-    if method is None or is_lightning_core(method) or hasattr(method, _WRAPPED):
+    if method is None or hasattr(method, _WRAPPED):
+        return
+    if only_overridden and is_lightning_core(method):
         return
 
     @functools.wraps(method)

@@ -364,7 +364,7 @@ def test_a_checkpoint_in_mid_window_holds_the_anchor_and_the_window(loader, make
     held = nn.utils.parameters_to_vector(checkpoint["state_dict"].values())
     assert torch.equal(held, save.weights)
     assert checkpoint["frank_wolfe"]["window"]["displacement"]["k"] == 2
-    assert checkpoint["frank_wolfe"]["batches"] == 2
+    assert checkpoint["frank_wolfe"]["tally"]["batches"] == 2
 
 
 def test_a_fit_resumes_with_momentum_and_radius(loader, make_trainer, tmp_path):
@@ -380,16 +380,6 @@ def test_a_fit_resumes_with_momentum_and_radius(loader, make_trainer, tmp_path):
     assert torch.equal(resumed.weights(), straight.weights())
     assert [record.restart for record in resumed.records] == [3, 4, 5]
     assert [r.radius for r in resumed.records] == [r.radius for r in straight.records[3:]]
-
-
-def test_a_gradient_scaler_is_refused(loader, make_trainer):
-    from lightning.pytorch.plugins.precision import MixedPrecision
-
-    plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
-    with pytest.raises(
-        ValueError, match="`precision` must need no gradient scaler, got '16-mixed'"
-    ):
-        make_trainer(plugins=[plugin]).fit(Recurrent(), loader)
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-mixed", "bf16-true"])

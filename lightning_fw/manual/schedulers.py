@@ -1,0 +1,122 @@
+"""Learning-rate schedulers: stepped where automatic optimization would, a step an outer step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from lightning_utilities.core.rank_zero import rank_zero_warn
+
+from lightning_fw.manual.hooks import sibling
+
+
+@dataclass
+class OuterSteps:
+    """Outer steps of the epoch in progress, numbered from 1 as Lightning numbers batches.
+
+    Attributes:
+        epoch: The epoch.
+        count: Steps in it.
+        batch: The batch that the last of them fell into.
+        before: Steps in the epoch before that batch.
+    """
+
+    epoch: int = -1
+    count: int = 0
+    batch: int = -1
+    before: int = 0
+
+    def add(self, epoch: int, batch: int) -> None:
+        """Count a step in a batch of an epoch."""
+        if epoch != self.epoch:
+            self.epoch, self.count, self.batch = epoch, 0, -1
+        if batch != self.batch:
+            self.batch, self.before = batch, self.count
+        self.count += 1
+
+    def of_batch(self, epoch: int, batch: int) -> range:
+        """The numbers of the steps that fell into a batch."""
+        if (epoch, batch) != (self.epoch, self.batch):
+            return range(0)
+        return range(self.before + 1, self.count + 1)
+
+
+def attend_to_schedulers(trainer: Any, configured: Any) -> Any:
+    """Have the schedulers that ``configure_optimizers`` returned stepped in this fit.
+
+    Under manual optimization Lightning drops ``monitor``, ``strict`` and ``reduce_on_plateau`` with
+    a warning, and its loop declines to step schedulers (Lightning 2.6.6,
+    ``loops/training_epoch_loop.py``). The loop still asks itself at the right moments, by
+    ``update_lr_schedulers``: this puts an answer in place.
+
+    Args:
+        trainer: The Trainer.
+        configured: What ``configure_optimizers`` returned, in any form that Lightning takes.
+
+    Returns:
+        The same in a form that Lightning takes without a warning under manual optimization.
+    """
+    core = sibling(trainer, "core.optimizer")
+    optimizers, schedulers, monitor = core._configure_optimizers(configured)
+    configs = core._configure_schedulers_automatic_opt(schedulers, monitor)
+    loop = trainer.fit_loop.epoch_loop
+    loop.update_lr_schedulers = partial(_update, loop, {id(c.scheduler): c for c in configs})
+    kept = ("scheduler", "name", "interval", "frequency")
+    return optimizers, [{name: getattr(config, name) for name in kept} for config in configs]
+
+
+def _update(
+    loop: Any, configs: dict[int, Any], interval: str, update_plateau_schedulers: bool
+) -> None:
+    """Step the schedulers that are due, by Lightning's rules.
+
+    Args:
+        loop: The epoch loop.
+        configs: What the user's schedulers were configured with, by identity; those that a
+            callback brought stand in the trainer alone.
+        interval: ``"step"`` or ``"epoch"``.
+        update_plateau_schedulers: Whether those are meant that need a metric.
+    """
+    trainer = loop.trainer
+    driver = getattr(trainer.lightning_module, "_driver", None)
+    if driver is None:  # the Trainer has moved on to a module without the mixin
+        type(loop).update_lr_schedulers(loop, interval, update_plateau_schedulers)
+        return
+    for index in _indices(trainer, driver.outer_steps, interval):
+        for injected in trainer.lr_scheduler_configs:
+            config = configs.get(id(injected.scheduler), injected)
+            is_due = config.interval == interval and index % config.frequency == 0
+            if is_due and config.reduce_on_plateau == update_plateau_schedulers:
+                _step(loop, config)
+
+
+def _indices(trainer: Any, outer_steps: OuterSteps, interval: str) -> Iterator[int]:
+    if interval == "epoch":
+        yield trainer.current_epoch + 1
+    else:
+        yield from outer_steps.of_batch(trainer.current_epoch, trainer.fit_loop.batch_idx)
+
+
+def _step(loop: Any, config: Any) -> None:
+    trainer, metric = loop.trainer, None
+    if config.reduce_on_plateau:
+        metric = trainer.callback_metrics.get(config.monitor)
+        if metric is None:
+            missing = (
+                f"`monitor` of ReduceLROnPlateau must be a logged metric, got {config.monitor!r}; "
+                f"logged so far: {', '.join(map(repr, trainer.callback_metrics)) or 'none'}."
+            )
+            if config.strict:
+                exceptions = sibling(trainer, "utilities.exceptions")
+                raise exceptions.MisconfigurationException(
+                    f"{missing} Log it before the scheduler's turn, or set strict to False."
+                )
+            rank_zero_warn(f"{missing} The learning rate stays.", category=RuntimeWarning)
+            return
+    loop.scheduler_progress.increment_ready()
+    sibling(trainer, "trainer.call")._call_lightning_module_hook(
+        trainer, "lr_scheduler_step", config.scheduler, metric
+    )
+    loop.scheduler_progress.increment_completed()

@@ -1,0 +1,32 @@
+"""Trainer settings that have no work left, refused with what to use instead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def require_trainer_settings(trainer: Any) -> None:
+    """Raise if the Trainer is asked for what the inner loop replaces.
+
+    Raises:
+        ValueError: For gradient clipping and gradient accumulation.
+    """
+    clip = trainer.gradient_clip_val
+    if clip:
+        raise ValueError(
+            f"`gradient_clip_val` must be None with FrankWolfeMixin, got {clip}: atoms are bounded "
+            "by the ball's radius, so that clipping has no work left. Remove it from the Trainer."
+        )
+    batches = trainer.accumulate_grad_batches
+    if batches != 1:
+        raise ValueError(
+            f"`accumulate_grad_batches` must be 1 with FrankWolfeMixin, got {batches}. "
+            f"Pass InnerLoop(accumulate_grad_batches={batches}) in configure_frank_wolfe instead."
+        )
+    for callback in trainer.callbacks:
+        if hasattr(callback, "get_accumulate_grad_batches"):
+            raise ValueError(
+                f"`callbacks` must hold no {type(callback).__name__} with FrankWolfeMixin, whose "
+                "windows count on a fixed number of batches a step. Remove it, and pass "
+                "InnerLoop(accumulate_grad_batches=...) in configure_frank_wolfe."
+            )
