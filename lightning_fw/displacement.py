@@ -17,7 +17,7 @@ from lightning_fw.foreach import (
     scale_,
     working_dtype,
 )
-from lightning_fw.scalars import Scalar, on_host, scalar
+from lightning_fw.scalars import Scalar, on_host, scalar, total
 
 # Below it the factor is written into the tensors: far from overflow of 1 / factor in float32.
 _SMALLEST_FACTOR = 1e-3
@@ -35,8 +35,8 @@ class Displacement:
 
     Attributes:
         k: Steps taken.
-        noise: q_k = (1 − γ_k)² q_{k−1} + γ_k², the squared length that unit atoms of independent
-            directions would leave.
+        noise: q_k = (1 − γ_k)² q_{k−1} + γ_k² ‖s_k‖₂² / δ², the squared length that atoms of
+            independent directions would leave, where it is asked for.
         factor: d_k / δ = factor · tensors; 0 before the first step.
         moved: Which parameters had a gradient in this window.
     """
@@ -74,27 +74,39 @@ class Displacement:
         return self.factor * inner(gradients, pick(self.tensors, present))
 
     def squared_distance_to(self, atoms: Atoms, present: Sequence[int]) -> Scalar:
-        """‖d_k − s‖₂² / δ² over the parameters at ``present``."""
+        """‖d_k − s‖₂² / δ²; ``atoms`` are those of the parameters at ``present``."""
         differences = [
             self.tensors[index] * self.factor - tensor * scale
             for index, tensor, scale in zip(present, atoms.tensors, atoms.scales, strict=True)
         ]
+        differences += [tensor * self.factor for tensor in self._moved_without(present)]
         return inner(differences, differences)
 
     def toward(
-        self, atoms: Atoms, present: Sequence[int], step_size: Scalar, weight: Scalar
+        self,
+        atoms: Atoms,
+        present: Sequence[int],
+        step_size: Scalar,
+        weight: Scalar,
+        *,
+        noise: bool = False,
     ) -> None:
         """d_k = (1 − γ_k) d_{k−1} + γ_k s_k.
+
+        A parameter without a gradient has the atom 0, as one with a zero gradient: a ball that
+        spans it and others would be left else.
 
         Args:
             atoms: Unit atoms of the parameters at ``present``.
             present: Indices of the parameters that have a gradient.
             step_size: γ_k.
             weight: 1, or 0 for a step that is skipped.
+            noise: Whether to follow q_k, which costs a pass over the atoms.
         """
         gamma = step_size * weight
         if isinstance(gamma, Tensor) or len(present) < len(self.tensors):
             self._fold(self.factor)
+            scale_(self._moved_without(present), 1 - gamma)
             blend_(pick(self.tensors, present), atoms.tensors, atoms.scales, gamma)
         else:
             shrunk = self.factor * (1 - gamma)
@@ -104,12 +116,25 @@ class Displacement:
                 self.factor = shrunk
             share = gamma / self.factor
             add_scaled_(self.tensors, atoms.tensors, [share * scale for scale in atoms.scales])
-        if self._sum is not None:
-            self._add_to_sum(present, weight)
-        self.noise = (1 - gamma) ** 2 * self.noise + gamma**2
+        if noise:
+            self.noise = (1 - gamma) ** 2 * self.noise + gamma**2 * _squared_length(atoms)
         self.k = self.k + weight
         for index in present:
             self.moved[index] = True
+        if self._sum is not None:
+            self._add_to_sum(weight)
+
+    def _moved_without(self, present: Sequence[int]) -> list[Tensor]:
+        """The tensors that moved in this window, but not those at ``present``."""
+        return [
+            tensor
+            for index, (tensor, moved) in enumerate(zip(self.tensors, self.moved, strict=True))
+            if moved and index not in present
+        ]
+
+    def length(self) -> Scalar:
+        """‖d_k‖₂ / δ."""
+        return self.factor * inner(self.tensors, self.tensors) ** 0.5
 
     def _fold(self, factor: float) -> None:
         """Write the factor into the tensors."""
@@ -121,12 +146,11 @@ class Displacement:
             scale_(self.tensors, factor)
         self.factor = 1.0
 
-    def _add_to_sum(self, present: Sequence[int], weight: Scalar) -> None:
+    def _add_to_sum(self, weight: Scalar) -> None:
         assert self._sum is not None
+        moved = [index for index, moved in enumerate(self.moved) if moved]
         add_scaled_(
-            pick(self._sum, present),
-            pick(self.tensors, present),
-            [self.factor * weight] * len(present),
+            pick(self._sum, moved), pick(self.tensors, moved), [self.factor * weight] * len(moved)
         )
 
     def usage(self, ball: Ball, infos: Infos | None) -> Scalar:
@@ -161,10 +185,20 @@ class Displacement:
         """
         self.reset()
         load("displacement", self.tensors, state["tensors"])
+        if state["tensors"] is not None and (self._sum is None) != (state["sum"] is None):
+            raise ValueError(
+                "`state` and `inner_loop` must agree on the trajectory, only one of them is "
+                "cumulative. Load it with the InnerLoop that it was saved from."
+            )
         load("cumulative displacement", self._sum, state["sum"])
         self.factor = state["factor"]
         self.k, self.noise = self.k + state["k"], self.noise + state["noise"]
         self.moved = list(state["moved"])
+
+
+def _squared_length(atoms: Atoms) -> Scalar:
+    pairs = zip(atoms.tensors, atoms.scales, strict=True)
+    return total([scale**2 * inner([tensor], [tensor]) for tensor, scale in pairs])
 
 
 def zeros_beside(parameters: Sequence[Tensor]) -> list[Tensor]:

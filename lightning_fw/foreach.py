@@ -95,7 +95,8 @@ def _one(device: torch.device) -> Tensor:
 
 def scale_(tensors: Sequence[Tensor], factor: Scalar) -> None:
     """tensors_i *= factor, in place."""
-    torch._foreach_mul_(list(tensors), factor)
+    if tensors:
+        torch._foreach_mul_(list(tensors), factor)
 
 
 def blend_(

@@ -69,7 +69,9 @@ class Gradients:
             gradient = p.grad
             if gradient is not None:
                 present.append(index)
-                gradients.append(gradient.detach() if gradient.requires_grad else gradient)
+                if gradient.requires_grad:
+                    gradient = gradient.detach()
+                gradients.append(gradient.to_dense() if gradient.is_sparse else gradient)
                 p.grad = None
         return present, gradients
 

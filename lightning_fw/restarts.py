@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from lightning_fw.checks import require_number
 from lightning_fw.scalars import Scalar
 
 
@@ -16,15 +17,15 @@ class Progress(NamedTuple):
         k: Inner steps taken.
         gap: Frank-Wolfe gap at the step.
         first_gap: Gap at the window's first step.
-        usage: ‖d_k‖ / δ, averaged over the balls that the parameters span.
-        noise: The usage that atoms of independent directions would have: √q_k with
-            q_k = (1 − γ_k)² q_{k−1} + γ_k², which is 1/√k for γ = 1/k.
+        length: ‖d_k‖₂ / δ over all parameters.
+        noise: The length that atoms of independent directions would leave: √q_k with
+            q_k = (1 − γ_k)² q_{k−1} + γ_k² ‖s_k‖₂² / δ².
     """
 
     k: Scalar
     gap: Scalar
     first_gap: Scalar
-    usage: Scalar
+    length: Scalar
     noise: Scalar
 
 
@@ -53,13 +54,14 @@ class GapFraction(RestartRule):
         ValueError: If ``fraction`` is not in (0, 1).
 
     Example:
-        >>> GapFraction(0.1)(Progress(k=3, gap=0.05, first_gap=1.0, usage=0.8, noise=0.6))
+        >>> GapFraction(0.1)(Progress(k=3, gap=0.05, first_gap=1.0, length=0.8, noise=0.6))
         True
     """
 
     fraction: float = 0.1
 
     def __post_init__(self) -> None:
+        require_number("fraction", self.fraction)
         if not 0 < self.fraction < 1:
             raise ValueError(
                 f"`fraction` must be in (0, 1), got {self.fraction}. Pass 0 < fraction < 1."
@@ -71,27 +73,28 @@ class GapFraction(RestartRule):
 
 @dataclass(frozen=True)
 class NoiseFloor(RestartRule):
-    """Close when ball usage shows that the atoms have become noise.
+    """Close when the displacement is as short as if the atoms were noise.
 
-    Atoms that agree use the whole ball; independent ones leave d_k at √q_k of it, 1/√k for
-    γ = 1/k.
+    Atoms that agree lead as far as each of them reaches; independent ones leave d_k at √q_k, which
+    for atoms of one length and γ = 1/k is 1/√k of it. Lengths are l2 lengths, whatever the ball.
 
     Args:
-        factor: Close at usage ≤ factor · √q_k, from the second step on; a factor ≥ 1.
+        factor: Close at ‖d_k‖₂ / δ ≤ factor · √q_k, from the second step on; a factor ≥ 1.
 
     Raises:
-        ValueError: If ``factor`` is below 1: usage hardly ever falls under the noise.
+        ValueError: If ``factor`` is below 1: lengths hardly ever fall under the noise.
 
     Example:
-        >>> NoiseFloor(1.1)(Progress(k=4, gap=0.5, first_gap=1.0, usage=0.52, noise=0.5))
+        >>> NoiseFloor(1.1)(Progress(k=4, gap=0.5, first_gap=1.0, length=0.52, noise=0.5))
         True
     """
 
     factor: float = 1.1
 
     def __post_init__(self) -> None:
+        require_number("factor", self.factor)
         if not self.factor >= 1:
             raise ValueError(f"`factor` must be at least 1, got {self.factor}. Pass factor >= 1.")
 
     def __call__(self, progress: Progress) -> Scalar:
-        return (progress.k >= 2) & (progress.usage <= self.factor * progress.noise)
+        return (progress.k >= 2) & (progress.length <= self.factor * progress.noise)

@@ -12,14 +12,17 @@ from torch import Tensor
 from lightning_fw.balls._base import Atoms, Ball, Infos
 from lightning_fw.displacement import Displacement
 from lightning_fw.foreach import inner
-from lightning_fw.scalars import Scalar, at_least, total
+from lightning_fw.scalars import Scalar, at_least, at_most, total
 
-# A zero displacement has no direction: its cosine is 0 / TINY = 0.
-_TINY = 1.1754943508222875e-38
+# Below it the squares of entries lose their digits in float32: such a vector has no direction that
+# can be told, and its cosine tends to 0.
+_FLOOR = 3e-16
 
 
 class WindowStatistics:
     """Collects the statistics of one window, without reading a device.
+
+    They are those of its first and its last step tried; NaN where that step was skipped.
 
     Args:
         enabled: Whether to keep what costs a pass over the parameters.
@@ -37,20 +40,25 @@ class WindowStatistics:
         self.loss_last: Scalar = nan
         self._first: list[Tensor] = []
         self._present: list[int] = []
+        self._first_weight: Scalar = 1
 
     def see_gap(self, gap: Scalar, weight: Scalar, *, first: bool) -> None:
-        """Keep the gap of a step; NaN when the step is skipped."""
-        if isinstance(weight, Tensor):
-            gap = torch.where(weight > 0, gap, nan)
+        """Keep the gap of a step."""
+        gap = _unless_skipped(gap, weight)
         if first:
             self.gap_first = gap
         self.gap_last = gap
+
+    def see_skipped(self) -> None:
+        """Forget what the step before left as the last."""
+        self.gap_last = self.loss_last = nan
 
     def see_step(
         self,
         gradients: Sequence[Tensor],
         present: Sequence[int],
         loss: Tensor | None,
+        weight: Scalar,
         *,
         first: bool,
     ) -> None:
@@ -60,14 +68,16 @@ class WindowStatistics:
             gradients: The gradients themselves, before any momentum.
             present: Indices of the parameters that have one.
             loss: The loss at the step.
-            first: Whether no step of this window was taken before.
+            weight: 1, or 0 for a step that is skipped.
+            first: Whether no step of this window was tried before.
         """
-        value: Scalar = nan if loss is None else loss.detach()
+        value: Scalar = nan if loss is None else _unless_skipped(loss.detach(), weight)
         if first:
             self.loss_first = value
             if self.enabled:
                 self._first = [gradient.clone() for gradient in gradients]
                 self._present = list(present)
+                self._first_weight = weight
         self.loss_last = value
 
     def values(
@@ -79,7 +89,7 @@ class WindowStatistics:
             "gap_first": self.gap_first,
             "gap_last": self.gap_last,
             "ball_usage": displacement.usage(ball, infos) if measured else nan,
-            "cosine": self._cosine(displacement.tensors) if measured else nan,
+            "cosine": self._cosine(displacement.tensors) if measured and self._first else nan,
             "loss_first": self.loss_first,
             "loss_last": self.loss_last,
         }
@@ -87,8 +97,9 @@ class WindowStatistics:
     def _cosine(self, displacement: Sequence[Tensor]) -> Scalar:
         """Cosine between −g_1 and the displacement."""
         product = inner(self._first, [displacement[index] for index in self._present])
-        lengths = inner(self._first, self._first) * inner(displacement, displacement)
-        return -product / at_least(lengths**0.5, _TINY)
+        for tensors in (self._first, displacement):
+            product = product / at_least(inner(tensors, tensors) ** 0.5, _FLOOR)
+        return _unless_skipped(at_least(at_most(-product, 1.0), -1.0), self._first_weight)
 
     def state_dict(self) -> dict[str, Any]:
         """Gaps, losses and the first gradient of the open window."""
@@ -105,6 +116,10 @@ class WindowStatistics:
         self.loss_first, self.loss_last = state["losses"]
         self._first = [gradient.to(device) for gradient in state["first"]]
         self._present = list(state["present"])
+
+
+def _unless_skipped(value: Scalar, weight: Scalar) -> Scalar:
+    return torch.where(weight > 0, value, nan) if isinstance(weight, Tensor) else value
 
 
 def slope_along(gradients: Sequence[Tensor], atoms: Atoms) -> Scalar:

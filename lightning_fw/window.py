@@ -19,7 +19,15 @@ from lightning_fw.parameters import ParameterInfo, require_movable
 from lightning_fw.radius_rules import SlopeRatio, scheduled_radius
 from lightning_fw.record import RestartRecord
 from lightning_fw.restarts import Progress
-from lightning_fw.scalars import Scalar, is_finite, scalar, scalars, to_floats, total
+from lightning_fw.scalars import (
+    Scalar,
+    at_least,
+    is_finite,
+    scalar,
+    scalars,
+    to_floats,
+    total,
+)
 from lightning_fw.slopes import Slopes
 from lightning_fw.statistics import WindowStatistics, slope_along
 
@@ -76,6 +84,7 @@ class Window:
         self.parameters = list(parameters)
         self.infos = None if infos is None else list(infos)
         self.restart = 0
+        self.outer_step = 0
         self._anchor = Anchor(parameters)
         self._gradients = Gradients(parameters)
         self._displacement = Displacement(
@@ -99,7 +108,7 @@ class Window:
             self.radius = scalar(self._slopes.state["radius"])
         else:
             schedule = None if isinstance(rule, SlopeRatio) else rule
-            self.radius = scheduled_radius(radius, schedule, self.restart)
+            self.radius = scheduled_radius(radius, schedule, self.outer_step)
         self.attempts = 0
         self._displacement.reset()
         self._statistics.open()
@@ -110,11 +119,15 @@ class Window:
         That is the restart count, the radius, and momentum and slopes of the parameters that both
         move.
         """
-        self.restart = previous.restart
         if self._momentum is not None and previous._momentum is not None:
             self._momentum.succeed(previous._momentum)
         if self._slopes is not None and previous._slopes is not None:
             self._slopes.succeed(previous._slopes)
+        self.count_on(previous.restart, previous.outer_step)
+
+    def count_on(self, restart: int, outer_step: int) -> None:
+        """Open the window of these indices, which records and schedules of the radius go by."""
+        self.restart, self.outer_step = restart, outer_step
         self._open()
 
     @property
@@ -191,11 +204,10 @@ class Window:
         """
         self.attempts += 1
         present, gradients, loss = self._gradients.take(loss)
-        if not gradients:
-            return
         norms = scalars(tensor_norms(gradients))
         finite = is_finite(total(norms))
-        if finite is False:
+        if finite is False or not gradients:
+            self._statistics.see_skipped()
             return
         weight: Scalar = 1
         if isinstance(finite, Tensor):
@@ -204,13 +216,15 @@ class Window:
             weight = finite.to(working_dtype(gradients[0].dtype))
         if self._slopes is not None:
             self._slopes.meet(self.k, gradients, present, weight)
-        first = not self._displacement.has_moved
-        self._statistics.see_step(gradients, present, loss, first=first)
+        first = self.attempts == 1
+        self._statistics.see_step(gradients, present, loss, weight, first=first)
         atoms, gap, squared_distance = self._atoms(
             gradients, norms, present, weight, first=first, last=last or self.is_full
         )
         step_size = self.inner_loop.step_size(self.k + 1, gap, squared_distance)
-        self._displacement.toward(atoms, present, step_size, weight)
+        self._displacement.toward(
+            atoms, present, step_size, weight, noise=self.inner_loop.restart_when is not None
+        )
         if self._slopes is not None:
             self._slopes.remember(atoms, present, weight)
 
@@ -235,7 +249,9 @@ class Window:
             dual = atoms.dual_norm
             if dual is None:
                 dual = -slope_along(gradients, atoms)
-            gap = self.radius * (self._displacement.along(gradients, present) + dual)
+            # d_{k−1} itself lies in the ball, so that an oracle short of the minimum may not tell
+            # of less than 0.
+            gap = at_least(self.radius * (self._displacement.along(gradients, present) + dual), 0.0)
             self._statistics.see_gap(gap, weight, first=first)
         if loop.step_size.needs_gap:
             distance = self.radius**2 * self._displacement.squared_distance_to(atoms, present)
@@ -250,7 +266,7 @@ class Window:
             k=self.k,
             gap=self._statistics.gap_last,
             first_gap=self._statistics.gap_first,
-            usage=self._displacement.usage(self.inner_loop.ball, self.infos),
+            length=self._displacement.length(),
             noise=self._displacement.noise**0.5,
         )
         return bool(rule(progress))
@@ -277,6 +293,7 @@ class Window:
             unit = self.inner_loop.direction == "unit"
             self._displacement.hand_over(-1.0 if unit else -1.0 * self.radius)
             self._hands_over = True
+            self.outer_step += 1
         self.restart += 1
         self._open()
         return record
@@ -298,6 +315,7 @@ class Window:
         """Everything but the weights; ``torch.load(weights_only=True)`` reads it back."""
         return {
             "restart": self.restart,
+            "outer_step": self.outer_step,
             "attempts": self.attempts,
             "gradients": self._gradients.state_dict(),
             "displacement": self._displacement.state_dict(),
@@ -312,17 +330,17 @@ class Window:
         Raises:
             ValueError: If the state is of other parameters or other settings.
         """
-        if (state["slopes"] is None) != (self._slopes is None):
-            raise ValueError(
-                "`state` and `inner_loop` must agree on SlopeRatio, only one of them has it. "
-                "Pass the radius_rule that the state was saved with."
-            )
+        for name, mine in (("slopes", self._slopes), ("momentum", self._momentum)):
+            if (state[name] is None) != (mine is None):
+                raise ValueError(
+                    f"`state` and `inner_loop` must agree on {name}, only one of them has it. "
+                    "Load it with the InnerLoop that it was saved from."
+                )
         if self._momentum is not None:
             self._momentum.load_state_dict(state["momentum"])
         if self._slopes is not None:
             self._slopes.load_state_dict(state["slopes"])
-        self.restart = state["restart"]
-        self._open()
+        self.count_on(state["restart"], state["outer_step"])
         self._displacement.load_state_dict(state["displacement"])
         self.attempts = state["attempts"]
         self._gradients.load_state_dict(state["gradients"])

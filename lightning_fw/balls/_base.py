@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_fw.balls._checks import require_positive
+from lightning_fw.checks import require_positive
 from lightning_fw.parameters import ParameterInfo
 from lightning_fw.scalars import Scalar
 
@@ -117,11 +117,15 @@ class Ball(ABC):
         return self.norm(displacement, infos) <= self.radius * (1 + slack)
 
     def usage(self, displacement: Sequence[Tensor], infos: Infos | None = None) -> Tensor:
-        """Mean over the blocks of ‖displacement‖ in units of the radius one.
+        """Mean over the blocks of ‖displacement‖ in units of the radius one."""
+        return self.block_usages(displacement, infos).mean()
+
+    def block_usages(self, displacement: Sequence[Tensor], infos: Infos | None = None) -> Tensor:
+        """What :meth:`usage` is the mean of, shape (blocks,).
 
         A subclass whose norm is expensive may estimate it here, and says so.
         """
-        return self.block_norms(displacement, infos).mean()
+        return self.block_norms(displacement, infos)
 
     def check(self, infos: Infos) -> None:
         """Raise if the ball cannot serve these parameters; by default it can."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lightning_fw.balls._base import Atoms, Ball, Infos
-from lightning_fw.balls._checks import require_positive
+from lightning_fw.checks import require_positive
 from lightning_fw.balls.rms import RMSBall
 from lightning_fw.foreach import working_dtype
 from lightning_fw.scalars import Scalar
@@ -101,9 +101,9 @@ class MatrixBall(Ball):
     def block_dual_norms(self, gradients: Sequence[Tensor], infos: Infos | None = None) -> Tensor:
         return self._per_block(gradients, infos, self._matrix_dual_norms, dual=True)
 
-    def usage(self, displacement: Sequence[Tensor], infos: Infos | None = None) -> Tensor:
-        """Mean over the blocks of their norm, estimated without a decomposition."""
-        return self._per_block(displacement, infos, self._estimated_norms, dual=False).mean()
+    def block_usages(self, displacement: Sequence[Tensor], infos: Infos | None = None) -> Tensor:
+        """Norms of the blocks, estimated without a decomposition."""
+        return self._per_block(displacement, infos, self._estimated_norms, dual=False)
 
     def _per_block(
         self,

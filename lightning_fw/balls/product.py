@@ -123,12 +123,13 @@ class ProductBall(Ball):
             ]
         )
 
-    def usage(self, displacement: Sequence[Tensor], infos: Infos | None = None) -> Tensor:
-        parts = [
-            len(part) * ball.usage(*_pick(part, displacement, infos)) / ball.radius
-            for part, ball in self._members(len(displacement), infos)
-        ]
-        return torch.stack(parts).sum() / len(displacement)
+    def block_usages(self, displacement: Sequence[Tensor], infos: Infos | None = None) -> Tensor:
+        return torch.cat(
+            [
+                ball.block_usages(*_pick(part, displacement, infos)) / ball.radius
+                for part, ball in self._members(len(displacement), infos)
+            ]
+        )
 
     def _members(self, count: int, infos: Infos | None) -> list[tuple[list[int], Ball]]:
         """The parts that have parameters here, with their balls."""

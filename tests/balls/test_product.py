@@ -43,13 +43,20 @@ def test_norm_is_the_largest_and_dual_norm_the_sum() -> None:
     assert BALL.block_norms(tensors, INFOS).shape == (4,)
 
 
-def test_usage_weighs_the_parts_by_their_parameters() -> None:
+def test_usage_is_the_mean_over_the_balls() -> None:
     tensors = gradients()
     usage = sum(
         float(ball.usage([tensor])) / ball.radius
         for ball, tensor in zip((WEIGHTS, BIASES, REST, BIASES), tensors, strict=True)
     )
     assert float(BALL.usage(tensors, INFOS)) == pytest.approx(usage / 4)
+
+
+def test_a_ball_of_many_parameters_counts_once_in_the_usage() -> None:
+    ball = ProductBall({"head*": L2Ball(radius=1.0), "*": L2Ball(radius=1.0, scope="global")})
+    infos = [ParameterInfo(name) for name in ("a", "b", "c", "head")]
+    unit = torch.tensor([1.0, 0.0])
+    assert float(ball.usage([unit, 0 * unit, 0 * unit, 0 * unit], infos)) == 0.5
 
 
 def test_a_global_scope_ends_at_its_part() -> None:

@@ -9,8 +9,8 @@ from lightning_fw import GapFraction, NoiseFloor
 from lightning_fw.restarts import Progress
 
 
-def progress(k=3, gap=1.0, first_gap=1.0, usage=1.0, noise=0.5) -> Progress:
-    return Progress(k, gap, first_gap, usage, noise)
+def progress(k=3, gap=1.0, first_gap=1.0, length=1.0, noise=0.5) -> Progress:
+    return Progress(k, gap, first_gap, length, noise)
 
 
 @pytest.mark.parametrize(("gap", "closes"), [(0.2, False), (0.1, True), (0.0, True)])
@@ -20,11 +20,11 @@ def test_gap_fraction(gap, closes):
 
 
 @pytest.mark.parametrize(
-    ("k", "usage", "closes"), [(1, 0.5, False), (2, 0.5, True), (2, 0.56, False)]
+    ("k", "length", "closes"), [(1, 0.5, False), (2, 0.5, True), (2, 0.56, False)]
 )
-def test_noise_floor_needs_two_steps(k, usage, closes):
-    assert NoiseFloor(1.1)(progress(k=k, usage=usage)) is closes
-    tensors = progress(k=torch.tensor(k), usage=torch.tensor(usage), noise=torch.tensor(0.5))
+def test_noise_floor_needs_two_steps(k, length, closes):
+    assert NoiseFloor(1.1)(progress(k=k, length=length)) is closes
+    tensors = progress(k=torch.tensor(k), length=torch.tensor(length), noise=torch.tensor(0.5))
     assert bool(NoiseFloor(1.1)(tensors)) is closes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 
 import pytest
 import torch
@@ -329,13 +330,6 @@ def test_a_state_of_other_parameters_is_refused():
         other.load_state_dict(window.state_dict())
 
 
-def test_a_state_with_another_radius_rule_is_refused():
-    parameters = make_parameters()
-    state = Window(InnerLoop(radius_rule=SlopeRatio()), parameters).state_dict()
-    with pytest.raises(ValueError, match="must agree on SlopeRatio"):
-        Window(InnerLoop(), parameters).load_state_dict(state)
-
-
 def test_a_window_on_other_parameters_keeps_count_and_radius():
     parameters = make_parameters()
     loop = InnerLoop(ball=L2Ball(radius=0.1), steps=2, radius_rule=SlopeRatio())
@@ -430,3 +424,83 @@ def test_the_ball_checks_the_parameters():
     loop = InnerLoop(ball=ProductBall({"head*": L2Ball()}))
     with pytest.raises(ValueError, match="no pattern for the parameter 'lstm.weight'"):
         Window(loop, make_parameters()[:1], [ParameterInfo("lstm.weight")])
+
+
+@pytest.mark.parametrize("skipped", [0, 1, 2])
+def test_statistics_of_a_skipped_first_or_last_step_are_unknown(skipped):
+    parameters = make_parameters()
+    window = Window(InnerLoop(steps=3), parameters)
+    for step in range(3):
+        with window.displaced():
+            loss = distance_to(parameters, 0.5)
+            loss.backward()
+        if step == skipped:
+            parameters[0].grad[0, 0] = float("nan")
+        window.step(loss)
+    record = window.close()
+    first, last = skipped == 0, skipped == 2
+    assert [math.isnan(v) for v in (record.gap_first, record.loss_first, record.cosine)] == [
+        first
+    ] * 3
+    assert [math.isnan(v) for v in (record.gap_last, record.loss_last)] == [last] * 2
+    assert 0 < record.ball_usage <= 1
+
+
+def test_a_schedule_counts_outer_steps_and_not_windows_without_one():
+    (weight,) = parameters = [nn.Parameter(torch.ones(3))]
+    window = Window(InnerLoop(steps=1, radius_rule=lambda step: 0.5**step), parameters)
+    radii = []
+    for value in (float("nan"), 1.0, 1.0):
+        weight.grad = torch.full((3,), value)
+        window.step()
+        radii.append(window.close().radius)
+    assert radii == [0.01, 0.01, 0.005]
+
+
+def test_a_parameter_without_a_gradient_in_a_later_step_counts_as_zero():
+    a, b = parameters = [nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    window = Window(InnerLoop(ball=L2Ball(radius=1.0, scope="global"), steps=2), parameters)
+    a.grad = torch.tensor([3.0, 4.0])
+    window.step()
+    b.grad = torch.tensor([0.0, 2.0])
+    window.step()
+    window.close()
+    torch.testing.assert_close(a.grad, torch.tensor([0.3, 0.4]))
+    torch.testing.assert_close(b.grad, torch.tensor([0.0, 0.5]))
+
+
+def test_sparse_gradients_are_taken_as_dense_ones():
+    embedding = nn.Embedding(5, 2, sparse=True)
+    window = Window(InnerLoop(ball=L2Ball(radius=1.0), steps=1), [embedding.weight])
+    embedding(torch.tensor([1, 3])).sum().backward()
+    window.step()
+    window.close()
+    assert embedding.weight.grad.tolist() == [[0, 0], [0.5, 0.5], [0, 0], [0.5, 0.5], [0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("saved", "loaded", "what"),
+    [
+        (InnerLoop(), InnerLoop(momentum=0.9), "momentum"),
+        (InnerLoop(momentum=0.9), InnerLoop(), "momentum"),
+        (InnerLoop(), InnerLoop(trajectory="cumulative"), "the trajectory"),
+        (InnerLoop(trajectory="cumulative"), InnerLoop(), "the trajectory"),
+        (InnerLoop(), InnerLoop(radius_rule=SlopeRatio()), "slopes"),
+    ],
+)
+def test_a_state_of_other_settings_is_refused(saved, loaded, what):
+    parameters = make_parameters()
+    window = Window(saved, parameters)
+    take_steps(window, parameters, 2)
+    with pytest.raises(ValueError, match=f"`state` and `inner_loop` must agree on {what}"):
+        Window(loaded, parameters).load_state_dict(window.state_dict())
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-23, 1e-10, 1e10])
+def test_the_cosine_is_one_at_most_at_every_scale(scale):
+    weight = nn.Parameter(torch.zeros(4))
+    window = Window(InnerLoop(ball=LinfBall(radius=1.0), steps=1), [weight])
+    weight.grad = torch.full((4,), scale)
+    window.step()
+    cosine = window.close().cosine
+    assert cosine == pytest.approx(1.0) if scale > 1e-15 else 0 <= cosine <= 1
