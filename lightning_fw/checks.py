@@ -1,4 +1,4 @@
-"""Checks of the numbers that a ball is made of."""
+"""Checks of the numbers that settings are made of."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ def require_number(name: str, value: float) -> None:
     """Raise a TypeError unless ``value`` is a Python number; a tensor would not be hashable."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"`{name}` must be a number, got {value!r}. Pass a Python float.")
+
+
+def require_count(name: str, value: object) -> None:
+    """Raise unless ``value`` is an int of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"`{name}` must be an int, got {value!r}. Pass {name} >= 1.")
+    if value < 1:
+        raise ValueError(f"`{name}` must be at least 1, got {value}. Pass {name} >= 1.")
 
 
 def require_positive(name: str, value: float) -> None:

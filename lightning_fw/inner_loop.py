@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from lightning_fw.balls import Ball, L2Ball, SpectralBall
+from lightning_fw.balls import Ball, L2Ball, ProductBall, SpectralBall
+from lightning_fw.checks import require_count, require_number, require_positive
 from lightning_fw.radius_rules import RadiusSchedule, SlopeRatio
 from lightning_fw.restarts import RestartRule
 from lightning_fw.step_sizes import Harmonic, OpenLoop, StepSize
@@ -44,7 +45,9 @@ class InnerLoop:
             ``"cumulative"``: at ω + Σ_{j<k} d_j, as the authors' released code does.
         momentum: β in [0, 1): the oracle answers m_k = β m_{k−1} + (1 − β) g_k, kept across
             restarts.
-        radius_rule: None, a schedule (outer step → factor on the radius), or :class:`SlopeRatio`.
+        radius_rule: None, a schedule (outer step → factor on the radius), or :class:`SlopeRatio`,
+            which starts at the ball's radius. A unit direction does not carry the radius to the
+            outer step: decay its learning rate too, or pass ``direction="displacement"``.
         direction: What the outer optimizer gets as the gradient: ``"unit"``: −d_K / δ;
             ``"displacement"``: −d_K, so that ``SGD(lr=1)`` lands where the window ended.
         restart_when: None, or a rule that closes a window early.
@@ -83,14 +86,15 @@ class InnerLoop:
         _require_choice("batches", self.batches, get_args(Batches))
         _require_choice("trajectory", self.trajectory, get_args(Trajectory))
         _require_choice("direction", self.direction, get_args(Direction))
-        _require_count("steps", self.steps)
-        _require_count("accumulate_grad_batches", self.accumulate_grad_batches)
+        require_count("steps", self.steps)
+        require_count("accumulate_grad_batches", self.accumulate_grad_batches)
         if self.accumulate_grad_batches > 1 and self.batches != "successive":
             raise ValueError(
                 f'`accumulate_grad_batches` must be 1 with batches="{self.batches}", got '
                 f'{self.accumulate_grad_batches}. Pass batches="successive" to make an inner step '
                 "of several batches."
             )
+        require_number("momentum", self.momentum)
         if not 0 <= self.momentum < 1:
             raise ValueError(
                 f"`momentum` must be in [0, 1), got {self.momentum}. Pass 0 <= momentum < 1."
@@ -100,6 +104,12 @@ class InnerLoop:
     def _check_radius_rule(self) -> None:
         rule = self.radius_rule
         if isinstance(rule, SlopeRatio):
+            if not rule.minimum <= self.ball.radius <= rule.maximum:
+                raise ValueError(
+                    f"`radius` must be between SlopeRatio's minimum and maximum, got "
+                    f"{self.ball.radius} outside [{rule.minimum}, {rule.maximum}]. "
+                    "Pass a ball or a rule that fits the other."
+                )
             if self.steps < 2:
                 raise ValueError(
                     f"`steps` must be at least 2 with SlopeRatio, got {self.steps}: it compares "
@@ -110,7 +120,7 @@ class InnerLoop:
                     '`batches` must be "successive" or "split" with SlopeRatio, got "same": its '
                     "slopes need fresh batches. Pass one of these or another radius_rule."
                 )
-        elif rule is not None and not callable(rule):
+        elif rule is not None and (isinstance(rule, type) or not callable(rule)):
             raise TypeError(
                 f"`radius_rule` must be None, a schedule or SlopeRatio, got {rule!r}. "
                 "Pass a callable from outer step to factor, such as CosineDecay(total_steps=1000)."
@@ -127,7 +137,12 @@ class InnerLoop:
 
         Args:
             lr: Learning rate of the outer optimizer, and radius.
+
+        Raises:
+            TypeError: If ``lr`` is not a number.
+            ValueError: If ``lr`` is not positive and finite.
         """
+        require_positive("lr", lr)
         return cls(ball=L2Ball(radius=lr), trajectory="cumulative")
 
     @classmethod
@@ -150,13 +165,16 @@ class InnerLoop:
         """The outer optimizer that the direction was made for.
 
         A displacement goes with ``SGD(lr=1, momentum=0.5, nesterov=True)``, a unit direction with
-        ``Adam(lr=radius)``, which moves an entry by about the radius.
+        ``Adam(lr=radius)``, which moves an entry by about the radius; that of a ProductBall, whose
+        parts have radii of their own, with ``SGD(lr=radius)``, which lands where the window ended.
 
         Args:
             params: Parameters or param groups, as for any torch optimizer.
         """
         if self.direction == "displacement":
             return torch.optim.SGD(params, lr=1.0, momentum=0.5, nesterov=True)
+        if isinstance(self.ball, ProductBall):
+            return torch.optim.SGD(params, lr=self.ball.radius)
         return torch.optim.Adam(params, lr=self.ball.radius)
 
 
@@ -165,13 +183,6 @@ def _require_kind(name: str, value: object, kind: type, example: str) -> None:
         raise TypeError(
             f"`{name}` must be a {kind.__name__}, got {value!r}. Pass one such as {example}."
         )
-
-
-def _require_count(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"`{name}` must be an int, got {value!r}. Pass {name} >= 1.")
-    if value < 1:
-        raise ValueError(f"`{name}` must be at least 1, got {value}. Pass {name} >= 1.")
 
 
 def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -10,19 +10,14 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from lightning_fw.checks import require_count, require_number, require_positive
+
 RadiusSchedule: TypeAlias = Callable[[int], float]
 """Outer step, from 0, to a factor > 0 on the ball's radius."""
 
 
-def _require_steps(total_steps: int) -> None:
-    if total_steps < 1:
-        raise ValueError(
-            f"`total_steps` must be at least 1, got {total_steps}. "
-            "Pass the number of restarts of the fit."
-        )
-
-
 def _require_end(end: float) -> None:
+    require_number("end", end)
     if not 0 < end <= 1:
         raise ValueError(f"`end` must be in (0, 1], got {end}. Pass 0 < end <= 1.")
 
@@ -47,7 +42,7 @@ class LinearDecay:
     end: float = 0.1
 
     def __post_init__(self) -> None:
-        _require_steps(self.total_steps)
+        require_count("total_steps", self.total_steps)
         _require_end(self.end)
 
     def __call__(self, outer_step: int) -> float:
@@ -74,7 +69,7 @@ class CosineDecay:
     end: float = 0.1
 
     def __post_init__(self) -> None:
-        _require_steps(self.total_steps)
+        require_count("total_steps", self.total_steps)
         _require_end(self.end)
 
     def __call__(self, outer_step: int) -> float:
@@ -102,12 +97,10 @@ class PowerDecay:
     timescale: float = 1.0
 
     def __post_init__(self) -> None:
+        require_number("power", self.power)
         if not 0 < self.power <= 1:
             raise ValueError(f"`power` must be in (0, 1], got {self.power}. Pass 0 < power <= 1.")
-        if not (self.timescale > 0 and math.isfinite(self.timescale)):
-            raise ValueError(
-                f"`timescale` must be positive, got {self.timescale}. Pass a timescale > 0."
-            )
+        require_positive("timescale", self.timescale)
 
     def __call__(self, outer_step: int) -> float:
         return float((1 + outer_step / self.timescale) ** -self.power)
@@ -122,9 +115,9 @@ def scheduled_radius(radius: float, schedule: RadiusSchedule | None, outer_step:
     if schedule is None:
         return radius
     factor = schedule(outer_step)
-    if not (factor > 0 and math.isfinite(factor)):
+    if not (isinstance(factor, int | float) and factor > 0 and math.isfinite(factor)):
         raise ValueError(
-            f"`radius_rule` must give a factor > 0, got {factor} at outer step {outer_step}. "
+            f"`radius_rule` must give a factor > 0, got {factor!r} at outer step {outer_step}. "
             "Correct the schedule."
         )
     return radius * factor
@@ -172,16 +165,16 @@ class SlopeRatio:
     maximum: float = 1.0
 
     def __post_init__(self) -> None:
+        for name in ("target", "rate", "decay", "minimum", "maximum"):
+            require_number(name, getattr(self, name))
         if not -1 < self.target < 1:
             raise ValueError(
                 f"`target` must be in (-1, 1), got {self.target}. Pass -1 < target < 1."
             )
-        if not (self.rate > 0 and math.isfinite(self.rate)):
-            raise ValueError(f"`rate` must be positive, got {self.rate}. Pass a rate > 0.")
+        require_positive("rate", self.rate)
         if not 0 <= self.decay < 1:
             raise ValueError(f"`decay` must be in [0, 1), got {self.decay}. Pass 0 <= decay < 1.")
-        if not (self.minimum > 0 and math.isfinite(self.minimum)):
-            raise ValueError(f"`minimum` must be positive, got {self.minimum}. Pass minimum > 0.")
+        require_positive("minimum", self.minimum)
         if not (self.maximum >= self.minimum and math.isfinite(self.maximum)):
             raise ValueError(
                 f"`maximum` must be at least `minimum` = {self.minimum}, got {self.maximum}. "

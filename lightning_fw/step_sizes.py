@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
+from lightning_fw.checks import require_number, require_positive
 from lightning_fw.scalars import Scalar, at_least, at_most
 
 # Keeps 0 / 0 at 0 where the displacement already stands on the atom: any γ is right there.
@@ -83,6 +83,7 @@ class ConstantStep(StepSize):
     gamma: float = 0.5
 
     def __post_init__(self) -> None:
+        require_number("gamma", self.gamma)
         if not 0 < self.gamma <= 1:
             raise ValueError(
                 f"`gamma` must be in (0, 1], got {self.gamma}. "
@@ -114,10 +115,7 @@ class ShortStep(StepSize):
     needs_gap: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not (self.lipschitz > 0 and math.isfinite(self.lipschitz)):
-            raise ValueError(
-                f"`lipschitz` must be positive, got {self.lipschitz}. Pass a finite lipschitz > 0."
-            )
+        require_positive("lipschitz", self.lipschitz)
 
     def __call__(self, k: Scalar, gap: Scalar | None, squared_distance: Scalar | None) -> Scalar:
         if gap is None or squared_distance is None:

@@ -14,6 +14,7 @@ from lightning_fw import (
     InnerLoop,
     L2Ball,
     OpenLoop,
+    ProductBall,
     SlopeRatio,
     SpectralBall,
 )
@@ -31,6 +32,13 @@ def test_the_authors_preset_has_one_number():
     assert loop.ball.radius == 3e-4
     weight = torch.nn.Parameter(torch.zeros(2))
     assert loop.outer([weight]).param_groups[0]["lr"] == 3e-4
+
+
+def test_the_optimizer_of_a_product_ball_lands_where_the_window_ended():
+    ball = ProductBall({"*": L2Ball(radius=1e-2)}, radius=0.5)
+    outer = InnerLoop(ball=ball).outer([torch.nn.Parameter(torch.zeros(3))])
+    assert isinstance(outer, torch.optim.SGD)
+    assert outer.defaults["lr"] == 0.5
 
 
 def test_the_spectral_preset_comes_with_its_outer_optimizer():

@@ -1,0 +1,77 @@
+"""A setting of the wrong kind is named when it is made, not where it is first used."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lightning_fw import (
+    ConstantStep,
+    CosineDecay,
+    GapFraction,
+    InnerLoop,
+    L2Ball,
+    LinearDecay,
+    NoiseFloor,
+    PowerDecay,
+    ShortStep,
+    SlopeRatio,
+)
+from lightning_fw.radius_rules import scheduled_radius
+
+MAKERS = {
+    "momentum": lambda value: InnerLoop(momentum=value),
+    "fraction": GapFraction,
+    "factor": NoiseFloor,
+    "gamma": ConstantStep,
+    "lipschitz": ShortStep,
+    "power": PowerDecay,
+    "timescale": lambda value: PowerDecay(timescale=value),
+    "end": lambda value: LinearDecay(total_steps=2, end=value),
+    "target": lambda value: SlopeRatio(target=value),
+    "rate": lambda value: SlopeRatio(rate=value),
+    "decay": lambda value: SlopeRatio(decay=value),
+    "minimum": lambda value: SlopeRatio(minimum=value),
+    "maximum": lambda value: SlopeRatio(maximum=value),
+    "lr": InnerLoop.authors,
+}
+
+
+@pytest.mark.parametrize("value", ["x", None, True, torch.tensor(0.5)])
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_number_is_a_number(name, value):
+    with pytest.raises(TypeError, match=f"`{name}` must be a number, got "):
+        MAKERS[name](value)
+
+
+@pytest.mark.parametrize("value", [2.5, "x", None, True])
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("steps", lambda value: InnerLoop(steps=value)),
+        ("accumulate_grad_batches", lambda value: InnerLoop(accumulate_grad_batches=value)),
+        ("total_steps", CosineDecay),
+        ("total_steps", LinearDecay),
+    ],
+)
+def test_a_count_is_an_int(name, make, value):
+    with pytest.raises(TypeError, match=f"`{name}` must be an int, got "):
+        make(value)
+
+
+@pytest.mark.parametrize("rule", [SlopeRatio, CosineDecay, "cosine", 3])
+def test_a_radius_rule_is_made_already(rule):
+    with pytest.raises(TypeError, match="`radius_rule` must be None, a schedule or SlopeRatio"):
+        InnerLoop(radius_rule=rule)
+
+
+@pytest.mark.parametrize("factor", ["x", None, 0.0, float("nan")])
+def test_a_schedule_gives_a_factor(factor):
+    with pytest.raises(ValueError, match=r"`radius_rule` must give a factor > 0, got .* step 3"):
+        scheduled_radius(0.1, lambda step: factor, 3)
+
+
+@pytest.mark.parametrize("radius", [1e-4, 5.0])
+def test_slope_ratio_starts_at_the_balls_radius(radius):
+    with pytest.raises(ValueError, match=f"`radius` must be between .* got {radius} outside"):
+        InnerLoop(ball=L2Ball(radius=radius), radius_rule=SlopeRatio())
