@@ -44,12 +44,8 @@ def main(argv: Sequence[str]) -> int:
         The exit status.
     """
     options = _parser().parse_args(argv)
-    if options.json is not None and not options.json.parent.is_dir():
-        raise SystemExit(
-            f"`--json` must lie in a directory that exists, got {options.json}. Make it first."
-        )
     torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
+    device = options.device
     module = _CELLS[options.cell](2, options.hidden).to(device)
     contenders = list_contenders(module)
     report = {
@@ -80,8 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--hidden", type=_positive, default=128, help="units (default: 128)")
     parser.add_argument("--rounds", type=_positive, default=100, help="turns (default: 100)")
     parser.add_argument("--threads", type=_positive, default=1, help="torch threads (default: 1)")
-    parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
-    parser.add_argument("--json", type=Path, help="write the report here, too")
+    parser.add_argument(
+        "--device", type=_device, default=torch.device("cpu"), help="torch device (default: cpu)"
+    )
+    parser.add_argument("--json", type=_file, help="write the report here, too")
     return parser
 
 
@@ -90,6 +88,25 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number >= 1, got {text}")
     return value
+
+
+def _device(text: str) -> torch.device:
+    try:
+        device = torch.device(text)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch's words for unknown and for missing
+        reason = str(error).splitlines()[0]
+        raise argparse.ArgumentTypeError(
+            f"must be a device of this machine, got {text}: {reason}"
+        ) from error
+    return device
+
+
+def _file(text: str) -> Path:
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"must be a file in a directory that exists, got {text}")
+    return path
 
 
 def list_contenders(module: nn.Module) -> list[Contender]:
@@ -110,14 +127,31 @@ def list_contenders(module: nn.Module) -> list[Contender]:
         "SGD(foreach=True).step()": torch.optim.SGD(parameters, lr=1e-9, foreach=True),
     }
     found = [Contender(name, give_gradients, o.step) for name, o in optimizers.items()]
-    found += [_inner_step(module, give_gradients, moves=moves) for moves in (False, True)]
-    found.append(Contender("l2, tensor by tensor", give_gradients, NaiveLoop(parameters, 1e-2)))
+    l2 = InnerLoop(ball=L2Ball())
+    found += [
+        _inner_step(module, give_gradients, "l2 inner step", l2),
+        _inner_step(module, give_gradients, "… weights moved", l2, moves=True),
+        _inner_step(module, give_gradients, "… and monitored", l2, moves=True, statistics=True),
+    ]
+    spectral = InnerLoop.spectral()
+    found.append(_inner_step(module, give_gradients, "spectral inner step", spectral))
+    naive = NaiveLoop(parameters, 1e-2)
+    found.append(Contender("l2, a loop over tensors", give_gradients, naive))
     return found
 
 
-def _inner_step(module: nn.Module, give_gradients: Callable[[], None], *, moves: bool) -> Contender:
+def _inner_step(
+    module: nn.Module,
+    give_gradients: Callable[[], None],
+    name: str,
+    inner_loop: InnerLoop,
+    *,
+    moves: bool = False,
+    statistics: bool = False,
+) -> Contender:
+    """A step of a window; ``moves`` adds moving the weights away and back around it."""
     groups: list[dict[str, Any]] = [{"params": list(module.parameters())}]
-    window = Window(InnerLoop(ball=L2Ball()), *trainable(groups, module), statistics=False)
+    window = Window(inner_loop, *trainable(groups, module), statistics=statistics)
 
     def prepare() -> None:
         if window.is_full:
@@ -127,11 +161,10 @@ def _inner_step(module: nn.Module, give_gradients: Callable[[], None], *, moves:
     def move_and_step() -> None:
         with window.displaced():
             pass
+        give_gradients()
         window.step()
 
-    if moves:
-        return Contender("l2 inner step, weights moved", prepare, move_and_step)
-    return Contender("l2 inner step", prepare, window.step)
+    return Contender(name, prepare, move_and_step if moves else window.step)
 
 
 class NaiveLoop:

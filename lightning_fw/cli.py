@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 _LIGHTNING_COMMANDS = ("fit", "validate", "test")
+_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,7 +22,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = _parser().parse_args(arguments[:1]).command
-    rest = arguments[1:]
+    try:
+        return _run(command, arguments[1:], None if argv is None else arguments)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return _INTERRUPTED
+
+
+def _run(command: str, rest: list[str], arguments: list[str] | None) -> int:
     if command == "race":
         from lightning_fw.race.command import main as race
 
@@ -31,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return bench(rest)
     # LightningCLI reads the process's arguments itself, and warns when it gets them, too.
-    _lightning_cli(command, None if argv is None else arguments)
+    _lightning_cli(command, arguments)
     return 0
 
 
@@ -75,9 +83,15 @@ def _lightning_cli(command: str, arguments: list[str] | None) -> None:
     class CLI(LightningCLI):
         """The network takes its sizes from the data."""
 
+        @staticmethod
+        def subcommands() -> dict[str, set[str]]:
+            known = LightningCLI.subcommands()
+            return {name: known[name] for name in _LIGHTNING_COMMANDS}
+
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
             network = {"class_path": "lightning_fw.nn.FrankWolfeSequenceModel"}
-            parser.set_defaults({"model": network})
+            data = {"class_path": "lightning_fw.data.AddingProblem"}
+            parser.set_defaults({"model": network, "data": data})
             for name in ("input_size", "output_size", "kind"):
                 parser.link_arguments(
                     f"data.{name}", f"model.init_args.{name}", apply_on="instantiate"
@@ -89,6 +103,8 @@ def _lightning_cli(command: str, arguments: list[str] | None) -> None:
         subclass_mode_model=True,
         subclass_mode_data=True,
         auto_configure_optimizers=False,
+        # Without a logger it would refuse to run twice in one directory.
+        save_config_kwargs={"overwrite": True},
         args=arguments,
         parser_kwargs={"prog": "lightning-fw"},
     )

@@ -43,6 +43,16 @@ def test_fit_trains_the_default_network_on_data_that_sets_its_sizes(tmp_path):
     assert "`max_steps=1` reached" in done.stderr
 
 
+def test_fit_alone_trains_on_the_adding_problem(tmp_path):
+    pytest.importorskip("jsonargparse", reason="needs the extra `cli`")
+    done = run(
+        *("fit", "--data.train_size", "100", "--model.hidden_size", "4"),
+        *("--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_fit_without_jsonargparse_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "jsonargparse", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'lightning-fw\[cli\]'"):
@@ -60,9 +70,18 @@ def test_bench_writes_its_table_and_json(tmp_path, capsys):
     assert all(row["median_us"] > 0 for row in rows.values())
 
 
-def test_bench_refuses_a_path_in_no_directory(tmp_path):
-    with pytest.raises(SystemExit, match="`--json` must lie in a directory that exists"):
-        main(["bench", "--json", str(tmp_path / "none" / "bench.json")])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--json", "none/bench.json"), "--json: must be a file in a directory that exists, got"),
+        (("--json", "."), "--json: must be a file in a directory that exists, got ."),
+        (("--device", "abacus"), "--device: must be a device of this machine, got abacus"),
+    ],
+)
+def test_bench_names_a_mistake_before_it_measures(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["bench", *arguments])
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_bench_refuses_no_rounds(capsys):

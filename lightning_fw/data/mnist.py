@@ -118,6 +118,11 @@ class SequentialMNIST(SequenceData):
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
         held_out = _VALIDATION_SIZE[source]
         test_size = held_out if source == "t10k" else 0
+        if len(images) <= held_out + test_size:
+            raise ValueError(
+                f"`root` must hold more than {held_out + test_size} images to split, got "
+                f"{len(images)} in {self.root} ({source}). Get the files again."
+            )
         bounds = torch.tensor([test_size, test_size + held_out])
         test, val, train = order.tensor_split(bounds)
         chosen = {"train": train, "val": val, "test": test}[split]
@@ -131,6 +136,11 @@ class SequentialMNIST(SequenceData):
                 f"`root` must hold images of 28 x 28 and a label for each, got images "
                 f"{tuple(images.shape)} and {len(labels)} labels in {self.root} ({source}). "
                 "Get the files again."
+            )
+        if len(labels) and int(labels.max()) > 9:
+            raise ValueError(
+                f"`root` must hold labels from 0 to 9, got {int(labels.max())} in {self.root} "
+                f"({source}). Get the files again."
             )
         return images, labels
 

@@ -75,8 +75,11 @@ def require_at_least(name: str, value: int, least: int) -> None:
     """Raise if ``value`` is below ``least``.
 
     Raises:
+        TypeError: If it is not an int.
         ValueError: Naming the parameter.
     """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"`{name}` must be an int, got {value!r}. Pass {name} >= {least}.")
     if value < least:
         raise ValueError(f"`{name}` must be at least {least}, got {value}. Pass {name} >= {least}.")
 

@@ -102,6 +102,13 @@ def test_a_broken_file_is_named(tmp_path, broken, message):
         read_idx(path, 3)
 
 
+def test_labels_are_digits(tmp_path):
+    write_files(tmp_path, "t10k", 12)
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(idx_bytes(torch.full((12,), 200)))
+    with pytest.raises(ValueError, match="`root` must hold labels from 0 to 9, got 200 in"):
+        SequentialMNIST(tmp_path).split("test")
+
+
 def test_images_and_labels_must_match(tmp_path):
     write_files(tmp_path, "t10k", 12)
     (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(idx_bytes(torch.zeros(11)))
