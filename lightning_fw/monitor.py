@@ -12,6 +12,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from rich import get_console
 from typing_extensions import override
 
+from lightning_fw.checks import require_count
 from lightning_fw.mixin import FrankWolfeMixin
 from lightning_fw.monitoring.bptt_run import BPTTRun
 from lightning_fw.monitoring.frank_wolfe_run import FrankWolfeRun
@@ -45,11 +46,7 @@ class RestartMonitor(_Hooks):
         table: bool = True,
     ) -> None:
         super().__init__()
-        if log_every_n_restarts < 1:
-            raise ValueError(
-                f"`log_every_n_restarts` must be at least 1, got {log_every_n_restarts}. "
-                "Pass 1 to log every restart."
-            )
+        require_count("log_every_n_restarts", log_every_n_restarts)
         self.log_every_n_restarts = log_every_n_restarts
         self.table = table
         self.baseline = baseline
@@ -101,7 +98,14 @@ class RestartMonitor(_Hooks):
 
         Args:
             path: The file; its folders are made, and it is replaced in one step.
+
+        Raises:
+            RuntimeError: If nothing was recorded.
         """
+        if not len(self.curve()):
+            raise RuntimeError(
+                "save() needs a run, and nothing was recorded yet. Fit a module first."
+            )
         write(path, self._run.state_dict(), self.summary())
 
     def plot(self) -> Figure:
@@ -134,11 +138,11 @@ class RestartMonitor(_Hooks):
         if stage != "fit":
             return
         if isinstance(self.baseline, RestartMonitor):
-            require_bptt(self.baseline._run.method)
             if not len(self.baseline.curve()):
                 raise ValueError(
                     "`baseline` must hold losses, got a monitor without any. Fit first."
                 )
+            require_bptt(self.baseline._run.method)
         device = trainer.strategy.root_device
         if isinstance(pl_module, FrankWolfeMixin):
             self._run = FrankWolfeRun(device, ranks=trainer.world_size)
@@ -193,7 +197,10 @@ class RestartMonitor(_Hooks):
             return
         summary = self.summary()
         if summary:
-            get_console().print(summary_table(summary, self._run.title))
+            losses = self.curve().smoothed().losses
+            # This rank's: not a part of the summary, which is the same on all of them.
+            last = {"loss": losses[-1]} if losses and isinstance(self._run, FrankWolfeRun) else {}
+            get_console().print(summary_table(summary | last, self._run.title))
             reached = self.comparison()
             if reached:
                 get_console().print(comparison_table(reached))
@@ -249,7 +256,8 @@ class FWRestartMonitor(RestartMonitor, Callback):
         ValueError: If ``log_every_n_restarts`` is below 1, or ``baseline`` is damaged or not a BPTT
             run; the latter for a monitor when the fit starts.
         FileNotFoundError: If the baseline's file does not exist.
-        TypeError: If ``baseline`` is neither a path nor a monitor.
+        TypeError: If ``baseline`` is neither a path nor a monitor, or ``log_every_n_restarts`` not
+            an int.
 
     Example:
         >>> import lightning as L, torch

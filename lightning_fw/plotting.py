@@ -86,7 +86,7 @@ def _draw_usage(axes: Any, records: Sequence[RestartRecord]) -> None:
     axes.plot(evaluations, [r.ball_usage for r in records], color=_OURS, label="ball usage ‖d‖/δ")
     axes.plot(evaluations, [r.cosine for r in records], color=_BASELINE, label="cosine")
     noise = [max(r.steps, 1) ** -0.5 for r in records]
-    axes.plot(evaluations, noise, color=_FAINT, ls="--", label="usage of pure noise, 1/√K")
+    axes.plot(evaluations, noise, color=_FAINT, ls="--", label="1/√K: noise in an l2 ball, γ = 1/k")
     axes.set(title="How far the atoms agree", ylabel="ratio (no unit)")
     # Room for the legend: the curves fill the rest.
     axes.set_ylim(top=1.5)
@@ -96,6 +96,7 @@ def _draw_usage(axes: Any, records: Sequence[RestartRecord]) -> None:
 def _draw_radius(axes: Any, records: Sequence[RestartRecord]) -> None:
     axes.plot(_evaluations(records), [r.radius for r in records], color=_OURS)
     axes.set(title="Radius", ylabel="δ (units of the weights)")
+    axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
 
 

@@ -20,6 +20,7 @@ _LABELS = {
     "fw/ball_usage": "ball usage ‖d‖/δ",
     "fw/cosine": "cosine, first gradient to direction",
     "fw/loss_drop": "loss drop inside the window",
+    "loss": f"loss (average over {HORIZON:g} evaluations)",
     "fw/slope_ratio": "slope ratio",
     "fw/gradient_evaluations": "gradient evaluations",
     "fw/seconds_per_batch": "seconds per batch",
@@ -48,7 +49,7 @@ def summary_table(summary: dict[str, float], title: str) -> Table:
     for name, label in _LABELS.items():
         value = summary.get(name, float("nan"))
         if not isnan(value):
-            table.add_row(label, _number(value), name)
+            table.add_row(label, _number(value), name if "/" in name else "")
     return table
 
 
@@ -67,8 +68,10 @@ def comparison_table(reached: Sequence[Reached]) -> Table:
         caption=f"Losses are averages over {HORIZON:g} evaluations.",
         caption_justify="left",
     )
-    for name in ("loss", "evaluations", "BPTT", "ratio", "seconds", "BPTT", "ratio"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("loss", justify="right", no_wrap=True)
+    for unit in ("evaluations", "seconds"):
+        for name in (f"{unit}\nthis run", "\nBPTT", "\nthis / BPTT"):
+            table.add_column(name, justify="right", no_wrap=True)
     for row in reached:
         table.add_row(
             _number(row.loss),

@@ -88,11 +88,13 @@ def _curve(content: dict[str, Any], path: str | os.PathLike[str]) -> LossCurve:
     try:
         run.load_state_dict(content)
         curve = run.curve()
+        columns = (curve.evaluations, curve.seconds)
+        ordered = all(column == sorted(column) and min(column) >= 0 for column in columns if column)
         same_length = len(curve.evaluations) == len(curve.seconds) == len(curve.losses)
         numbers = all(map(isfinite, [*curve.evaluations, *curve.seconds, *curve.losses]))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"`baseline` is damaged, got {str(path)!r}. {_REMEDY}") from error
-    if not (same_length and numbers):
+    if not (same_length and numbers and ordered):
         raise ValueError(f"`baseline` is damaged, got {str(path)!r}. {_REMEDY}")
     if not len(curve):
         raise ValueError(f"`baseline` must hold losses, got {str(path)!r} without any. {_REMEDY}")

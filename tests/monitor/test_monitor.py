@@ -244,7 +244,7 @@ def test_before_a_fit_there_is_nothing():
 @pytest.mark.parametrize("every", [0, -3])
 def test_logging_less_than_every_restart_is_refused(every):
     with pytest.raises(
-        ValueError, match=rf"`log_every_n_restarts` must be at least 1, got {every}\. Pass 1"
+        ValueError, match=rf"`log_every_n_restarts` must be at least 1, got {every}\. Pass log_"
     ):
         FWRestartMonitor(log_every_n_restarts=every)
 
