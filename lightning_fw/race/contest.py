@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.live import Live
@@ -19,6 +19,7 @@ from lightning_fw.race.tables import live_table, markdown, summary_table
 from lightning_fw.race.tasks import TASKS
 
 _INTERRUPTED = 130
+_WARM_UP_EVALUATIONS = 3
 
 
 class Contest:
@@ -57,6 +58,7 @@ class Contest:
         status = 0
         with quiet_lightning(), Live(self._table(), console=self.console) as live:
             try:
+                self._warm_up()
                 for method, seed in self._unfinished():
                     self._run_one(method, seed, live)
             except KeyboardInterrupt:
@@ -67,8 +69,8 @@ class Contest:
         self._finish()
         if status:
             self.console.print(
-                f"Interrupted: finished runs are kept in {self.settings.out}. "
-                "Run the same command again to go on."
+                f"Interrupted: finished runs are kept in {self.settings.out}, the one in progress "
+                "starts over. Run the same command again to go on."
             )
         return status
 
@@ -92,18 +94,26 @@ class Contest:
             if method.name in asked and (method.name, seed) not in done
         ]
 
+    def _warm_up(self) -> None:
+        """Take a few steps with every method: what a process does once is nobody's cost."""
+        for method in {method.name: method for method, _ in self._unfinished()}.values():
+            self._run(method, self.settings.first_seed, _WARM_UP_EVALUATIONS, lambda point: None)
+
     def _run_one(self, method: Method, seed: int, live: Live) -> None:
         def report(point: Point) -> None:
             append_point(self.csv, point)
             self.points.append(point)
             live.update(self._table())
 
+        self._run(method, seed, self.settings.budget, report)
+
+    def _run(self, method: Method, seed: int, budget: int, report: Callable[[Point], None]) -> None:
         run(
             method,
             self.task,
             self.settings.cell,
             seed,
-            budget=self.settings.budget,
+            budget=budget,
             every=self.settings.every,
             root=self.settings.data,
             report=report,

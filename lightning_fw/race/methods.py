@@ -79,12 +79,14 @@ class Method:
     Attributes:
         name: Its name on the command line.
         make_model: The module, from what :class:`~lightning_fw.nn.SequenceModel` takes.
-        setting: What was tuned for the task; None where nothing was.
+        setting: Its settings; None where there is nothing to set.
+        is_tuned: Whether they were tuned for the task, and not given by the user.
     """
 
     name: MethodName
     make_model: Callable[..., SequenceModel]
     setting: Setting | None = None
+    is_tuned: bool = False
 
     @property
     def title(self) -> str:
@@ -93,11 +95,12 @@ class Method:
 
     @property
     def label(self) -> str:
-        """Title and tuned setting."""
+        """Title and setting."""
         if self.setting is None:
             return f"{self.title} (not tuned)"
         clip = "" if self.setting.clip is None else f", clip {self.setting.clip:g}"
-        return f"{self.title} (tuned: lr {self.setting.lr:g}{clip})"
+        origin = "tuned" if self.is_tuned else "given"
+        return f"{self.title} ({origin}: lr {self.setting.lr:g}{clip})"
 
 
 def takes(name: str) -> tuple[str, ...]:
@@ -119,16 +122,21 @@ def choose_method(
     """
     if not takes(name):
         return with_setting(name, None)
-    setting = TUNED[task, cell, name]
+    tuned = setting = TUNED[task, cell, name]
     if lr is not None:
         setting = replace(setting, lr=lr)
     if clip is not None and "clip" in takes(name):
         setting = replace(setting, clip=clip)
-    return with_setting(name, setting)
+    return with_setting(name, setting, tuned)
 
 
-def with_setting(name: MethodName, setting: Setting | None) -> Method:
+def with_setting(name: MethodName, setting: Setting | None, tuned: Setting | None = None) -> Method:
     """The method with a setting.
+
+    Args:
+        name: Its name.
+        setting: Its settings.
+        tuned: Those that were tuned for the task, to tell where the settings come from.
 
     Raises:
         ValueError: If a method that has something to tune gets None, or another method a setting.
@@ -140,4 +148,6 @@ def with_setting(name: MethodName, setting: Setting | None) -> Method:
     model: Callable[..., SequenceModel] = (
         SequenceModel if preset is None else partial(FrankWolfeSequenceModel, preset=preset)
     )
-    return Method(name, model if setting is None else partial(model, lr=setting.lr), setting)
+    if setting is None:
+        return Method(name, model)
+    return Method(name, partial(model, lr=setting.lr), setting, is_tuned=setting == tuned)

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from lightning_fw.nn.sequence_model import Cell
-from lightning_fw.race.methods import Method, MethodName, Setting, choose_method, with_setting
+from lightning_fw.race.methods import (
+    TUNED,
+    Method,
+    MethodName,
+    Setting,
+    choose_method,
+    with_setting,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +108,7 @@ def agree(settings: RaceSettings, test_size: int) -> list[Method]:
         name = f"{method.name} setting"
         _require_same(settings, name, held.get(method.name, method.setting), method.setting)
     others = [
-        with_setting(name, setting)
+        with_setting(name, setting, TUNED.get((settings.task, settings.cell, name)))
         for name, setting in held.items()
         if name not in {method.name for method in asked}
     ]
