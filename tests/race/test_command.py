@@ -84,7 +84,7 @@ def test_methods_may_come_one_after_the_other(tmp_path, capsys):
     race(tmp_path, *arguments, "--methods", "spectral")
     with (tmp_path / "summary.csv").open() as file:
         assert [row["method"] for row in csv.DictReader(file)] == ["spectral", "adam"]
-    assert "Adam (given: lr 0.5)" in (tmp_path / "summary.md").read_text()
+    assert "Adam (not tuned: lr 0.5)" in (tmp_path / "summary.md").read_text()
 
 
 def test_an_interruption_before_the_first_run_is_no_error(tmp_path, capsys, monkeypatch):

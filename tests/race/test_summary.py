@@ -79,7 +79,7 @@ def test_markdown_has_a_row_for_each_line():
 def test_baselines_say_what_was_tuned_and_frank_wolfe_that_nothing_was():
     assert METHODS[0].label == "Frank-Wolfe, spectral (not tuned)"
     clipped = choose_method("adam-clip", "adding", "rnn", lr=0.5, clip=2.0)
-    assert clipped.label == "Adam + clipping (given: lr 0.5, clip 2)"
+    assert clipped.label == "Adam + clipping (not tuned: lr 0.5, clip 2)"
     tuned = choose_method("adam", "digits", "lstm")
     assert tuned.label == f"Adam (tuned: lr {tuned.setting.lr:g})"
 
