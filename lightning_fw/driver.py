@@ -18,6 +18,7 @@ from lightning_fw.manual.epoch import is_last_batch
 from lightning_fw.manual.evaluation import TrainingStep, evaluate
 from lightning_fw.manual.hooks import step_optimizer, zero_gradients
 from lightning_fw.manual.loss_scale import scale_direction, unscale_gradients
+from lightning_fw.manual.lr_sweep import attend_to_sweep
 from lightning_fw.manual.repeats import logging_ignored, metrics_kept
 from lightning_fw.manual.saved_state import describe, differences
 from lightning_fw.manual.schedulers import OuterSteps
@@ -45,6 +46,7 @@ class Driver:
         self.window = self._new_window(module, *self._parameters(module))
         self.outer_steps = OuterSteps()
         self._tally = Tally(module.device)
+        self._has_warned = False
 
     def run_batch(
         self, module: Any, training_step: TrainingStep, arguments: tuple[Any, ...]
@@ -64,18 +66,22 @@ class Driver:
             # StochasticWeightAveraging's last epoch only renews batch-norm statistics.
             return training_step(module, *arguments)
         attend_to_checkpoints(trainer)
-        self._tally.batches += 1
-        chunks = pieces(module, self.inner_loop, arguments)
+        opens, restarts = self.window.is_fresh, self.window.restart
+        with self._tally.measure("inner"):
+            chunks = pieces(module, self.inner_loop, arguments)
         outputs = []
         for position, piece in enumerate(chunks):
             at_end = position == len(chunks) - 1
             with self._seen_once(module, position):
                 output, loss = self._evaluate(module, training_step, piece)
+            # Not before: a batch that raises, or is saved in mid-evaluation, is yet to come.
+            self._tally.batches += position == 0
             self._tally.evaluations += 0 if loss is None else self._share(len(chunks))
             outputs.append(output)
             restarted = self._inner_step(module, loss, at_end=at_end)
-            if restarted and self.inner_loop.batches == "same":
+            if restarted and (self.inner_loop.batches == "same" or _is_done(trainer)):
                 break
+        attend_to_sweep(trainer, opens=opens, closes=self.window.restart > restarts)
         return outputs[0]
 
     def _share(self, chunks: int) -> float:
@@ -105,12 +111,19 @@ class Driver:
                 zero_gradients(module)
             self.window.drop_direction()
 
-        with (
-            self._tally.measure("inner"),
-            self.window.displaced(drop_direction=False),
-            self._tally.measure("gradient"),
-        ):
-            return evaluate(module, training_step, arguments, before_backward)
+        try:
+            with (
+                self._tally.measure("inner"),
+                self.window.displaced(drop_direction=False),
+                self._tally.measure("gradient"),
+            ):
+                return evaluate(
+                    module, training_step, arguments, self.window.parameters, before_backward
+                )
+        except StopIteration:
+            # A training_step that takes dataloader_iter met the end of it.
+            self._inner_step(module, None, at_end=True)
+            raise
 
     def _inner_step(self, module: Any, loss: Tensor | None, *, at_end: bool) -> bool:
         """Take the step of the window when its batches are together, and close it when due.
@@ -142,8 +155,9 @@ class Driver:
     def _restart_is_wanted(self, trainer: Any) -> bool:
         if self.inner_loop.restart_when is None:
             return False
-        wanted = self.window.wants_restart()
-        return bool(trainer.strategy.reduce_boolean_decision(wanted, all=False))
+        with self._tally.measure("inner"):
+            wanted = self.window.wants_restart()
+            return bool(trainer.strategy.reduce_boolean_decision(wanted, all=False))
 
     def _restart(self, module: Any, loss: Tensor | None, *, early: bool) -> None:
         """Close the window, step the outer optimizer and tell everybody."""
@@ -153,13 +167,28 @@ class Driver:
             record = self.window.close(early=early, reduce=mean)
         if record.steps:
             with self._tally.measure("outer"):
+                self._drop_strangers(module)
                 scale_direction(trainer, self.window.parameters)
-                step_optimizer(module, lambda: loss)
+                step_optimizer(module, loss)
             self.outer_steps.add(trainer.current_epoch, trainer.fit_loop.batch_idx)
+        elif not self._has_warned:
+            self._has_warned = True
+            rank_zero_warn(
+                "Every inner step of a window was skipped, since gradients were not finite, and no "
+                "outer step was made. Look at the losses; `skipped` in the records counts on."
+            )
         record = self._tally.close(record)
         module.on_restart(record)
         for callback in _listeners(module):
             callback.on_restart(trainer, module, record)
+
+    def _drop_strangers(self, module: Any) -> None:
+        """Drop plain gradients of parameters that joined in mid-window: theirs is the next."""
+        moved = {id(parameter) for parameter in self.window.parameters}
+        for group in module.optimizers().param_groups:
+            for parameter in group["params"]:
+                if id(parameter) not in moved:
+                    parameter.grad = None
 
     def _follow_optimizer(self, module: Any) -> None:
         """Take up parameters that a callback added or froze since the last window."""
@@ -195,19 +224,27 @@ class Driver:
         """Go on from what :meth:`state_dict` gave; with a warning anew where settings differ."""
         found = differences(state["settings"], self._describe())
         self.outer_steps = OuterSteps(**state["outer_steps"])
+        # Also what a window cost that is not gone on with.
+        self._tally.load_state_dict(state["tally"])
         if found:
             rank_zero_warn(
                 "The checkpoint's Frank-Wolfe window was made with other settings: "
                 f"{'; '.join(found)}. A new window opens at the checkpoint's weights. To go on "
                 "with the old one, resume with the settings that it was made with."
             )
-            self.window.restart = state["window"]["restart"]
-            return
-        self.window.load_state_dict(state["window"])
-        self._tally.load_state_dict(state["tally"])
+        else:
+            self.window.load_state_dict(state["window"])
+        if found or self.inner_loop.batches != "successive":
+            # Windows of one batch: that in which the fit was cut short comes no more, or anew.
+            self.window.count_on(state["window"]["restart"], state["window"]["outer_step"])
 
     def _describe(self) -> dict[str, str]:
         return describe(self.inner_loop, self.window.parameters, self.window.infos or [])
+
+
+def _is_done(trainer: Any) -> bool:
+    """Whether no outer step is left, which Lightning checks between batches alone."""
+    return bool(0 <= trainer.max_steps <= trainer.global_step)
 
 
 def _listeners(module: Any) -> list[Any]:

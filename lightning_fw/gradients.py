@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_fw.foreach import working_dtype
+
 
 class Gradients:
     """Takes gradients off their parameters, so that nobody else adds to them or clears them.
@@ -31,15 +33,19 @@ class Gradients:
             p.grad = None
 
     def hold(self, loss: Tensor | None) -> None:
-        """Add what stands in ``p.grad``, and the loss, to the step to come."""
+        """Add what stands in ``p.grad``, and the loss, to the step to come.
+
+        Half precision is added up in float32: a sum of many batches would swallow the later ones.
+        """
         for index, gradient in zip(*self._take_from_parameters(), strict=True):
             if index in self._sums:
                 self._sums[index].add_(gradient)
             else:
-                # With DDP's ``gradient_as_bucket_view`` the next backward pass writes here again.
-                self._sums[index] = gradient.clone()
+                # A copy: with DDP's ``gradient_as_bucket_view`` the next backward pass writes here
+                # again.
+                self._sums[index] = gradient.to(working_dtype(gradient.dtype), copy=True)
         if loss is not None:
-            self._losses.append(loss.detach().reshape(()))
+            self._losses.append(loss.detach().reshape(()).to(working_dtype(loss.dtype)))
         self.batches += 1
 
     def take(self, loss: Tensor | None) -> tuple[list[int], list[Tensor], Tensor | None]:

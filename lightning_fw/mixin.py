@@ -8,14 +8,21 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from lightning_fw.driver import Driver
 from lightning_fw.inner_loop import InnerLoop
-from lightning_fw.manual.batches import split_evenly
+from lightning_fw.manual.batches import require_batches, split_evenly
 from lightning_fw.manual.compiled import step_in_graph, uncompile_around
 from lightning_fw.manual.epoch import is_last_batch
-from lightning_fw.manual.outer_optimizer import single_optimizer
+from lightning_fw.manual.evaluation import refuse_backward
+from lightning_fw.manual.hooks import clip_direction
+from lightning_fw.manual.outer_optimizer import single_optimizer, warn_of_small_steps
 from lightning_fw.manual.saved_state import KEY, put_anchor, share_progress
 from lightning_fw.manual.schedulers import attend_to_schedulers
 from lightning_fw.manual.settings import require_trainer_settings
-from lightning_fw.manual.wrapping import is_lightning_core, require_base_order, wrap_method
+from lightning_fw.manual.wrapping import (
+    is_lightning_core,
+    require_base_order,
+    wrap_attribute,
+    wrap_method,
+)
 from lightning_fw.parameters import require_movable, trainable
 from lightning_fw.record import RestartRecord
 from lightning_fw.window_view import WindowView
@@ -73,6 +80,7 @@ class FrankWolfeMixin:
         wrap_method(cls, "training_step", _training_step, only_overridden=True)
         wrap_method(cls, "configure_optimizers", _configure_optimizers)
         wrap_method(cls, "configure_callbacks", _configure_callbacks)
+        wrap_method(cls, "on_before_optimizer_step", _on_before_optimizer_step)
         wrap_method(cls, "on_save_checkpoint", _on_save_checkpoint)
         wrap_method(cls, "on_load_checkpoint", _on_load_checkpoint)
 
@@ -130,7 +138,9 @@ class FrankWolfeMixin:
             K batches; fewer where an epoch's last batch has fewer samples than K.
         """
         trainer = self.trainer  # type: ignore[attr-defined]
-        return split_evenly(batch, chunks, may_be_short=is_last_batch(trainer))
+        # An epoch of one batch has no longer one that would show a mistake.
+        may_be_short = is_last_batch(trainer) and trainer.fit_loop.batch_idx > 0
+        return split_evenly(batch, chunks, may_be_short=may_be_short)
 
     def on_restart(self, record: RestartRecord) -> None:
         """Called after every outer step, for the user to extend.
@@ -145,19 +155,14 @@ class FrankWolfeMixin:
         Raises:
             RuntimeError: If ``training_step`` calls it: the backward pass is the inner loop's.
         """
-        if self._runs_training_step:
-            raise RuntimeError(
-                "`training_step` must leave the backward pass to FrankWolfeMixin, got a call of "
-                "manual_backward in it. Return the loss instead. For truncated back-propagation "
-                'pass InnerLoop(batches="split") and override split_batch to cut along time.'
-            )
+        refuse_backward(self)
         super().manual_backward(loss, *args, **kwargs)  # type: ignore[misc]
 
 
 def _training_step(module: Any, training_step: Callable[..., Any], *arguments: Any) -> Any:
     """The user's training_step inside the inner loop, or as it is where nothing is trained."""
     trainer = module._trainer
-    if trainer is None or not trainer.training:
+    if trainer is None or not trainer.training or trainer.lightning_module is not module:
         return training_step(module, *arguments)
     if module._driver is None:
         module._driver = Driver(_inner_loop(module), module)
@@ -176,17 +181,33 @@ def _configure_optimizers(module: Any, configure_optimizers: Callable[..., Any])
     parameters, infos = trainable(optimizer.param_groups, module)
     require_movable(parameters)
     inner_loop.ball.check(infos)
-    if module._trainer is None:
+    if inner_loop.direction == "displacement":
+        warn_of_small_steps(optimizer)
+    if module._trainer is None or module._trainer.lightning_module is not module:
         return configured
+    require_batches(module, inner_loop)
     uncompile_around(module)
+    # What was assigned since the class was made: on the class, and on the instance.
+    wrap_method(type(module), "training_step", _training_step, only_overridden=True)
+    wrap_attribute(module, "training_step", _training_step)
     return attend_to_schedulers(module._trainer, configured)
 
 
 def _configure_callbacks(module: Any, configure_callbacks: Callable[..., Any]) -> Any:
     """The user's configure_callbacks: the first hook of a fit that knows the Trainer."""
+    configured = configure_callbacks(module)
     if module._trainer is not None and module._trainer.state.fn == "fit":
-        require_trainer_settings(module._trainer)
-    return configure_callbacks(module)
+        module._saved_driver_state = None
+        require_trainer_settings(module._trainer, configured)
+    return configured
+
+
+def _on_before_optimizer_step(
+    module: Any, on_before_optimizer_step: Callable[..., Any], optimizer: Optimizer
+) -> None:
+    """The user's on_before_optimizer_step, and the hook that follows in automatic optimization."""
+    on_before_optimizer_step(module, optimizer)
+    clip_direction(module, optimizer)
 
 
 def _on_save_checkpoint(
@@ -198,7 +219,8 @@ def _on_save_checkpoint(
     if module._driver is not None:
         checkpoint[KEY] = module._driver.state_dict()
         put_anchor(checkpoint, module._driver.window.anchor_copies())
-    elif module._saved_driver_state is not None:
+    else:
+        # None before the first batch, where Lightning's finders save and load what they saved.
         checkpoint[KEY] = module._saved_driver_state
 
 
@@ -208,12 +230,13 @@ def _on_load_checkpoint(
     """Keep the saved window for the first batch of the fit that resumes."""
     on_load_checkpoint(module, checkpoint)
     share_progress(checkpoint)
-    module._driver = None
-    module._saved_driver_state = checkpoint.get(KEY)
     trainer = module._trainer
-    if trainer is not None and trainer.state.fn == "fit" and KEY not in checkpoint:
+    resumes = trainer is not None and trainer.state.fn == "fit"
+    module._driver = None
+    module._saved_driver_state = checkpoint.get(KEY) if resumes else None
+    if resumes and KEY not in checkpoint:
         rank_zero_warn(
-            "The checkpoint was written without FrankWolfeMixin or before its first batch. "
+            "The checkpoint was written without FrankWolfeMixin. "
             "A new window opens at the checkpoint's weights."
         )
 

@@ -107,6 +107,7 @@ class WindowStatistics:
             "gaps": [float(self.gap_first), float(self.gap_last)],
             "losses": [float(self.loss_first), float(self.loss_last)],
             "first": [gradient.clone() for gradient in self._first],
+            "first_skipped": not bool(self._first_weight),
             "present": list(self._present),
         }
 
@@ -115,6 +116,7 @@ class WindowStatistics:
         self.gap_first, self.gap_last = state["gaps"]
         self.loss_first, self.loss_last = state["losses"]
         self._first = [gradient.to(device) for gradient in state["first"]]
+        self._first_weight = torch.zeros((), device=device) if state["first_skipped"] else 1
         self._present = list(state["present"])
 
 

@@ -176,6 +176,7 @@ def test_momentum_averages_gradients_across_restarts(trajectory: str, batches: s
         )
 
 
+@pytest.mark.filterwarnings("ignore:`configure_optimizers` gave")
 @pytest.mark.parametrize("outer", OUTERS)
 @pytest.mark.parametrize("ball", BALLS)
 def test_displacement_is_the_direction_of_length_d(ball: str, outer: str) -> None:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from lightning_fw.balls._base import Atoms, Ball, Infos
-from lightning_fw.checks import require_positive
 from lightning_fw.balls.rms import RMSBall
+from lightning_fw.checks import require_positive
 from lightning_fw.foreach import working_dtype
 from lightning_fw.scalars import Scalar
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lightning_fw.balls._base import Atoms, Infos
-from lightning_fw.checks import require_number
 from lightning_fw.balls._vector import VectorBall
+from lightning_fw.checks import require_number
 from lightning_fw.foreach import working_dtype
 from lightning_fw.scalars import Scalar
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
+from numbers import Number
 from typing import Any
 
 import torch
@@ -16,19 +18,25 @@ from lightning_fw.inner_loop import InnerLoop
 _UNSPLITTABLE = (PackedSequence, str, bytes)
 
 
-def pieces(module: Any, loop: InnerLoop, arguments: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-    """The arguments of ``training_step`` for each inner step on a batch.
+def require_batches(module: Any, loop: InnerLoop) -> None:
+    """Raise if ``training_step`` draws its batches itself, so that no batch can come twice.
 
     Raises:
-        ValueError: If the module reads a ``dataloader_iter``, which gives no batch twice.
+        ValueError: If it takes ``dataloader_iter`` and batches are to be repeated or split.
     """
     if loop.batches == "successive":
-        return [arguments]
+        return
     if "dataloader_iter" in inspect.signature(module.training_step).parameters:
         raise ValueError(
             '`batches` must be "successive" for a training_step that takes dataloader_iter, got '
             f"{loop.batches!r}: it draws its batch itself. Pass that, or take the batch instead."
         )
+
+
+def pieces(module: Any, loop: InnerLoop, arguments: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """The arguments of ``training_step`` for each inner step on a batch."""
+    if loop.batches == "successive":
+        return [arguments]
     if loop.batches == "same":
         return [arguments] * loop.steps
     batch, *rest = arguments
@@ -61,16 +69,14 @@ def batch_length(batch: Any) -> int:
 
     Raises:
         ValueError: If the batch has no tensor, or its tensors have no common first dimension.
-        TypeError: If it holds a packed sequence, text or bytes.
+        TypeError: If it holds a packed sequence, text, bytes, or lists or arrays of numbers.
     """
+    _require_no_lists_of_numbers(batch)
     lengths: list[int] = []
 
     def note(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
-            raise TypeError(
-                f'`batch` must hold tensors alone to be split (batches="split"), got '
-                f"{type(leaf).__name__}. Override split_batch(batch, chunks) in your module."
-            )
+            raise _unsplittable(leaf)
         lengths.append(leaf.shape[0] if leaf.ndim else 0)
         return leaf
 
@@ -82,6 +88,27 @@ def batch_length(batch: Any) -> int:
             "split_batch(batch, chunks) in your module."
         )
     return lengths[0]
+
+
+def _require_no_lists_of_numbers(batch: Any) -> None:
+    """A list or an array of numbers has an entry a sample, and would go whole to every chunk."""
+    members = batch.values() if isinstance(batch, Mapping) else batch
+    if hasattr(batch, "__array__") and not isinstance(batch, Tensor):
+        raise _unsplittable(batch)
+    if not isinstance(batch, Mapping | list | tuple):
+        return
+    if isinstance(batch, list | tuple) and all(isinstance(entry, Number) for entry in batch):
+        raise _unsplittable(batch)
+    for member in members:
+        _require_no_lists_of_numbers(member)
+
+
+def _unsplittable(found: object) -> TypeError:
+    return TypeError(
+        f'`batch` must hold tensors alone to be split (batches="split"), got a '
+        f"{type(found).__name__}. Override split_batch(batch, chunks) in your module, or collate "
+        "into tensors."
+    )
 
 
 def split(batch: Any, chunks: int) -> list[Any]:

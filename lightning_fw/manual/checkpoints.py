@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from lightning_fw.manual.hooks import sibling
+
 
 class _AsAutomatic:
     """The module, as a callback sees it that must not take the way of manual optimization."""
@@ -12,10 +14,13 @@ class _AsAutomatic:
     automatic_optimization = True
 
     def __init__(self, module: Any) -> None:
-        self._module = module
+        vars(self)["_module"] = module
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._module, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._module, name, value)
 
 
 def attend_to_checkpoints(trainer: Any) -> None:
@@ -26,12 +31,11 @@ def attend_to_checkpoints(trainer: Any) -> None:
     ``callbacks/model_checkpoint.py``).
     """
     for callback in trainer.checkpoint_callbacks:
-        callback.__dict__["on_train_batch_end"] = partial(_on_train_batch_end, callback)
+        if isinstance(callback, sibling(trainer, "callbacks").ModelCheckpoint):
+            callback.on_train_batch_end = partial(_on_train_batch_end, callback)
 
 
-def _on_train_batch_end(
-    callback: Any, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
-) -> None:
+def _on_train_batch_end(callback: Any, trainer: Any, module: Any, *args: Any) -> None:
     # For one batch alone: the callback stays one that can be copied, pickled and used elsewhere.
-    callback.__dict__.pop("on_train_batch_end", None)
-    callback.on_train_batch_end(trainer, _AsAutomatic(module), outputs, batch, batch_idx)
+    vars(callback).pop("on_train_batch_end", None)
+    callback.on_train_batch_end(trainer, _AsAutomatic(module), *args)

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 TrainingStep = Callable[..., Any]
 
+_BACKWARD = (
+    "`training_step` must leave the backward pass to FrankWolfeMixin, got {}. Return the loss "
+    "instead, and take other gradients by torch.autograd.grad. For truncated back-propagation "
+    'pass InnerLoop(batches="split") and override split_batch to cut along time.'
+)
+
+
+def refuse_backward(module: Any) -> None:
+    """Raise if it is the user's ``training_step`` that calls ``manual_backward``.
+
+    Raises:
+        RuntimeError: Naming what to do instead.
+    """
+    if module._runs_training_step:
+        raise RuntimeError(_BACKWARD.format("a call of manual_backward in it"))
+
 
 def evaluate(
     module: Any,
     training_step: TrainingStep,
     arguments: tuple[Any, ...],
+    parameters: Sequence[Tensor],
     before_backward: Callable[[], None],
 ) -> tuple[Any, Tensor | None]:
     """Run the user's ``training_step`` and leave the gradient in ``p.grad``.
@@ -25,16 +42,24 @@ def evaluate(
         module: The LightningModule.
         training_step: The user's function, unbound.
         arguments: What Lightning calls it with.
+        parameters: The weights.
         before_backward: Called between the two, where gradients are zeroed.
 
     Returns:
         The user's output, and its loss: None when the user skips the batch.
+
+    Raises:
+        RuntimeError: If ``training_step`` left gradients behind.
+        TypeError: If it returned no loss.
     """
+    without = [p for p in parameters if p.grad is None]
     module._runs_training_step = True
     try:
         output = training_step(module, *arguments)
     finally:
         module._runs_training_step = False
+    if any(p.grad is not None for p in without):
+        raise RuntimeError(_BACKWARD.format("gradients in p.grad after it, as backward() leaves"))
     loss = loss_of(output)
     before_backward()
     if loss is not None:
@@ -47,12 +72,29 @@ def loss_of(output: object) -> Tensor | None:
 
     Raises:
         TypeError: If it is neither a tensor, nor a mapping with a tensor "loss", nor None.
+        ValueError: If it has more than one entry, or no graph to go back through.
     """
     loss = output.get("loss") if isinstance(output, Mapping) else output
-    if isinstance(loss, Tensor) or output is None:
-        return loss  # type: ignore[return-value]
+    if output is None:
+        return None
+    if isinstance(loss, Tensor):
+        _require_scalar_with_graph(loss)
+        return loss
     found = f"a dict with the keys {list(output)}" if isinstance(output, Mapping) else repr(output)
     raise TypeError(
         f"`training_step` must return the loss, a dict with the loss under 'loss', or None to "
         f"skip the batch, got {found}. Return the loss as a tensor."
     )
+
+
+def _require_scalar_with_graph(loss: Tensor) -> None:
+    if loss.numel() != 1:
+        raise ValueError(
+            f"`training_step` must return a loss of one entry, got shape {tuple(loss.shape)}. "
+            "Return its mean."
+        )
+    if not loss.requires_grad:
+        raise ValueError(
+            "`training_step` must return a loss that depends on the parameters, got one without "
+            "a graph. Return it before detach() and outside of torch.no_grad()."
+        )

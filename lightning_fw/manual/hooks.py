@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
 
 
 @lru_cache
@@ -36,21 +38,43 @@ def zero_gradients(module: Any) -> None:
     )
 
 
-def step_optimizer(module: Any, closure: Callable[[], Any]) -> None:
-    """Step the outer optimizer through the ``optimizer_step`` hook.
+def step_optimizer(module: Any, loss: Tensor | None) -> None:
+    """Step the outer optimizer through the ``optimizer_step`` hook, and count it.
 
     ``on_before_optimizer_step`` fires inside, once the closure was called.
 
     Args:
         module: The LightningModule.
-        closure: Gives the loss; the direction stands in ``p.grad`` already.
+        loss: What the closure gives; the direction stands in ``p.grad`` already.
     """
-    trainer = module.trainer
+    trainer, optimizer = module.trainer, module.optimizers()
+    # As in automatic optimization the hook counts, once it has returned: a warm-up written into it
+    # reads the global_step before it, and one that skips the optimizer's step does not stall.
+    optimizer._on_before_step = optimizer._on_after_step = _nothing
+    progress = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+    progress.increment_ready()
     sibling(trainer, "trainer.call")._call_lightning_module_hook(
         trainer,
         "optimizer_step",
         trainer.current_epoch,
         trainer.fit_loop.batch_idx,
-        module.optimizers(),
-        closure,
+        optimizer,
+        lambda: None if loss is None else loss.detach(),
     )
+    progress.increment_completed()
+
+
+def clip_direction(module: Any, optimizer: Optimizer) -> None:
+    """Fire ``configure_gradient_clipping``, for users who clip in a way of their own."""
+    trainer = module.trainer
+    sibling(trainer, "trainer.call")._call_lightning_module_hook(
+        trainer,
+        "configure_gradient_clipping",
+        optimizer,
+        gradient_clip_val=trainer.gradient_clip_val,
+        gradient_clip_algorithm=trainer.gradient_clip_algorithm,
+    )
+
+
+def _nothing() -> None:
+    pass

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch.optim import LBFGS, Optimizer
+from lightning_utilities.core.rank_zero import rank_zero_warn
+from torch.optim import LBFGS, SGD, Optimizer
+
+# Far from 1 on a logarithmic scale, as rates for gradients are.
+_SMALLEST_RATE = 0.1
 
 
 def single_optimizer(configured: object) -> Optimizer:
@@ -29,6 +33,22 @@ def single_optimizer(configured: object) -> Optimizer:
             "LBFGS, which evaluates the loss itself. Return SGD or Adam."
         )
     return found[0]
+
+
+def warn_of_small_steps(optimizer: Optimizer) -> None:
+    """Warn of an optimizer that does not go where ``direction="displacement"`` leads.
+
+    Args:
+        optimizer: The outer optimizer. SGD with a learning rate of about 1 lands there.
+    """
+    rates = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
+    if isinstance(optimizer, SGD) and min(rates) >= _SMALLEST_RATE:
+        return
+    rank_zero_warn(
+        f"`configure_optimizers` gave {type(optimizer).__name__} with lr {min(rates):g} for "
+        'direction="displacement", which is a whole step and wants SGD(lr=1). Return '
+        'self.configure_frank_wolfe().outer(self.parameters()), or pass direction="unit".'
+    )
 
 
 def _optimizers(configured: Any) -> list[Optimizer]:

@@ -15,11 +15,15 @@ from torchmetrics import Metric
 def logging_ignored(trainer: Any) -> Iterator[None]:
     """``self.log`` has no effect inside: the batch's first evaluation has logged."""
     results = trainer._results
-    results.__dict__["log"] = _ignore
+    # At an epoch's first batch ``self.log`` resets what a hook logged whenever another hook
+    # logged in between, as those of the backward pass may.
+    for name in ("log", "reset"):
+        results.__dict__[name] = _ignore
     try:
         yield
     finally:
-        del results.__dict__["log"]
+        for name in ("log", "reset"):
+            del results.__dict__[name]
 
 
 def _ignore(*args: Any, **kwargs: Any) -> None:
@@ -30,23 +34,28 @@ def _ignore(*args: Any, **kwargs: Any) -> None:
 def metrics_kept(module: torch.nn.Module) -> Iterator[None]:
     """Metrics of torchmetrics that are updated inside are afterwards as they were before."""
     kept = [
-        (metric, name, state, _copy(state), metric._update_count, metric._computed)
+        (metric, name, value, _copy(value))
         for metric in module.modules()
         if isinstance(metric, Metric)
-        for name, state in metric.metric_state.items()
+        for name, value in vars(metric).items()
     ]
     try:
         yield
     finally:
-        for metric, name, state, content, count, computed in kept:
-            # In the same object: the metrics of a collection may share it.
-            if isinstance(state, Tensor):
-                state.copy_(content)
-            else:
-                state[:] = content
-            setattr(metric, name, state)
-            metric._update_count, metric._computed = count, computed
+        for metric, name, value, content in kept:
+            _refill(value, content)
+            vars(metric)[name] = value
 
 
-def _copy(state: Any) -> Any:
-    return state.clone() if isinstance(state, Tensor) else list(state)
+def _copy(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    return list(value) if isinstance(value, list) else None
+
+
+def _refill(value: Any, content: Any) -> None:
+    """Put the content back into the same object: the metrics of a collection may share it."""
+    if isinstance(value, Tensor):
+        value.detach().copy_(content)
+    elif isinstance(value, list):
+        value[:] = content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -12,6 +13,10 @@ from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.parameters import ParameterInfo
 
 KEY = "frank_wolfe"
+_PARAMETERS = "parameters"
+_SEPARATOR = "; "
+# Of parameters that differ; a large model has hundreds.
+_SHOWN = 5
 _PROGRESS = "epoch_loop.{}_optimization.optim{}_progress"
 
 
@@ -20,25 +25,43 @@ def describe(
 ) -> dict[str, str]:
     """What a saved window depends on, in words to compare and to show."""
     settings = {field.name: _words(getattr(inner_loop, field.name)) for field in fields(InnerLoop)}
-    moved = ", ".join(
-        f"{info.name} {tuple(p.shape)}" for info, p in zip(infos, parameters, strict=True)
-    )
-    return {**settings, "parameters": moved}
+    moved = [
+        f"{info.name} {tuple(p.shape)}" + (f" of group {info.group}" if info.group else "")
+        for info, p in zip(infos, parameters, strict=True)
+    ]
+    return {**settings, _PARAMETERS: _SEPARATOR.join(moved)}
 
 
 def _words(value: object) -> str:
-    # The representation of a function holds an address, which no other process has.
-    name = getattr(value, "__qualname__", None)
-    return repr(value) if name is None else f"{getattr(value, '__module__', '')}.{name}"
+    # Without the addresses that functions and plain objects show, and no other process has.
+    return re.sub(r" at 0x[0-9A-Fa-f]+", "", repr(value))
 
 
 def differences(saved: Mapping[str, str], mine: Mapping[str, str]) -> list[str]:
     """What differs between two descriptions, a phrase each."""
-    return [
-        f"{name} was {saved.get(name, 'not there')}, is {mine.get(name, 'not there')}"
-        for name in {**saved, **mine}
-        if saved.get(name) != mine.get(name)
-    ]
+    phrases = []
+    for name in {**saved, **mine}:
+        before, now = saved.get(name, "not there"), mine.get(name, "not there")
+        if before == now:
+            continue
+        if name == _PARAMETERS:
+            phrases += _moved_differences(before.split(_SEPARATOR), now.split(_SEPARATOR))
+        else:
+            phrases.append(f"{name} was {before}, is {now}")
+    return phrases
+
+
+def _moved_differences(before: list[str], now: list[str]) -> list[str]:
+    gone = [parameter for parameter in before if parameter not in now]
+    new = [parameter for parameter in now if parameter not in before]
+    named = {"parameters that are gone": gone, "new parameters": new}
+    phrases = [f"{phrase}: {_enumerated(which)}" for phrase, which in named.items() if which]
+    return phrases or ["the optimizer holds its parameters in another order"]
+
+
+def _enumerated(parameters: list[str]) -> str:
+    more = len(parameters) - _SHOWN
+    return ", ".join(parameters[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def put_anchor(checkpoint: dict[str, Any], anchor: Mapping[int, Tensor]) -> None:
@@ -48,10 +71,13 @@ def put_anchor(checkpoint: dict[str, Any], anchor: Mapping[int, Tensor]) -> None
         checkpoint: A checkpoint made in mid-evaluation, as a cluster's signal makes it.
         anchor: Copies of the anchor by the address of the weight.
     """
+    if not anchor:
+        return
     for key in ("state_dict", "current_model_state"):  # the latter is WeightAveraging's
         weights = checkpoint.get(key, {})
         for name, weight in weights.items():
-            weights[name] = anchor.get(weight.data_ptr(), weight)
+            if isinstance(weight, Tensor):  # a module's extra state may be anything
+                weights[name] = anchor.get(weight.data_ptr(), weight)
 
 
 def share_progress(checkpoint: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -68,35 +68,50 @@ def attend_to_schedulers(trainer: Any, configured: Any) -> Any:
 
 
 def _update(
-    loop: Any, configs: dict[int, Any], interval: str, update_plateau_schedulers: bool
+    loop: Any, given: dict[int, Any], interval: str, update_plateau_schedulers: bool
 ) -> None:
     """Step the schedulers that are due, by Lightning's rules.
 
     Args:
         loop: The epoch loop.
-        configs: What the user's schedulers were configured with, by identity; those that a
-            callback brought stand in the trainer alone.
+        given: The user's configurations by identity of the scheduler, until they are restored.
         interval: ``"step"`` or ``"epoch"``.
         update_plateau_schedulers: Whether those are meant that need a metric.
     """
     trainer = loop.trainer
-    driver = getattr(trainer.lightning_module, "_driver", None)
-    if driver is None:  # the Trainer has moved on to a module without the mixin
+    if not hasattr(trainer.lightning_module, "_driver"):
+        # The Trainer has moved on to a module without the mixin.
         type(loop).update_lr_schedulers(loop, interval, update_plateau_schedulers)
         return
-    for index in _indices(trainer, driver.outer_steps, interval):
-        for injected in trainer.lr_scheduler_configs:
-            config = configs.get(id(injected.scheduler), injected)
+    for index in _indices(trainer, interval):
+        # The trainer's own list, which callbacks change.
+        for config in trainer.lr_scheduler_configs:
+            _restore(config, given.pop(id(config.scheduler), None))
             is_due = config.interval == interval and index % config.frequency == 0
             if is_due and config.reduce_on_plateau == update_plateau_schedulers:
                 _step(loop, config)
 
 
-def _indices(trainer: Any, outer_steps: OuterSteps, interval: str) -> Iterator[int]:
+def _restore(config: Any, given: Any) -> None:
+    """Put what the user gave back into what Lightning kept of it."""
+    if given is not None:
+        config.reduce_on_plateau, config.monitor = given.reduce_on_plateau, given.monitor
+        config.strict = given.strict
+
+
+def _indices(trainer: Any, interval: str) -> Sequence[int]:
+    """Numbers, from 1, of the epoch that ends or of the steps that the batch made."""
+    epoch, module = trainer.current_epoch, trainer.lightning_module
     if interval == "epoch":
-        yield trainer.current_epoch + 1
+        return (epoch + 1,)
+    if module._driver is not None:
+        steps: OuterSteps = module._driver.outer_steps
+    elif module._saved_driver_state is not None:
+        # A fit that resumes between a batch and its validation updates before its first batch.
+        steps = OuterSteps(**module._saved_driver_state["outer_steps"])
     else:
-        yield from outer_steps.of_batch(trainer.current_epoch, trainer.fit_loop.batch_idx)
+        return ()
+    return steps.of_batch(epoch, trainer.fit_loop.batch_idx)
 
 
 def _step(loop: Any, config: Any) -> None:

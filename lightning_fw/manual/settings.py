@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
-def require_trainer_settings(trainer: Any) -> None:
+def require_trainer_settings(trainer: Any, configured: Any) -> None:
     """Raise if the Trainer is asked for what the inner loop replaces.
+
+    Args:
+        trainer: The Trainer.
+        configured: What ``configure_callbacks`` returned: a callback or several.
 
     Raises:
         ValueError: For gradient clipping and gradient accumulation.
@@ -23,7 +28,8 @@ def require_trainer_settings(trainer: Any) -> None:
             f"`accumulate_grad_batches` must be 1 with FrankWolfeMixin, got {batches}. "
             f"Pass InnerLoop(accumulate_grad_batches={batches}) in configure_frank_wolfe instead."
         )
-    for callback in trainer.callbacks:
+    own = configured if isinstance(configured, Sequence) else [configured]
+    for callback in (*trainer.callbacks, *own):
         if hasattr(callback, "get_accumulate_grad_batches"):
             raise ValueError(
                 f"`callbacks` must hold no {type(callback).__name__} with FrankWolfeMixin, whose "

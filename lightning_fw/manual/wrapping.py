@@ -7,7 +7,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-# Marks a method that is wrapped already, and names the set of methods that an instance is in.
+# Marks a method that is wrapped already by itself, since functools.wraps copies marks to methods
+# that are not; and names the set of methods that an instance is in.
 _WRAPPED = "_frank_wolfe_wrapped"
 _ENTERED = "_frank_wolfe_entered"
 
@@ -55,27 +56,68 @@ def wrap_method(
         only_overridden: Whether to leave Lightning's own method as it is.
     """
     method = getattr(cls, name, None)
-    if method is None or hasattr(method, _WRAPPED):
+    if method is None or _is_wrapped(method):
         return
     if only_overridden and is_lightning_core(method):
         return
 
     @functools.wraps(method)
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
-        entered = self.__dict__.setdefault(_ENTERED, set())
-        if name in entered:
-            return method(self, *args, **kwargs)
-        entered.add(name)
-        try:
-            return around(self, functools.partial(_call, method, kwargs), *args)
-        finally:
-            entered.discard(name)
+        return _enter(self, name, around, method, args, kwargs)
 
     # Lightning reads the signature through one `__wrapped__` only.
     wrapper.__wrapped__ = inspect.unwrap(method)
-    setattr(wrapper, _WRAPPED, True)
+    setattr(wrapper, _WRAPPED, wrapper)
     setattr(cls, name, wrapper)
 
 
-def _call(method: Callable[..., Any], kwargs: dict[str, Any], self: Any, *args: Any) -> Any:
-    return method(self, *args, **kwargs)
+def wrap_attribute(instance: Any, name: str, around: Callable[..., Any]) -> None:
+    """Put ``around`` around a method that hides the class's as an attribute of the instance.
+
+    Args:
+        instance: The instance; one without such an attribute is left alone.
+        name: The method's name.
+        around: As for :func:`wrap_method`.
+    """
+    method = vars(instance).get(name)
+    if method is None or _is_wrapped(method):
+        return
+    # A partial, for a copy of the instance to run on itself: a closure would stay with this one.
+    wrapper = functools.partial(_enter_attribute, instance, name, around, method)
+    vars(wrapper)["__wrapped__"] = inspect.unwrap(method)
+    setattr(wrapper, _WRAPPED, _enter_attribute)
+    setattr(instance, name, wrapper)
+
+
+def _is_wrapped(method: Any) -> bool:
+    own = getattr(method, "func", getattr(method, "__func__", method))
+    return getattr(method, _WRAPPED, None) is own
+
+
+def _enter_attribute(
+    instance: Any, name: str, around: Callable[..., Any], method: Any, *args: Any, **kwargs: Any
+) -> Any:
+    return _enter(instance, name, around, functools.partial(_drop_first, method), args, kwargs)
+
+
+def _drop_first(method: Callable[..., Any], _: Any, *args: Any, **kwargs: Any) -> Any:
+    return method(*args, **kwargs)
+
+
+def _enter(
+    instance: Any,
+    name: str,
+    around: Callable[..., Any],
+    method: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    entered = instance.__dict__.setdefault(_ENTERED, set())
+    if name in entered:
+        return method(instance, *args, **kwargs)
+    entered.add(name)
+    try:
+        # The method as it is where it can be: torch.compile sees each frame around it.
+        return around(instance, functools.partial(method, **kwargs) if kwargs else method, *args)
+    finally:
+        entered.discard(name)

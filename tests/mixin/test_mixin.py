@@ -6,6 +6,7 @@ import copy
 import pickle
 
 import lightning as L
+import numpy as np
 import pytest
 import pytorch_lightning
 import torch
@@ -14,6 +15,7 @@ from torch.nn.utils.rnn import pack_sequence
 from torch.utils.data import DataLoader
 
 from lightning_fw import FrankWolfeMixin, InnerLoop, L2Ball, ProductBall, SlopeRatio
+from lightning_fw.manual.batches import batch_length
 from tests.mixin.conftest import Recurrent, make_loader
 
 
@@ -200,6 +202,23 @@ def test_every_form_of_one_optimizer_is_accepted(form, loader, make_trainer):
     assert trainer.global_step == 3
 
 
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [
+        (lambda p: torch.optim.Adam(p, lr=1.0), "Adam with lr 1"),
+        (lambda p: torch.optim.SGD(p, lr=0.01), "SGD with lr 0.01"),
+    ],
+)
+def test_an_optimizer_that_shortens_displacements_is_warned_of(make, found, loader, make_trainer):
+    class Slow(Recurrent):
+        def configure_optimizers(self):
+            return make(self.parameters())
+
+    module = Slow(InnerLoop(steps=3, direction="displacement"))
+    with pytest.warns(UserWarning, match=f'gave {found} for direction="displacement"'):
+        make_trainer().fit(module, loader)
+
+
 def test_a_ball_that_leaves_a_parameter_out_is_named_before_training(loader, make_trainer):
     module = Recurrent(InnerLoop(ball=ProductBall({"rnn.*": L2Ball()})))
     with pytest.raises(ValueError, match="no pattern for the parameter 'head.weight'"):
@@ -226,6 +245,22 @@ def test_nothing_to_train_is_named_before_training(loader, make_trainer):
         make_trainer().fit(module, loader)
 
 
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (lambda loss: loss.repeat(4), r"a loss of one entry, got shape \(4,\). Return its mean"),
+        (lambda loss: {"loss": loss.detach()}, "a loss that depends on the parameters, got one"),
+    ],
+)
+def test_a_loss_without_a_gradient_is_named(broken, message, loader, make_trainer):
+    class Wrong(Recurrent):
+        def training_step(self, batch, batch_idx):
+            return broken(super().training_step(batch, batch_idx))
+
+    with pytest.raises(ValueError, match=message):
+        make_trainer().fit(Wrong(), loader)
+
+
 @pytest.mark.parametrize("output", [3.0, {"nll": 1.0}, "loss"])
 def test_an_output_without_a_loss_is_named(output, loader, make_trainer):
     class Wrong(Recurrent):
@@ -236,12 +271,13 @@ def test_an_output_without_a_loss_is_named(output, loader, make_trainer):
         make_trainer().fit(Wrong(), loader)
 
 
-def test_more_steps_than_samples_cannot_be_split(loader, make_trainer):
+@pytest.mark.parametrize("settings", [{}, {"fast_dev_run": True}, {"limit_train_batches": 1}])
+def test_more_steps_than_samples_cannot_be_split(settings, loader, make_trainer):
     module = Recurrent(InnerLoop(steps=5, batches="split"))
     with pytest.raises(
         ValueError, match=r'`steps` must be at most the batch size with batches="split", got 5 for'
     ):
-        make_trainer().fit(module, loader)
+        make_trainer(**settings).fit(module, loader)
     assert module.seen == []
 
 
@@ -250,13 +286,15 @@ def test_more_steps_than_samples_cannot_be_split(loader, make_trainer):
     [
         ([torch.ones(4, 5, 2), torch.ones(3)], ValueError, r"first dimensions \[4, 3\]"),
         ([torch.ones(4, 5, 2), torch.tensor(1.0)], ValueError, r"first dimensions \[4, 0\]"),
-        ([torch.ones(4, 5, 2), ["a", "b"]], TypeError, "must hold tensors alone .* got str"),
+        ([torch.ones(4, 5, 2), ["a", "b"]], TypeError, "must hold tensors alone .* got a str"),
         (
             [pack_sequence([torch.ones(3, 2)])],
             TypeError,
-            "got PackedSequence. Override split_batch",
+            "got a PackedSequence. Override split_batch",
         ),
-        ([1, 2], ValueError, r"first dimensions \[\]"),
+        ([1, 2], TypeError, "got a list"),
+        ([torch.ones(4, 5, 2), [1, 2, 3, 4]], TypeError, "got a list"),
+        ({}, ValueError, r"first dimensions \[\]"),
     ],
 )
 def test_a_batch_that_cannot_be_split_is_named(batch, error, message, make_trainer):
@@ -264,6 +302,11 @@ def test_a_batch_that_cannot_be_split_is_named(batch, error, message, make_train
     with pytest.raises(error, match=message):
         make_trainer().fit(module, DataLoader([batch] * 4, batch_size=None))
     assert module.seen == []
+
+
+def test_an_array_is_no_tensor_to_split():
+    with pytest.raises(TypeError, match="must hold tensors alone .* got a ndarray"):
+        batch_length({"x": torch.ones(4), "lengths": np.ones(4)})
 
 
 def test_a_module_may_split_batches_its_own_way(make_trainer):

@@ -189,7 +189,9 @@ def test_a_window_of_nan_batches_makes_no_outer_step(make_trainer):
     loader.dataset.tensors[0][:] = float("nan")
     module, trainer = Recurrent(InnerLoop(steps=3)), make_trainer()
     before = module.weights()
-    trainer.fit(module, loader)
+    with pytest.warns(UserWarning, match="Every inner step of a window was skipped") as warned:
+        trainer.fit(module, loader)
+    assert sum("Every inner step" in str(warning.message) for warning in warned) == 1
     assert trainer.global_step == 0
     assert [record.skipped for record in module.records] == [3, 3, 1]
     assert torch.equal(module.weights(), before)

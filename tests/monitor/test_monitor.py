@@ -17,6 +17,9 @@ from lightning_fw.metrics import moments, summarize
 
 from .cases import Plain, Restarting, loader, record, trainer
 
+# Small fits of tests, whatever they train with.
+pytestmark = pytest.mark.filterwarnings("ignore:`configure_optimizers` gave SGD")
+
 # What every window knows; the slope ratio comes with a SlopeRatio alone.
 LOGGED = {
     "fw/restarts",
