@@ -12,34 +12,46 @@ from lightning_fw.scalars import Scalar
 
 
 class Momentum:
-    """The running average of gradients that the oracle answers.
+    """The running average of gradients that the oracle answers; with β = 0 the gradients.
 
     Args:
-        beta: β in (0, 1).
+        beta: β in [0, 1).
         parameters: The parameters that the window moves.
     """
 
     def __init__(self, beta: float, parameters: Sequence[Tensor]) -> None:
         self._beta = beta
         self._parameters = list(parameters)
-        self._averages = zeros_beside(parameters)
+        self._averages = zeros_beside(parameters) if beta else []
 
     def average(
-        self, gradients: Sequence[Tensor], present: Sequence[int], weight: Scalar
+        self, gradients: list[Tensor], present: Sequence[int], weight: Scalar
     ) -> list[Tensor]:
         """m_k of the parameters at ``present``; weight 0 keeps m_{k−1}."""
+        if not self._averages:
+            return gradients
         averages = pick(self._averages, present)
         blend_(averages, gradients, [1.0] * len(present), (1 - self._beta) * weight)
         return averages
 
     def succeed(self, previous: Momentum) -> None:
         """Take over the averages of the parameters that both move."""
-        copy_shared(self._averages, self._parameters, previous._averages, previous._parameters)
+        if self._averages:
+            copy_shared(self._averages, self._parameters, previous._averages, previous._parameters)
 
-    def state_dict(self) -> list[Tensor]:
-        """The averages."""
-        return clones(self._averages)
+    def state_dict(self) -> list[Tensor] | None:
+        """The averages; None with β = 0."""
+        return clones(self._averages) if self._averages else None
 
     def load_state_dict(self, state: list[Tensor] | None) -> None:
-        """Take over what :meth:`state_dict` gave."""
+        """Take over what :meth:`state_dict` gave.
+
+        Raises:
+            ValueError: If only one of the two has momentum.
+        """
+        if (state is None) == bool(self._averages):
+            raise ValueError(
+                "`state` and `inner_loop` must agree on momentum, only one of them has it. "
+                "Load it with the InnerLoop that it was saved from."
+            )
         load("momentum", self._averages, state)

@@ -12,7 +12,9 @@ from torch import Tensor
 from lightning_fw.balls._base import Atoms, Ball, Infos
 from lightning_fw.displacement import Displacement
 from lightning_fw.foreach import inner
-from lightning_fw.scalars import Scalar, at_least, at_most, total
+from lightning_fw.record import RestartRecord
+from lightning_fw.restarts import Progress
+from lightning_fw.scalars import Scalar, at_least, at_most, to_floats, total
 
 # Below it the squares of entries lose their digits in float32: such a vector has no direction that
 # can be told, and its cosine tends to 0.
@@ -80,19 +82,54 @@ class WindowStatistics:
                 self._first_weight = weight
         self.loss_last = value
 
-    def values(
-        self, displacement: Displacement, ball: Ball, infos: Infos | None
-    ) -> dict[str, Scalar]:
-        """The statistics by their names in a RestartRecord; NaN where there is none."""
+    def progress(self, displacement: Displacement) -> Progress:
+        """Where the window stands, for a rule that closes it early."""
+        return Progress(
+            k=displacement.k,
+            gap=self.gap_last,
+            first_gap=self.gap_first,
+            length=displacement.length(),
+            noise=displacement.noise**0.5,
+        )
+
+    def record(
+        self,
+        displacement: Displacement,
+        ball: Ball,
+        infos: Infos | None,
+        *,
+        restart: int,
+        attempts: int,
+        early: bool,
+        **scalars: Scalar,
+    ) -> RestartRecord:
+        """The window's record; reads the device once.
+
+        Args:
+            displacement: Where the window ended.
+            ball: Its ball.
+            infos: What the ball needs to know of each parameter.
+            restart: Index of the window.
+            attempts: Inner steps tried.
+            early: Whether a restart rule closed it.
+            **scalars: Further values of the record.
+        """
         measured = self.enabled and displacement.has_moved
-        return {
+        values = {
+            "steps": displacement.k,
             "gap_first": self.gap_first,
             "gap_last": self.gap_last,
             "ball_usage": displacement.usage(ball, infos) if measured else nan,
             "cosine": self._cosine(displacement.tensors) if measured and self._first else nan,
             "loss_first": self.loss_first,
             "loss_last": self.loss_last,
+            **scalars,
         }
+        read: dict[str, Any] = dict(zip(values, to_floats(list(values.values())), strict=True))
+        steps = int(read.pop("steps"))
+        return RestartRecord(
+            restart=restart, steps=steps, skipped=attempts - steps, early=early, **read
+        )
 
     def _cosine(self, displacement: Sequence[Tensor]) -> Scalar:
         """Cosine between −g_1 and the displacement."""

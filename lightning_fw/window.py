@@ -16,19 +16,9 @@ from lightning_fw.gradients import Gradients
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.momentum import Momentum
 from lightning_fw.parameters import ParameterInfo, require_movable
-from lightning_fw.radius_rules import SlopeRatio, scheduled_radius
+from lightning_fw.radius import Radius
 from lightning_fw.record import RestartRecord
-from lightning_fw.restarts import Progress
-from lightning_fw.scalars import (
-    Scalar,
-    at_least,
-    is_finite,
-    scalar,
-    scalars,
-    to_floats,
-    total,
-)
-from lightning_fw.slopes import Slopes
+from lightning_fw.scalars import Scalar, at_least, is_finite, scalars, total
 from lightning_fw.statistics import WindowStatistics, slope_along
 
 
@@ -79,7 +69,6 @@ class Window:
         require_movable(parameters)
         if infos is not None:
             inner_loop.ball.check(infos)
-        rule = inner_loop.radius_rule
         self.inner_loop = inner_loop
         self.parameters = list(parameters)
         self.infos = None if infos is None else list(infos)
@@ -90,39 +79,22 @@ class Window:
         self._displacement = Displacement(
             parameters, cumulative=inner_loop.trajectory == "cumulative"
         )
-        beta = inner_loop.momentum
-        self._momentum = Momentum(beta, parameters) if beta else None
-        self._slopes = (
-            Slopes(rule, inner_loop.ball.radius, parameters)
-            if isinstance(rule, SlopeRatio)
-            else None
-        )
+        self._momentum = Momentum(inner_loop.momentum, parameters)
+        self._radius = Radius(inner_loop, parameters)
         self._statistics = WindowStatistics(enabled=statistics)
         self._hands_over = False
         self._open()
 
     def _open(self) -> None:
-        rule, radius = self.inner_loop.radius_rule, self.inner_loop.ball.radius
-        self.radius: Scalar
-        if self._slopes is not None:
-            self.radius = scalar(self._slopes.state["radius"])
-        else:
-            schedule = None if isinstance(rule, SlopeRatio) else rule
-            self.radius = scheduled_radius(radius, schedule, self.outer_step)
+        self.radius = self._radius.at(self.outer_step)
         self.attempts = 0
         self._displacement.reset()
         self._statistics.open()
 
     def succeed(self, previous: Window) -> None:
-        """Take over from a window on other parameters what still holds.
-
-        That is the restart count, the radius, and momentum and slopes of the parameters that both
-        move.
-        """
-        if self._momentum is not None and previous._momentum is not None:
-            self._momentum.succeed(previous._momentum)
-        if self._slopes is not None and previous._slopes is not None:
-            self._slopes.succeed(previous._slopes)
+        """Take over from a window on other parameters what holds of those that both move."""
+        self._momentum.succeed(previous._momentum)
+        self._radius.succeed(previous._radius)
         self.count_on(previous.restart, previous.outer_step)
 
     def count_on(self, restart: int, outer_step: int) -> None:
@@ -214,8 +186,7 @@ class Window:
             gradients = mask_(gradients, ~finite)
             norms = mask_(norms, ~finite)  # type: ignore[arg-type]
             weight = finite.to(working_dtype(gradients[0].dtype))
-        if self._slopes is not None:
-            self._slopes.meet(self.k, gradients, present, weight)
+        self._radius.meet(self.k, gradients, present, weight)
         first = self.attempts == 1
         self._statistics.see_step(gradients, present, loss, weight, first=first)
         atoms, gap, squared_distance = self._atoms(
@@ -225,8 +196,7 @@ class Window:
         self._displacement.toward(
             atoms, present, step_size, weight, noise=self.inner_loop.restart_when is not None
         )
-        if self._slopes is not None:
-            self._slopes.remember(atoms, present, weight)
+        self._radius.remember(atoms, present, weight)
 
     def _atoms(
         self,
@@ -240,8 +210,9 @@ class Window:
     ) -> tuple[Atoms, Scalar | None, Scalar | None]:
         """The unit atoms, and where they are needed the gap and ‖d_{k−1} − s_k‖²."""
         loop, infos = self.inner_loop, self.infos and pick(self.infos, present)
-        if self._momentum is not None:
-            gradients, norms = self._momentum.average(gradients, present, weight), None
+        averages = self._momentum.average(gradients, present, weight)
+        if averages is not gradients:
+            gradients, norms = averages, None
         atoms = loop.ball.atoms(gradients, infos, norms)
         gap = distance = None
         for_rules = loop.step_size.needs_gap or loop.restart_when is not None
@@ -262,14 +233,7 @@ class Window:
         rule = self.inner_loop.restart_when
         if rule is None or not self._displacement.has_moved:
             return False
-        progress = Progress(
-            k=self.k,
-            gap=self._statistics.gap_last,
-            first_gap=self._statistics.gap_first,
-            length=self._displacement.length(),
-            noise=self._displacement.noise**0.5,
-        )
-        return bool(rule(progress))
+        return bool(rule(self._statistics.progress(self._displacement)))
 
     def close(
         self, *, early: bool = False, reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor
@@ -286,9 +250,17 @@ class Window:
         Returns:
             The record of the window, its batches, evaluations and seconds left at 0.
         """
-        if self._slopes is not None:
-            self._slopes.close(reduce)
-        record = self._record(early)
+        self._radius.close(reduce)
+        record = self._statistics.record(
+            self._displacement,
+            self.inner_loop.ball,
+            self.infos,
+            restart=self.restart,
+            attempts=self.attempts,
+            early=early,
+            radius=self.radius,
+            slope_ratio=self._radius.slope_ratio(),
+        )
         if record.steps:
             unit = self.inner_loop.direction == "unit"
             self._displacement.hand_over(-1.0 if unit else -1.0 * self.radius)
@@ -298,19 +270,6 @@ class Window:
         self._open()
         return record
 
-    def _record(self, early: bool) -> RestartRecord:
-        values: dict[str, Scalar] = {
-            "steps": self.k,
-            "radius": self.radius,
-            "slope_ratio": float("nan") if self._slopes is None else self._slopes.ratio(),
-            **self._statistics.values(self._displacement, self.inner_loop.ball, self.infos),
-        }
-        read: dict[str, Any] = dict(zip(values, to_floats(list(values.values())), strict=True))
-        steps = int(read.pop("steps"))
-        return RestartRecord(
-            restart=self.restart, steps=steps, skipped=self.attempts - steps, early=early, **read
-        )
-
     def state_dict(self) -> dict[str, Any]:
         """Everything but the weights; ``torch.load(weights_only=True)`` reads it back."""
         return {
@@ -319,8 +278,8 @@ class Window:
             "attempts": self.attempts,
             "gradients": self._gradients.state_dict(),
             "displacement": self._displacement.state_dict(),
-            "momentum": None if self._momentum is None else self._momentum.state_dict(),
-            "slopes": None if self._slopes is None else self._slopes.state_dict(),
+            "momentum": self._momentum.state_dict(),
+            "slopes": self._radius.state_dict(),
             "statistics": self._statistics.state_dict(),
         }
 
@@ -330,16 +289,8 @@ class Window:
         Raises:
             ValueError: If the state is of other parameters or other settings.
         """
-        for name, mine in (("slopes", self._slopes), ("momentum", self._momentum)):
-            if (state[name] is None) != (mine is None):
-                raise ValueError(
-                    f"`state` and `inner_loop` must agree on {name}, only one of them has it. "
-                    "Load it with the InnerLoop that it was saved from."
-                )
-        if self._momentum is not None:
-            self._momentum.load_state_dict(state["momentum"])
-        if self._slopes is not None:
-            self._slopes.load_state_dict(state["slopes"])
+        self._momentum.load_state_dict(state["momentum"])
+        self._radius.load_state_dict(state["slopes"])
         self.count_on(state["restart"], state["outer_step"])
         self._displacement.load_state_dict(state["displacement"])
         self.attempts = state["attempts"]

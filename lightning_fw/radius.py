@@ -1,0 +1,82 @@
+"""The radius δ of each window: fixed, by a schedule, or set by the slopes of the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import nan
+from typing import Any
+
+from torch import Tensor
+
+from lightning_fw.balls._base import Atoms
+from lightning_fw.inner_loop import InnerLoop
+from lightning_fw.radius_rules import SlopeRatio, scheduled_radius
+from lightning_fw.scalars import Scalar, scalar
+from lightning_fw.slopes import Slopes
+
+
+class Radius:
+    """Follows ``InnerLoop.radius_rule`` from window to window.
+
+    Args:
+        inner_loop: The settings.
+        parameters: The parameters that the window moves.
+    """
+
+    def __init__(self, inner_loop: InnerLoop, parameters: Sequence[Tensor]) -> None:
+        rule = inner_loop.radius_rule
+        self._first = inner_loop.ball.radius
+        self._schedule = None if isinstance(rule, SlopeRatio) else rule
+        self._slopes = (
+            Slopes(rule, self._first, parameters) if isinstance(rule, SlopeRatio) else None
+        )
+
+    def at(self, outer_step: int) -> Scalar:
+        """δ of the window before this outer step."""
+        if self._slopes is not None:
+            return scalar(self._slopes.state["radius"])
+        return scheduled_radius(self._first, self._schedule, outer_step)
+
+    def meet(
+        self, k: Scalar, gradients: Sequence[Tensor], present: Sequence[int], weight: Scalar
+    ) -> None:
+        """Show the gradient of step k + 1, before any momentum: :meth:`Slopes.meet`."""
+        if self._slopes is not None:
+            self._slopes.meet(k, gradients, present, weight)
+
+    def remember(self, atoms: Atoms, present: Sequence[int], weight: Scalar) -> None:
+        """Show the newest atom: :meth:`Slopes.remember`."""
+        if self._slopes is not None:
+            self._slopes.remember(atoms, present, weight)
+
+    def close(self, reduce: Callable[[Tensor], Tensor]) -> None:
+        """End a window; ``reduce`` averages its slopes over ranks."""
+        if self._slopes is not None:
+            self._slopes.close(reduce)
+
+    def slope_ratio(self) -> Scalar:
+        """r of SlopeRatio; NaN without it."""
+        return nan if self._slopes is None else self._slopes.ratio()
+
+    def succeed(self, previous: Radius) -> None:
+        """Take over from a window on other parameters."""
+        if self._slopes is not None and previous._slopes is not None:
+            self._slopes.succeed(previous._slopes)
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """That of the slopes; None without any."""
+        return None if self._slopes is None else self._slopes.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any] | None) -> None:
+        """Take over what :meth:`state_dict` gave.
+
+        Raises:
+            ValueError: If only one of the two has slopes.
+        """
+        if (state is None) != (self._slopes is None):
+            raise ValueError(
+                "`state` and `inner_loop` must agree on slopes, only one of them has them. "
+                "Load it with the InnerLoop that it was saved from."
+            )
+        if self._slopes is not None and state is not None:
+            self._slopes.load_state_dict(state)
