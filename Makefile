@@ -1,5 +1,6 @@
 PYTHON ?= python3
 VENV ?= .venv
+EXTRAS ?= all,dev
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -10,11 +11,12 @@ ADDING_BUDGET ?= 400
 DIGITS_BUDGET ?= 500
 RUNS ?= runs
 
-.PHONY: help race test lint bench clean
+.PHONY: help race test test-integrations lint bench clean
 
 help:
 	@echo "make race   train by Frank-Wolfe and by back-propagation, and compare: $(RUNS)/*/race.png"
 	@echo "make test   run the tests"
+	@echo "make test-integrations  run those with other libraries, in an environment of its own"
 	@echo "make lint   check style and types"
 	@echo "make bench  time an inner step beside an optimizer's step"
 	@echo "make clean  remove the environment and the results"
@@ -25,7 +27,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		"$$(grep '^torch==' constraints.txt)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		-c constraints.txt -e ".[all,dev]"
+		-c constraints.txt -e ".[$(EXTRAS)]"
 	touch $@
 
 race: $(READY)
@@ -38,6 +40,11 @@ race: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet -n 2
 
+# Heavy libraries, and tests that are not for every day.
+test-integrations:
+	$(MAKE) VENV=.venv-integrations EXTRAS=all,dev,integrations .venv-integrations/.ready
+	.venv-integrations/bin/python -m pytest --quiet -m slow tests/integrations
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,4 +54,4 @@ bench: $(READY)
 	$(BIN)/lightning-fw bench
 
 clean:
-	rm -rf $(VENV) $(RUNS) build dist
+	rm -rf $(VENV) .venv-integrations $(RUNS) build dist
