@@ -19,6 +19,7 @@ from tests.mixin.conftest import make_loader
 
 ONE_STEP = InnerLoop(ball=L2Ball(radius=0.05), steps=1)
 THREE_STEPS = InnerLoop(ball=L2Ball(radius=0.05), steps=3)
+STATEFUL = InnerLoop(ball=L2Ball(radius=0.05), steps=2, momentum=0.5, accumulate_grad_batches=2)
 
 
 class Network(L.LightningModule):
@@ -103,6 +104,16 @@ class ByFrankWolfe(FrankWolfeMixin, Network):
 
     def on_restart(self, record: Any) -> None:
         self.records.append(record)
+
+
+def windows(module: Any) -> list[int]:
+    """The steps of each window of a module's fits."""
+    return [record.steps for record in module.records]
+
+
+def decay(optimizer: Any, interval: str) -> dict[str, Any]:
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    return {"scheduler": scheduler, "interval": interval, "name": "rate"}
 
 
 class MemoryLogger(Logger):

@@ -6,10 +6,8 @@ import re
 from dataclasses import asdict, replace
 from itertools import pairwise
 
-import lightning as L
 import pytest
 import torch
-from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_fw import (
     InnerLoop,
@@ -26,24 +24,9 @@ from lightning_fw import (
     SpectralBall,
 )
 from lightning_fw.gradients import Gradients
-from lightning_fw.restarts import RestartRule
-from tests.manual.interrupted import counts, monitor, told
-from tests.mixin.conftest import Recurrent, make_loader
-
-SAMPLES = 28
-
-
-def doubles(batch_size, samples=SAMPLES):
-    tensors = make_loader(samples).dataset.tensors
-    return DataLoader(TensorDataset(*(t.double() for t in tensors)), batch_size=batch_size)
-
-
-def fit(loop, loader, make_trainer, kind=Recurrent, **settings):
-    """Fit for two epochs in float64."""
-    module = kind(loop, lr=0.5).double()
-    trainer = make_trainer(**{"precision": "64-true", "max_epochs": 2, **settings})
-    trainer.fit(module, loader)
-    return module, trainer
+from tests.manual.double_fits import doubles, fit
+from tests.manual.interrupted import counts, monitor
+from tests.mixin.conftest import Recurrent
 
 
 def measured(module):
@@ -134,147 +117,6 @@ def test_the_batches_of_a_group_see_the_same_weights(make_trainer):
         assert all(torch.equal(weights, group[0]) for weights in group)
     for before, after in pairwise(groups):
         assert not torch.equal(before[0], after[0])
-
-
-class Picky(Recurrent):
-    """Returns None for some batches, after a forward pass."""
-
-    skipped: tuple[int, ...] = ()
-
-    def training_step(self, batch, batch_idx):
-        loss = super().training_step(batch, batch_idx)
-        return None if batch_idx in self.skipped else loss
-
-
-@pytest.mark.parametrize(
-    "skipped", [(0,), (1, 2), (2, 3, 4, 5), (13,), (12, 13), (11, 12, 13)], ids=str
-)
-def test_a_group_waits_for_batches_that_have_a_loss(skipped, make_trainer):
-    class These(Picky):
-        pass
-
-    These.skipped = skipped
-    loop = InnerLoop(ball=L2Ball(radius=0.05), steps=2, momentum=0.5, accumulate_grad_batches=3)
-    picky, _ = fit(loop, doubles(2), make_trainer, These, max_epochs=1)
-    kept = torch.utils.data.Subset(
-        doubles(2).dataset, [i for i in range(SAMPLES) if i // 2 not in skipped]
-    )
-    fewer, _ = fit(loop, DataLoader(kept, batch_size=2), make_trainer, max_epochs=1)
-    assert torch.equal(picky.weights(), fewer.weights())
-    assert [r.steps for r in picky.records] == [r.steps for r in fewer.records]
-    evaluations = [r.gradient_evaluations for r in picky.records]
-    assert evaluations == [r.gradient_evaluations for r in fewer.records]
-
-
-def test_an_epoch_without_any_loss_moves_nothing(make_trainer):
-    class Nothing(Picky):
-        skipped = tuple(range(14))
-
-    loop = InnerLoop(steps=2, accumulate_grad_batches=3)
-    module, trainer = fit(loop, doubles(2), make_trainer, Nothing)
-    assert module.records == []
-    assert trainer.global_step == 0
-
-
-def test_a_batch_that_is_not_finite_skips_the_step_of_its_group_alone(make_trainer):
-    loader = doubles(2)
-    loader.dataset.tensors[0][8] = float("nan")  # batch 4, of the second group
-    loop = InnerLoop(ball=L2Ball(radius=0.05), steps=2, accumulate_grad_batches=3)
-    module, _ = fit(loop, loader, make_trainer, max_epochs=1)
-    assert [(r.steps, r.skipped) for r in module.records] == [(1, 1), (2, 0), (1, 0)]
-    assert [r.gradient_evaluations for r in module.records] == [6, 6, 2]
-    assert module.weights().isfinite().all()
-
-    class Without(Picky):
-        skipped = (3, 4, 5)
-
-    # The window of one step closes with it: three batches are one group, and K is 1 for it.
-    first, _ = fit(replace(loop, steps=1), doubles(2), make_trainer, limit_train_batches=3)
-    anchor = module.seen[6][1]
-    after = first.seen[3][1]
-    torch.testing.assert_close(anchor, after, rtol=1e-12, atol=1e-13)
-
-
-class Meddling(L.Callback):
-    """Clears gradients wherever it can, as a callback or a user's hook may."""
-
-    def on_train_batch_end(self, trainer, module, *args):
-        trainer.optimizers[0].zero_grad(set_to_none=False)
-        module.zero_grad()
-
-
-class Validated(Recurrent):
-    def validation_step(self, batch, batch_idx):
-        with torch.enable_grad():
-            torch.nn.functional.mse_loss(self(batch[0]), batch[1]).backward()
-
-    def on_validation_end(self):
-        self.zero_grad()
-
-
-def test_what_happens_between_the_batches_of_a_group_loses_no_gradient(make_trainer):
-    loop = InnerLoop(ball=L2Ball(radius=0.05), steps=2, accumulate_grad_batches=3)
-    straight, _ = fit(loop, doubles(2), make_trainer)
-    validated = Validated(loop, lr=0.5).double()
-    trainer = make_trainer(
-        precision="64-true",
-        max_epochs=2,
-        val_check_interval=2,
-        num_sanity_val_steps=0,
-        inference_mode=False,
-        callbacks=[Meddling()],
-    )
-    trainer.fit(validated, doubles(2), doubles(2))
-    assert torch.equal(validated.weights(), straight.weights())
-    assert told(validated.records) == told(straight.records)
-
-
-class AfterTwoSteps(RestartRule):
-    def __init__(self):
-        self.asked = []
-
-    def __call__(self, progress):
-        self.asked.append(progress.k)
-        return progress.k >= 2
-
-
-def test_a_restart_rule_is_asked_after_whole_groups(make_trainer):
-    rule = AfterTwoSteps()
-    loop = InnerLoop(steps=4, restart_when=rule, accumulate_grad_batches=2)
-    module, _ = fit(loop, doubles(2), make_trainer, max_epochs=1)
-    assert [(r.steps, r.batches, r.early) for r in module.records] == [
-        (2, 4, True),
-        (2, 4, True),
-        (2, 4, True),
-        (1, 2, False),
-    ]
-    assert rule.asked == [1, 2, 1, 2, 1, 2, 1]
-
-
-def test_a_parameter_that_one_batch_of_a_group_leaves_out_gets_the_mean_over_the_group(
-    make_trainer,
-):
-    class Sometimes(Recurrent):
-        def training_step(self, batch, batch_idx):
-            for p in self.head.parameters():
-                p.requires_grad_(True)
-            x, y = batch
-            hidden = self.rnn(x)[0][:, -1]
-            if batch_idx % 2 == 0:
-                return torch.nn.functional.mse_loss(self.head(hidden), y)
-            return hidden.square().mean()
-
-    class Joined(Recurrent):
-        def training_step(self, batch, batch_idx):
-            (x, y), (z, _) = [t[:2] for t in batch], [t[2:] for t in batch]
-            loss = torch.nn.functional.mse_loss(self.head(self.rnn(x)[0][:, -1]), y)
-            return (loss + self.rnn(z)[0][:, -1].square().mean()) / 2
-
-    loop = InnerLoop(ball=L2Ball(radius=0.05, scope="global"), steps=2)
-    accumulating = replace(loop, accumulate_grad_batches=2)
-    apart, _ = fit(accumulating, doubles(2), make_trainer, Sometimes)
-    joined, _ = fit(loop, doubles(4), make_trainer, Joined)
-    torch.testing.assert_close(apart.weights(), joined.weights(), rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -10,7 +10,7 @@ from typing import Any
 import lightning.pytorch
 import pytorch_lightning
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_fw import FrankWolfeMixin, InnerLoop
@@ -59,6 +59,10 @@ def twins(parts: type = Parts, namespace: ModuleType = lightning.pytorch) -> tup
 
 def sgd(module: Any, lr: float = 0.1) -> torch.optim.SGD:
     return torch.optim.SGD(module.parameters(), lr=lr)
+
+
+def weights(module: Any) -> Tensor:
+    return nn.utils.parameters_to_vector(module.parameters()).detach()
 
 
 def batches(count: int = 7, nan_in: tuple[int, ...] = ()) -> DataLoader[Any]:

@@ -48,6 +48,10 @@ class Recurrent(FrankWolfeMixin, L.LightningModule):
         return nn.utils.parameters_to_vector(self.parameters()).detach().clone()
 
 
+def loss_of(module: Recurrent, batch: Any) -> torch.Tensor:
+    return Recurrent.training_step(module, batch, 0)
+
+
 def make_loader(samples: int = 28, batch_size: int = 4) -> DataLoader[Any]:
     x = torch.randn(samples, 5, 2, generator=torch.Generator().manual_seed(1))
     return DataLoader(TensorDataset(x, x.mean((1, 2))[:, None]), batch_size=batch_size)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_fw import FrankWolfeMixin, InnerLoop, RestartRecord
+from lightning_fw import FrankWolfeMixin, FWRestartMonitor, InnerLoop, RestartRecord
 
 
 def loader(batches=12, batch_size=4):
@@ -56,6 +56,13 @@ def trainer(*callbacks, **settings):
         "enable_model_summary": False,
     }
     return L.Trainer(callbacks=list(callbacks), **(quiet | settings))
+
+
+def fitted(module, *, batches=12, **settings):
+    """The monitor after a fit."""
+    monitor = FWRestartMonitor(table=False)
+    trainer(monitor, **settings).fit(module, loader(batches))
+    return monitor
 
 
 def record(restart=0, **values):

@@ -1,0 +1,110 @@
+"""BackboneFinetuning, and parameters that join a fit."""
+
+from __future__ import annotations
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import BackboneFinetuning
+from torch import nn
+
+from lightning_fw import FrankWolfeMixin, InnerLoop, L2Ball
+from tests.manual.callback_nets import ONE_STEP
+from tests.mixin.conftest import make_loader
+
+
+class Tuned(L.LightningModule):
+    """A head beside a backbone whose gradients do not meet."""
+
+    def __init__(self, *, with_backbone=True):
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Linear(2, 1)
+        self.backbone = nn.Linear(2, 1)
+        self.at_batches = []
+        self.with_backbone = with_backbone
+
+    def training_step(self, batch, batch_idx):
+        self.at_batches.append((self.head.weight.clone(), self.backbone.weight.clone()))
+        x, y = batch
+        x = x.mean(1)
+        loss = (self.head(x) - y).square().mean()
+        return loss + (self.backbone(x) - y).square().mean() if self.with_backbone else loss
+
+    def train_dataloader(self):
+        return make_loader()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(
+            [p for p in self.parameters() if p.requires_grad], lr=0.05, momentum=0.9
+        )
+
+
+class TunedByFrankWolfe(FrankWolfeMixin, Tuned):
+    inner_loop = InnerLoop(ball=L2Ball(radius=0.05), steps=3, momentum=0.9)
+
+    def configure_frank_wolfe(self):
+        return self.inner_loop
+
+
+class TunedPlain(Tuned):
+    def on_before_optimizer_step(self, optimizer):
+        for p in self.parameters():
+            if p.grad is not None:
+                p.grad /= p.grad.norm()
+
+
+# What it says to a user who freezes: that the optimizer has all it needs already.
+FINETUNING = {"unfreeze_backbone_at_epoch": 1, "lambda_func": lambda epoch: 1.5}
+
+
+def test_a_backbone_that_is_unfrozen_moves_and_the_head_goes_on_undisturbed(make_trainer):
+    module, alone = TunedByFrankWolfe(), TunedByFrankWolfe(with_backbone=False)
+    before = module.backbone.weight.detach().clone()
+    trainer = make_trainer(callbacks=[BackboneFinetuning(**FINETUNING)], max_epochs=3)
+    trainer.fit(module)
+    alone.backbone.requires_grad_(False)
+    make_trainer(max_epochs=3).fit(alone)
+    assert len(trainer.optimizers[0].param_groups) == 2
+    at_first_batches = [module.at_batches[7 * epoch][1] for epoch in range(3)]
+    assert torch.equal(at_first_batches[0], before)
+    assert torch.equal(at_first_batches[1], before)
+    assert not torch.equal(at_first_batches[2], before)
+    # Momentum of the inner loop and of the optimizer: bit for bit as if nobody had joined.
+    assert torch.equal(module.head.weight, alone.head.weight)
+
+
+def test_with_one_step_finetuning_is_automatic_optimizations(make_trainer):
+    plain, mine = TunedPlain(), TunedByFrankWolfe()
+    mine.inner_loop = ONE_STEP
+    rates = []
+    for module in (plain, mine):
+        trainer = make_trainer(callbacks=[BackboneFinetuning(**FINETUNING)], max_epochs=3)
+        trainer.fit(module)
+        rates.append([group["lr"] for group in trainer.optimizers[0].param_groups])
+    assert rates[0] == rates[1]
+    torch.testing.assert_close(mine.head.weight, plain.head.weight, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(mine.backbone.weight, plain.backbone.weight, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("as_group", [True, False])
+def test_parameters_that_join_in_mid_window_move_from_the_next_one_on(as_group, make_trainer):
+    class Joins(TunedByFrankWolfe):
+        def on_train_batch_start(self, batch, batch_idx):
+            if batch_idx == 1:
+                self.backbone.requires_grad_(True)
+                if as_group:
+                    optimizer = self.trainer.optimizers[0]
+                    optimizer.add_param_group({"params": list(self.backbone.parameters())})
+
+        def configure_optimizers(self):
+            parameters = self.head.parameters() if as_group else self.parameters()
+            return torch.optim.SGD(parameters, lr=0.05)
+
+    module = Joins()
+    module.backbone.requires_grad_(False)
+    before = module.backbone.weight.detach().clone()
+    make_trainer().fit(module)
+    assert torch.equal(module.at_batches[3][1], before)
+    moved = (module.at_batches[6][1] - before).norm()
+    assert 0 < moved <= 0.05 * 1.0001

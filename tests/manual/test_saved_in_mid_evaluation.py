@@ -1,0 +1,106 @@
+"""A checkpoint from within training_step holds the anchor, and no half of a window."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging, OnExceptionCheckpoint, WeightAveraging
+
+from tests.manual.interrupted import Batches, Module, weights_in
+from tests.manual.resumable_fits import CASES, fit
+
+
+class Failing(Module):
+    """Its training_step does something in mid-evaluation, at batch 4 of windows of three."""
+
+    def __init__(self, act):
+        super().__init__(*CASES["paper"])
+        self.act = act
+
+    def training_step(self, batch, batch_idx):
+        if batch_idx == 4:
+            self.displaced = self.weights()
+            with self.frank_wolfe.at_anchor():
+                self.anchor = self.weights()
+            self.act()
+        return super().training_step(batch, batch_idx)
+
+
+def lose_connection():
+    raise ConnectionError("lost connection")
+
+
+class Keep(OnExceptionCheckpoint):
+    """Lightning's removes its file when the trainer is torn down."""
+
+    def teardown(self, *args, **kwargs):
+        pass
+
+
+# Lightning's word to everybody who fits under OnExceptionCheckpoint without a `ckpt_path`.
+@pytest.mark.filterwarnings("ignore:.{0,2}fit.ckpt_path=")
+def test_a_checkpoint_on_an_exception_holds_the_anchor_and_the_window(make_trainer, tmp_path):
+    module = Failing(lose_connection)
+    with pytest.raises(ConnectionError):
+        make_trainer(callbacks=[Keep(tmp_path)], enable_checkpointing=True).fit(module, Batches())
+    checkpoint = torch.load(tmp_path / "on_exception.ckpt", weights_only=True)
+    assert torch.equal(weights_in(checkpoint), module.anchor)
+    assert not torch.equal(module.displaced, module.anchor)
+    assert checkpoint["frank_wolfe"]["window"]["displacement"]["k"] == 1
+    # The batch that failed counts when it is evaluated.
+    assert checkpoint["frank_wolfe"]["tally"]["batches"] == 1
+
+
+@pytest.mark.parametrize("case", ["same", "split"])
+def test_a_batch_that_was_cut_short_leaves_no_half_window(case, make_trainer, tmp_path):
+    class CutShort(Module):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            if len(self.seen) == 6:  # the second of two evaluations of batch 2
+                self.trainer.save_checkpoint(tmp_path / "mid.ckpt")
+            return loss
+
+    make_trainer().fit(CutShort(*CASES[case]), Batches())
+    saved = torch.load(tmp_path / "mid.ckpt", weights_only=True)["frank_wolfe"]["window"]
+    assert saved["displacement"]["k"] == 1
+    module, trainer, _ = fit(make_trainer, case, ckpt_path=tmp_path / "mid.ckpt")
+    # Four batches of the first epoch: the loader has handed out three.
+    assert [record.steps for record in module.records] == [2] * 11
+    assert [record.restart for record in module.records] == list(range(2, 13))
+    assert trainer.global_step == 13
+
+
+@pytest.mark.parametrize(
+    ("averaging", "key"),
+    [
+        (None, "state_dict"),
+        (partial(WeightAveraging), "current_model_state"),
+        (partial(EMAWeightAveraging, decay=0.5), "current_model_state"),
+    ],
+    ids=["alone", "WeightAveraging", "EMAWeightAveraging"],
+)
+def test_a_checkpoint_from_within_training_step_holds_the_anchor(
+    averaging, key, make_trainer, tmp_path
+):
+    class Averages(L.Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            if averaging and batch_idx == 3:
+                model = callbacks[0]._average_model.module
+                self.weights = model.weights()
+
+    module = Failing(lambda: trainer.save_checkpoint(tmp_path / "mid.ckpt"))
+    averages, straight = Averages(), Module(*CASES["paper"])
+    callbacks = [averaging()] if averaging else []
+    trainer = make_trainer(callbacks=[*callbacks, averages])
+    trainer.fit(module, Batches())
+    make_trainer(callbacks=[averaging()] if averaging else []).fit(straight, Batches())
+    checkpoint = torch.load(tmp_path / "mid.ckpt", weights_only=True)
+    assert torch.equal(weights_in(checkpoint, key), module.anchor)
+    assert not torch.equal(module.displaced, module.anchor)
+    if averaging:
+        assert torch.equal(weights_in(checkpoint), averages.weights)
+    # To be saved has not moved the fit.
+    assert torch.equal(module.weights(), straight.weights())

@@ -1,0 +1,134 @@
+"""A fit with other settings than its checkpoint's opens a new window and names them."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lightning_fw import GapFraction, InnerLoop, LinfBall, OpenLoop
+from lightning_fw.manual.saved_state import describe, differences
+from lightning_fw.parameters import ParameterInfo
+from lightning_fw.radius_rules import CosineDecay
+from lightning_fw.restarts import RestartRule
+from tests.manual.interrupted import Module
+from tests.manual.saved_fits import LOOP, OTHER, WITHOUT, resume, save_after
+
+# Small fits of tests, whatever they train with.
+pytestmark = pytest.mark.filterwarnings("ignore:`configure_optimizers` gave SGD")
+
+
+class Stubborn(RestartRule):
+    """Has no representation of its own, and never asks for a restart."""
+
+    def __call__(self, progress):
+        return False
+
+
+def halve(outer_step):
+    return 0.5
+
+
+OTHERS = {
+    "ball": LinfBall(radius=0.05),
+    "steps": 4,
+    "step_size": OpenLoop(),
+    "batches": "split",
+    "trajectory": "cumulative",
+    "momentum": 0.5,
+    "radius_rule": halve,
+    "direction": "displacement",
+    "restart_when": GapFraction(0.01),
+    "accumulate_grad_batches": 2,
+}
+
+
+class TestOtherSettings:
+    @pytest.mark.parametrize("name", OTHERS)
+    def test_every_setting_opens_a_new_window_and_is_named(self, name, make_trainer, tmp_path):
+        path = save_after(4, Module(LOOP), make_trainer, tmp_path)
+        other = replace(LOOP, **{name: OTHERS[name]})
+        module = Module(other)
+        alone = f"{OTHER}: {name} was [^;]+, is [^;]+[.] A new window opens"
+        with pytest.warns(UserWarning, match=alone):
+            resume(path, module, make_trainer)
+
+        # Nothing of the old window is in the new one: a file without it gives the same.
+        checkpoint = torch.load(path, weights_only=True)
+        del checkpoint["frank_wolfe"]
+        torch.save(checkpoint, tmp_path / "without.ckpt")
+        without = Module(other)
+        with pytest.warns(UserWarning, match=WITHOUT):
+            resume(tmp_path / "without.ckpt", without, make_trainer)
+        assert torch.equal(module.weights(), without.weights())
+        assert [r.steps for r in module.records] == [r.steps for r in without.records]
+
+    def test_restarts_and_costs_count_on(self, make_trainer, tmp_path):
+        path = save_after(4, Module(LOOP), make_trainer, tmp_path)
+        module = Module(replace(LOOP, momentum=0.5))
+        with pytest.warns(UserWarning, match=OTHER):
+            resume(path, module, make_trainer)
+        assert [record.restart for record in module.records] == [1, 2, 3, 4]
+        # Two evaluations of the window that was dropped were paid for.
+        assert [record.gradient_evaluations for record in module.records] == [4, 3, 3, 1]
+        assert [record.batches for record in module.records] == [4, 3, 3, 1]
+
+    def test_a_schedule_goes_on_from_the_outer_step(self, make_trainer, tmp_path):
+        schedule = CosineDecay(total_steps=5)
+        path = save_after(4, Module(replace(LOOP, radius_rule=schedule)), make_trainer, tmp_path)
+        module = Module(replace(LOOP, radius_rule=schedule, momentum=0.5))
+        with pytest.warns(UserWarning, match=OTHER):
+            resume(path, module, make_trainer)
+        assert [record.radius for record in module.records] == [
+            0.05 * schedule(outer_step) for outer_step in (1, 2, 3, 4)
+        ]
+
+    def test_other_parameters_open_a_new_window_and_are_named(self, make_trainer, tmp_path):
+        class Frozen(Module):
+            def __init__(self, loop):
+                super().__init__(loop)
+                self.head.weight.requires_grad_(False)
+
+        path = save_after(4, Module(LOOP), make_trainer, tmp_path)
+        module = Frozen(LOOP)
+        with pytest.warns(
+            UserWarning, match=r": parameters that are gone: head\.weight \(1, 4\)\. A"
+        ) as caught:
+            resume(path, module, make_trainer)
+        assert "rnn" not in "".join(str(w.message) for w in caught if OTHER in str(w.message))
+        assert [record.steps for record in module.records] == [2, 3, 3, 1]
+        back = Module(LOOP)
+        path = save_after(4, Frozen(LOOP), make_trainer, tmp_path)
+        with pytest.warns(UserWarning, match=r": new parameters: head\.weight \(1, 4\)\. A"):
+            resume(path, back, make_trainer)
+
+
+class TestDescriptions:
+    def test_settings_without_a_representation_of_their_own_are_the_same_in_another_process(self):
+        one, other = (
+            InnerLoop(
+                steps=2,
+                restart_when=Stubborn(),
+                radius_rule=functools.partial(halve),
+            )
+            for _ in range(2)
+        )
+        assert repr(one) != repr(other)
+        assert differences(describe(one, [], []), describe(other, [], [])) == []
+        assert "0x" not in "".join(describe(one, [], []).values())
+
+    def test_two_functions_are_told_apart(self):
+        one, other = (InnerLoop(radius_rule=rule) for rule in (halve, CosineDecay(total_steps=2)))
+        [difference] = differences(describe(one, [], []), describe(other, [], []))
+        assert "halve" in difference
+        assert "CosineDecay(total_steps=2" in difference
+
+    def test_an_order_of_parameters_is_told_apart(self):
+        weights = [torch.zeros(2), torch.zeros(3)]
+        infos = [ParameterInfo(name="a"), ParameterInfo(name="b")]
+        one = describe(LOOP, weights, infos)
+        other = describe(LOOP, weights[::-1], infos[::-1])
+        assert differences(one, one) == []
+        assert differences(one, other) == ["the optimizer holds its parameters in another order"]

@@ -1,0 +1,84 @@
+"""Checkpoints of plain modules resumed by Frank-Wolfe, and the other way round."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+
+from tests.manual.interrupted import Batches, Module, Plain, weights_in
+from tests.manual.saved_fits import LOOP, WITHOUT, resume, save_after
+
+
+class TestWithAndWithoutTheMixin:
+    @pytest.mark.parametrize("batch", [4, 6])
+    def test_a_plain_checkpoint_opens_a_new_window_with_a_warning(
+        self, batch, make_trainer, tmp_path
+    ):
+        path = save_after(batch, Plain(), make_trainer, tmp_path)
+        module = Module(LOOP)
+        with pytest.warns(UserWarning, match=WITHOUT):
+            trainer = resume(path, module, make_trainer)
+        weights = torch.load(path, weights_only=True)["state_dict"]
+        assert torch.equal(module.seen[0][1], weights_in({"state_dict": weights}))
+        shorter = [2] if batch == 4 else []
+        assert [record.steps for record in module.records] == [*shorter, 3, 3, 1]
+        assert module.records[0].restart == 0
+        # Every batch was an optimizer's step before, every restart is one now.
+        assert trainer.global_step == batch + 1 + len(module.records)
+
+    def test_a_plain_checkpoint_counts_towards_max_steps(self, make_trainer, tmp_path):
+        path = save_after(6, Plain(), make_trainer, tmp_path)
+        module = Module(LOOP)
+        with pytest.warns(UserWarning, match=WITHOUT):
+            trainer = resume(path, module, make_trainer, max_steps=9)
+        assert trainer.global_step == 9
+        assert len(module.records) == 2
+
+    @pytest.mark.parametrize("batch", [4, 6])
+    def test_a_plain_module_goes_on_from_the_anchor(self, batch, make_trainer, tmp_path):
+        path = save_after(batch, Module(LOOP), make_trainer, tmp_path)
+        module = Plain()
+        trainer = resume(path, module, make_trainer)
+        restarts, left = {4: (1, 9), 6: (3, 7)}[batch]
+        assert trainer.global_step == restarts + left
+        expected = Plain()
+        expected.load_state_dict(torch.load(path, weights_only=True)["state_dict"])
+        straight = Batches()
+        straight.batches = straight.batches[7 - (left - 7) :] + straight.batches
+        make_trainer(max_epochs=1).fit(expected, straight)
+        for mine, other in zip(module.parameters(), expected.parameters(), strict=True):
+            assert torch.equal(mine, other)
+
+    def test_steps_add_up_however_often_the_mixin_comes_and_goes(self, make_trainer, tmp_path):
+        path, steps = None, []
+        for epochs, module in enumerate((Module(LOOP), Plain(), Module(LOOP), Plain()), start=1):
+            trainer = make_trainer(max_epochs=epochs)
+            with pytest.warns(UserWarning, match=WITHOUT) if epochs == 3 else nullcontext():
+                trainer.fit(module, Batches(), ckpt_path=path)
+            path = tmp_path / f"{epochs}.ckpt"
+            trainer.save_checkpoint(path)
+            steps.append(trainer.global_step)
+        assert steps == [3, 10, 13, 20]
+
+    def test_nothing_but_a_fit_warns(self, make_trainer, tmp_path):
+        class Tested(Module):
+            def predict_step(self, batch, batch_idx):
+                self.tested = self.weights()
+                return self.tested.sum()
+
+            test_step = predict_step
+
+        plain = save_after(4, Plain(), make_trainer, tmp_path / "plain")
+        own = save_after(4, Tested(LOOP), make_trainer, tmp_path / "own")
+        for path in (plain, own):
+            held = weights_in(torch.load(path, weights_only=True))
+            for run in ("test", "predict"):
+                module, trainer = Tested(LOOP), make_trainer()
+                getattr(trainer, run)(module, Batches(), ckpt_path=path)
+                assert torch.equal(module.tested, held)
+            loaded = Tested.load_from_checkpoint(path, inner_loop=LOOP)
+            assert torch.equal(loaded.weights(), held)
+            # A window takes several times the memory of the weights.
+            assert loaded._saved_driver_state is None

@@ -1,0 +1,59 @@
+"""What training_step returns: a dict for callbacks, or None for a batch to skip."""
+
+from __future__ import annotations
+
+import lightning as L
+import pytest
+import torch
+
+from lightning_fw import InnerLoop
+from tests.mixin.conftest import Recurrent
+
+
+@pytest.mark.parametrize("batches", ["successive", "same", "split"])
+def test_callbacks_get_the_dict_of_the_first_evaluation(batches, loader, make_trainer):
+    class Dicts(Recurrent):
+        evaluations = 0
+
+        def training_step(self, batch, batch_idx):
+            self.evaluations += 1
+            loss = super().training_step(batch, batch_idx)
+            return {"loss": loss, "evaluation": self.evaluations, "name": "first"}
+
+    class Watch(L.Callback):
+        outputs = []
+
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            self.outputs.append(outputs)
+
+    watch, steps = Watch(), 2
+    make_trainer(callbacks=[watch]).fit(Dicts(InnerLoop(steps=steps, batches=batches)), loader)
+    stride = 1 if batches == "successive" else steps
+    assert [o["evaluation"] for o in watch.outputs] == [1 + stride * i for i in range(7)]
+    assert {o["name"] for o in watch.outputs} == {"first"}
+    assert not any(o["loss"].requires_grad for o in watch.outputs)
+
+
+@pytest.mark.parametrize("batches", ["same", "split"])
+def test_none_at_some_evaluations_of_a_batch_skips_these(batches, loader, make_trainer):
+    class Picky(Recurrent):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            return None if len(self.seen) % 2 else loss
+
+    module, trainer = Picky(InnerLoop(steps=4, batches=batches)), make_trainer()
+    trainer.fit(module, loader)
+    assert [record.steps for record in module.records] == [2] * 7
+    assert trainer.global_step == 7
+
+
+def test_a_step_that_always_returns_none_takes_no_outer_step(loader, make_trainer):
+    class Never(Recurrent):
+        def training_step(self, batch, batch_idx):
+            super().training_step(batch, batch_idx)
+
+    module, trainer = Never(), make_trainer()
+    before = module.weights()
+    trainer.fit(module, loader)
+    assert trainer.global_step == 0
+    assert torch.equal(module.weights(), before)

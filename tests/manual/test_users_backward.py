@@ -1,0 +1,106 @@
+"""Backward passes of the user's own: what is refused, what is not, and truncation by chunks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from lightning_fw import InnerLoop, L2Ball
+from tests.mixin.conftest import Recurrent
+
+
+@pytest.mark.parametrize(
+    ("backward", "found"),
+    [
+        (lambda module, loss: loss.backward(), "gradients in p.grad after it, as backward"),
+        (lambda module, loss: module.manual_backward(loss), "a call of manual_backward in it"),
+    ],
+    ids=["raw", "manual_backward"],
+)
+@pytest.mark.parametrize("batches", ["successive", "same"])
+def test_a_backward_pass_of_the_users_own_is_refused(
+    backward, found, batches, loader, make_trainer
+):
+    class Truncated(Recurrent):
+        def training_step(self, batch, batch_idx):
+            x, y = batch
+            for part in x.split(2, dim=1):
+                loss = nn.functional.mse_loss(self(part), y)
+                if len(self.seen) >= 2:
+                    backward(self, loss)
+            self.seen.append((len(x), self.weights()))
+            return nn.functional.mse_loss(self(x), y)
+
+    module = Truncated(InnerLoop(steps=4, batches=batches))
+    before = module.weights()
+    with pytest.raises(
+        RuntimeError,
+        match=rf"`training_step` must leave the backward pass to FrankWolfeMixin, got {found}.*"
+        r'Return the loss instead.*pass InnerLoop\(batches="split"\) and override split_batch',
+    ):
+        make_trainer().fit(module, loader)
+    assert len(module.seen) in (2, 3)
+    assert torch.equal(module.weights(), before)
+
+
+def test_gradients_taken_by_autograd_are_the_users_business(loader, make_trainer):
+    class Penalized(Recurrent):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            gradients = torch.autograd.grad(loss, list(self.parameters()), create_graph=True)
+            return loss + 0.1 * sum(gradient.square().sum() for gradient in gradients)
+
+    module = Penalized()
+    make_trainer().fit(module, loader)
+    assert [record.steps for record in module.records] == [3, 3, 1]
+
+
+class Sequences(Recurrent):
+    """Truncated back-propagation the supported way: chunks of time that hand the state on."""
+
+    def split_batch(self, batch, chunks):
+        self.state = None
+        self.entered = []
+        return list(zip(*(tensor.chunk(chunks, dim=1) for tensor in batch), strict=True))
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        self.entered.append(self.state)
+        output, state = self.rnn(x, self.state)
+        self.state = state.detach()
+        return nn.functional.mse_loss(self.head(output), y)
+
+
+def test_truncated_back_propagation_by_chunks_of_time(make_trainer):
+    x = torch.randn(3, 6, 2, generator=torch.Generator().manual_seed(3))
+    batch, chunks, radius = (x, x.cumsum(1)[..., :1]), 3, 0.05
+    loop = InnerLoop(
+        ball=L2Ball(radius=radius, scope="global"),
+        steps=chunks,
+        batches="split",
+        direction="displacement",
+    )
+    module = Sequences(loop, lr=1.0)
+
+    # The same by hand: a window of chunks, the state carried on and cut off the graph.
+    twin = Sequences(loop)
+    anchor = twin.weights()
+    displacement, state = torch.zeros_like(anchor), None
+    for k in range(chunks):
+        nn.utils.vector_to_parameters(anchor + displacement, twin.parameters())
+        output, state = twin.rnn(x[:, 2 * k : 2 * k + 2], state)
+        loss = nn.functional.mse_loss(twin.head(output), batch[1][:, 2 * k : 2 * k + 2])
+        gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, twin.parameters())])
+        state = state.detach()
+        displacement = k / (k + 1) * displacement - radius * gradient / gradient.norm() / (k + 1)
+
+    make_trainer().fit(module, DataLoader([batch], batch_size=None))
+    torch.testing.assert_close(module.weights(), anchor + displacement)
+    assert module.entered[0] is None
+    assert [entered.abs().sum() > 0 for entered in module.entered[1:]] == [True, True]
+    torch.testing.assert_close(module.state, state)
+    assert [(r.steps, r.batches, round(r.gradient_evaluations, 6)) for r in module.records] == [
+        (chunks, 1, 1.0)
+    ]

@@ -1,0 +1,92 @@
+"""configure_optimizers: the default, forms that are accepted, what is refused or warned of."""
+
+from __future__ import annotations
+
+import lightning as L
+import pytest
+import torch
+from torch import nn
+
+from lightning_fw import FrankWolfeMixin, InnerLoop
+from tests.mixin.conftest import Recurrent
+
+
+def test_the_default_optimizer_is_the_inner_loops(loader, make_trainer):
+    class Bare(FrankWolfeMixin, L.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(2, 1)
+
+        def configure_frank_wolfe(self):
+            return InnerLoop.spectral()
+
+        def training_step(self, batch, batch_idx):
+            return self.layer(batch[0]).square().mean()
+
+    trainer = make_trainer()
+    trainer.fit(Bare(), loader)
+    assert trainer.optimizers[0].param_groups[0]["momentum"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("configured", "error", "message"),
+    [
+        (
+            lambda p: [torch.optim.SGD(p[:1], lr=1.0), torch.optim.Adam(p[1:])],
+            ValueError,
+            "`configure_optimizers` must return one outer optimizer, got 2: SGD, Adam",
+        ),
+        (lambda p: None, ValueError, "must return one outer optimizer, got 0: none"),
+        (lambda p: {"optimizer": torch.optim.LBFGS(p)}, TypeError, "got LBFGS, which evaluates"),
+    ],
+)
+def test_wrong_optimizers_are_named_before_training(
+    configured, error, message, loader, make_trainer
+):
+    class Wrong(Recurrent):
+        def configure_optimizers(self):
+            return configured(list(self.parameters()))
+
+    module = Wrong()
+    with pytest.raises(error, match=message):
+        make_trainer().fit(module, loader)
+    assert module.seen == []
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda o, s: o,
+        lambda o, s: [o],
+        lambda o, s: ([o], [s]),
+        lambda o, s: ([o], [{"scheduler": s, "interval": "step"}]),
+        lambda o, s: {"optimizer": o, "lr_scheduler": s},
+        lambda o, s: ({"optimizer": o, "lr_scheduler": {"scheduler": s}},),
+    ],
+)
+def test_every_form_of_one_optimizer_is_accepted(form, loader, make_trainer):
+    class Forms(Recurrent):
+        def configure_optimizers(self):
+            optimizer = torch.optim.SGD(self.parameters(), lr=0.01)
+            return form(optimizer, torch.optim.lr_scheduler.StepLR(optimizer, 1))
+
+    trainer = make_trainer()
+    trainer.fit(Forms(), loader)
+    assert trainer.global_step == 3
+
+
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [
+        (lambda p: torch.optim.Adam(p, lr=1.0), "Adam with lr 1"),
+        (lambda p: torch.optim.SGD(p, lr=0.01), "SGD with lr 0.01"),
+    ],
+)
+def test_an_optimizer_that_shortens_displacements_is_warned_of(make, found, loader, make_trainer):
+    class Slow(Recurrent):
+        def configure_optimizers(self):
+            return make(self.parameters())
+
+    module = Slow(InnerLoop(steps=3, direction="displacement"))
+    with pytest.warns(UserWarning, match=f'gave {found} for direction="displacement"'):
+        make_trainer().fit(module, loader)

@@ -1,0 +1,60 @@
+"""Settings without use are named before training, and losses without a gradient at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from lightning_fw import InnerLoop, L2Ball, ProductBall
+from tests.mixin.conftest import Recurrent
+
+
+def test_a_ball_that_leaves_a_parameter_out_is_named_before_training(loader, make_trainer):
+    module = Recurrent(InnerLoop(ball=ProductBall({"rnn.*": L2Ball()})))
+    with pytest.raises(ValueError, match="no pattern for the parameter 'head.weight'"):
+        make_trainer().fit(module, loader)
+    assert module.seen == []
+
+
+def test_a_pattern_that_matches_nothing_is_named_before_training(loader, make_trainer):
+    module = Recurrent(InnerLoop(ball=ProductBall({"lstm.*": L2Ball(), "*": L2Ball()})))
+    with pytest.raises(ValueError, match="`balls` has the pattern 'lstm.*', which gets no"):
+        make_trainer().fit(module, loader)
+
+
+def test_other_settings_than_an_inner_loop_are_named_before_training(loader, make_trainer):
+    module = Recurrent()
+    module.inner_loop = {"steps": 3}
+    with pytest.raises(TypeError, match="`configure_frank_wolfe` must return an InnerLoop, got {"):
+        make_trainer().fit(module, loader)
+
+
+def test_nothing_to_train_is_named_before_training(loader, make_trainer):
+    module = Recurrent().requires_grad_(False)
+    with pytest.raises(ValueError, match="`parameters` must hold at least one trainable tensor"):
+        make_trainer().fit(module, loader)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (lambda loss: loss.repeat(4), r"a loss of one entry, got shape \(4,\). Return its mean"),
+        (lambda loss: {"loss": loss.detach()}, "a loss that depends on the parameters, got one"),
+    ],
+)
+def test_a_loss_without_a_gradient_is_named(broken, message, loader, make_trainer):
+    class Wrong(Recurrent):
+        def training_step(self, batch, batch_idx):
+            return broken(super().training_step(batch, batch_idx))
+
+    with pytest.raises(ValueError, match=message):
+        make_trainer().fit(Wrong(), loader)
+
+
+@pytest.mark.parametrize("output", [3.0, {"nll": 1.0}, "loss"])
+def test_an_output_without_a_loss_is_named(output, loader, make_trainer):
+    class Wrong(Recurrent):
+        def training_step(self, batch, batch_idx):
+            return output
+
+    with pytest.raises(TypeError, match="`training_step` must return the loss, a dict with"):
+        make_trainer().fit(Wrong(), loader)

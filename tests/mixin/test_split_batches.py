@@ -1,0 +1,62 @@
+"""batches="split": what can be split, by whom, and what cannot."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.utils.rnn import pack_sequence
+from torch.utils.data import DataLoader
+
+from lightning_fw import InnerLoop
+from lightning_fw.manual.batches import batch_length
+from tests.mixin.conftest import Recurrent, make_loader
+
+
+@pytest.mark.parametrize("settings", [{}, {"fast_dev_run": True}, {"limit_train_batches": 1}])
+def test_more_steps_than_samples_cannot_be_split(settings, loader, make_trainer):
+    module = Recurrent(InnerLoop(steps=5, batches="split"))
+    with pytest.raises(
+        ValueError, match=r'`steps` must be at most the batch size with batches="split", got 5 for'
+    ):
+        make_trainer(**settings).fit(module, loader)
+    assert module.seen == []
+
+
+@pytest.mark.parametrize(
+    ("batch", "error", "message"),
+    [
+        ([torch.ones(4, 5, 2), torch.ones(3)], ValueError, r"first dimensions \[4, 3\]"),
+        ([torch.ones(4, 5, 2), torch.tensor(1.0)], ValueError, r"first dimensions \[4, 0\]"),
+        ([torch.ones(4, 5, 2), ["a", "b"]], TypeError, "must hold tensors alone .* got a str"),
+        (
+            [pack_sequence([torch.ones(3, 2)])],
+            TypeError,
+            "got a PackedSequence. Override split_batch",
+        ),
+        ([1, 2], TypeError, "got a list"),
+        ([torch.ones(4, 5, 2), [1, 2, 3, 4]], TypeError, "got a list"),
+        ({}, ValueError, r"first dimensions \[\]"),
+    ],
+)
+def test_a_batch_that_cannot_be_split_is_named(batch, error, message, make_trainer):
+    module = Recurrent(InnerLoop(steps=2, batches="split"))
+    with pytest.raises(error, match=message):
+        make_trainer().fit(module, DataLoader([batch] * 4, batch_size=None))
+    assert module.seen == []
+
+
+def test_an_array_is_no_tensor_to_split():
+    with pytest.raises(TypeError, match="must hold tensors alone .* got a ndarray"):
+        batch_length({"x": torch.ones(4), "lengths": np.ones(4)})
+
+
+def test_a_module_may_split_batches_its_own_way(make_trainer):
+    class Own(Recurrent):
+        def split_batch(self, batch, chunks):
+            x, y = batch
+            return [(x[i::chunks], y[i::chunks]) for i in range(chunks)]
+
+    module = Own(InnerLoop(steps=2, batches="split"))
+    make_trainer().fit(module, make_loader())
+    assert [length for length, _ in module.seen] == [2] * 14

@@ -1,0 +1,53 @@
+"""What a fit tells while it runs: the live window, records of restarts, costs."""
+
+from __future__ import annotations
+
+import lightning as L
+import pytest
+import torch
+
+from tests.mixin.conftest import Recurrent
+
+
+def test_the_live_window_can_be_read(loader, make_trainer):
+    seen = []
+
+    class Watched(Recurrent):
+        def training_step(self, batch, batch_idx):
+            with self.frank_wolfe.at_anchor():
+                anchor = self.weights()
+            view = self.frank_wolfe
+            seen.append((view.restart, view.k, view.radius, torch.equal(anchor, self.weights())))
+            return super().training_step(batch, batch_idx)
+
+    module = Watched()
+    with pytest.raises(RuntimeError, match="`frank_wolfe` is the live window of a fit"):
+        _ = module.frank_wolfe
+    make_trainer().fit(module, loader)
+    assert [(restart, k) for restart, k, _, _ in seen] == [
+        (0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0),
+    ]  # fmt: skip
+    assert [at_anchor for *_, at_anchor in seen] == [k == 0 for _, k, _, _ in seen]
+
+
+def test_callbacks_with_on_restart_get_the_records(loader, make_trainer):
+    class Listener(L.Callback):
+        def __init__(self):
+            self.records = []
+
+        def on_restart(self, trainer, module, record):
+            self.records.append((trainer.global_step, record))
+
+    listener, module = Listener(), Recurrent()
+    make_trainer(callbacks=[listener, L.pytorch.callbacks.Timer()]).fit(module, loader)
+    assert [step for step, _ in listener.records] == [1, 2, 3]
+    assert [record for _, record in listener.records] == module.records
+
+
+def test_costs_add_up(loader, make_trainer):
+    module = Recurrent()
+    make_trainer().fit(module, loader)
+    for record in module.records:
+        assert record.gradient_seconds > 0
+        assert record.oracle_seconds > 0
+        assert record.outer_seconds > 0

@@ -1,0 +1,86 @@
+"""The record of a window: its numbers, and those that are not known."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_fw import InnerLoop, L2Ball, LinfBall, SlopeRatio
+from lightning_fw.window import Window
+from tests.window.convex_loss import all_equal, distance_to, make_parameters, take_steps
+
+
+def test_the_record_of_a_straight_line():
+    weight = nn.Parameter(torch.tensor([3.0, 4.0], dtype=torch.float64))
+    slope = torch.tensor([0.6, 0.8], dtype=torch.float64)
+    window = Window(InnerLoop(ball=L2Ball(radius=0.5), steps=2), [weight])
+    for _ in range(2):
+        with window.displaced():
+            loss = weight @ slope
+            loss.backward()
+        window.step(loss)
+    record = window.close(early=True)
+    assert record.early
+    assert record.radius == 0.5
+    assert record.gap_first == pytest.approx(0.5)
+    assert record.gap_last == pytest.approx(0.0, abs=1e-12)
+    assert record.ball_usage == pytest.approx(1.0)
+    assert record.cosine == pytest.approx(1.0)
+    assert record.loss_first == pytest.approx(5.0)
+    assert record.loss_drop == pytest.approx(0.5)
+
+
+def test_without_statistics_the_direction_is_the_same():
+    directions = []
+    for statistics in (True, False):
+        parameters = make_parameters()
+        window = Window(InnerLoop(steps=3), parameters, statistics=statistics)
+        take_steps(window, parameters, 3)
+        record = window.close()
+        assert (record.gap_first > 0) is statistics
+        directions.append([p.grad for p in parameters])
+    assert all_equal(*directions)
+
+
+def test_slopes_are_averaged_by_reduce():
+    parameters = make_parameters()
+    loop = InnerLoop(ball=L2Ball(radius=0.1), steps=2, radius_rule=SlopeRatio())
+    window = Window(loop, parameters)
+    take_steps(window, parameters, 2)
+    window.close()
+    take_steps(window, parameters, 2)
+    record = window.close(reduce=lambda slopes: torch.tensor([-1.0, -0.25]))
+    assert record.slope_ratio == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("skipped", [0, 1, 2])
+def test_statistics_of_a_skipped_first_or_last_step_are_unknown(skipped):
+    parameters = make_parameters()
+    window = Window(InnerLoop(steps=3), parameters)
+    for step in range(3):
+        with window.displaced():
+            loss = distance_to(parameters, 0.5)
+            loss.backward()
+        if step == skipped:
+            parameters[0].grad[0, 0] = float("nan")
+        window.step(loss)
+    record = window.close()
+    first, last = skipped == 0, skipped == 2
+    assert [math.isnan(v) for v in (record.gap_first, record.loss_first, record.cosine)] == [
+        first
+    ] * 3
+    assert [math.isnan(v) for v in (record.gap_last, record.loss_last)] == [last] * 2
+    assert 0 < record.ball_usage <= 1
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-23, 1e-10, 1e10])
+def test_the_cosine_is_one_at_most_at_every_scale(scale):
+    weight = nn.Parameter(torch.zeros(4))
+    window = Window(InnerLoop(ball=LinfBall(radius=1.0), steps=1), [weight])
+    weight.grad = torch.full((4,), scale)
+    window.step()
+    cosine = window.close().cosine
+    assert cosine == pytest.approx(1.0) if scale > 1e-15 else 0 <= cosine <= 1

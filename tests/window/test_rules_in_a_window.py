@@ -1,0 +1,75 @@
+"""Restart rules, step sizes and schedules of the radius at work in a window."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_fw import GapFraction, InnerLoop, L2Ball, NoiseFloor, ShortStep
+from lightning_fw.window import Window
+from tests.window.convex_loss import make_parameters, take_steps
+
+
+def test_the_gap_closes_a_window_early():
+    parameters = make_parameters()
+    loop = InnerLoop(ball=L2Ball(radius=10.0), steps=500, restart_when=GapFraction(0.1))
+    window = Window(loop, parameters)
+    gaps = []
+    while not window.wants_restart() and not window.is_full:
+        take_steps(window, parameters, 1)
+        gaps.append(window._statistics.gap_last)
+    assert 1 < len(gaps) < 500
+    assert gaps[-1] <= 0.1 * gaps[0] < gaps[-2]
+
+
+def test_atoms_that_became_noise_close_a_window_early():
+    generator = torch.Generator().manual_seed(0)
+    weight = nn.Parameter(torch.zeros(10_000))
+    window = Window(InnerLoop(steps=50, restart_when=NoiseFloor()), [weight])
+    while not window.wants_restart():
+        weight.grad = torch.randn(10_000, generator=generator)
+        window.step()
+    assert window.k == 2
+    agreeing = Window(InnerLoop(steps=50, restart_when=NoiseFloor()), [weight])
+    for _ in range(10):
+        weight.grad = torch.ones(10_000)
+        agreeing.step()
+        assert not agreeing.wants_restart()
+
+
+def test_a_short_step_minimizes_a_quadratic_along_the_way():
+    weight = nn.Parameter(torch.tensor([0.3, 0.0], dtype=torch.float64))
+    window = Window(InnerLoop(ball=L2Ball(radius=1.0), steps=1, step_size=ShortStep(2.0)), [weight])
+    weight.square().sum().backward()
+    window.step()
+    window.close()
+    torch.optim.SGD([weight], lr=1.0).step()
+    torch.testing.assert_close(weight.detach(), torch.zeros(2, dtype=torch.float64))
+
+
+def test_a_schedule_sets_the_radius_of_each_window():
+    parameters = make_parameters()
+    loop = InnerLoop(ball=L2Ball(radius=0.5), steps=1, radius_rule=lambda t: 0.5**t)
+    window = Window(loop, parameters)
+    radii = []
+    for _ in range(3):
+        take_steps(window, parameters, 1)
+        radii.append(window.close().radius)
+    assert radii == [0.5, 0.25, 0.125]
+
+
+def test_a_schedule_without_a_radius_is_refused():
+    with pytest.raises(ValueError, match="`radius_rule` must give a factor > 0, got 0.0 at outer"):
+        Window(InnerLoop(radius_rule=lambda t: 0.0), make_parameters())
+
+
+def test_a_schedule_counts_outer_steps_and_not_windows_without_one():
+    (weight,) = parameters = [nn.Parameter(torch.ones(3))]
+    window = Window(InnerLoop(steps=1, radius_rule=lambda step: 0.5**step), parameters)
+    radii = []
+    for value in (float("nan"), 1.0, 1.0):
+        weight.grad = torch.full((3,), value)
+        window.step()
+        radii.append(window.close().radius)
+    assert radii == [0.01, 0.01, 0.005]

@@ -1,0 +1,122 @@
+"""Gradients that are zero, not finite, missing, sparse or of half precision."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_fw import InnerLoop, L2Ball, SlopeRatio
+from lightning_fw.window import Window
+from tests.window.convex_loss import (
+    BALLS,
+    all_equal,
+    copies,
+    distance_to,
+    make_parameters,
+    take_steps,
+)
+
+
+@pytest.mark.parametrize("ball", BALLS, ids=str)
+def test_zero_gradients_leave_the_weights_finite_and_unmoved(ball):
+    parameters = make_parameters()
+    anchor = copies(parameters)
+    loop = InnerLoop(ball=ball, steps=2, momentum=0.9, radius_rule=SlopeRatio())
+    window = Window(loop, parameters)
+    for _ in range(4):
+        with window.displaced():
+            (0.0 * distance_to(parameters, 0.5)).backward()
+        window.step()
+        if window.is_full:
+            record = window.close()
+            torch.optim.SGD(parameters, lr=1.0).step()
+    assert record.steps == 2 and record.skipped == 0
+    assert all_equal(parameters, anchor)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_a_non_finite_gradient_skips_its_step_and_is_counted(bad):
+    directions = []
+    for poisoned in (False, True):
+        parameters = make_parameters()
+        window = Window(InnerLoop(steps=3, momentum=0.5), parameters)
+        take_steps(window, parameters, 1)
+        if poisoned:
+            with window.displaced():
+                distance_to(parameters, 0.5).backward()
+            parameters[1].grad[2] = bad
+            window.step()
+        take_steps(window, parameters, 1)
+        record = window.close()
+        assert (record.steps, record.skipped) == (2, int(poisoned))
+        directions.append([p.grad for p in parameters])
+    assert all_equal(*directions)
+
+
+def test_a_window_of_skipped_steps_hands_over_nothing():
+    parameters = make_parameters()
+    window = Window(InnerLoop(steps=2), parameters)
+    for _ in range(2):
+        (distance_to(parameters, 0.5) * float("nan")).backward()
+        window.step()
+    record = window.close()
+    assert (record.steps, record.skipped) == (0, 2)
+    assert all(p.grad is None for p in parameters)
+
+
+def test_a_parameter_without_a_gradient_keeps_none_and_the_others_go_on():
+    parameters = make_parameters()
+    window = Window(InnerLoop(ball=L2Ball(radius=0.1, scope="global"), steps=2), parameters)
+    anchor = copies(parameters)
+    for _ in range(2):
+        with window.displaced():
+            assert torch.equal(parameters[2], anchor[2])
+            distance_to(parameters[:2], 0.5).backward()
+        window.step()
+    window.close()
+    assert parameters[2].grad is None
+    lengths = torch.stack([p.grad.norm() for p in parameters[:2]])
+    assert lengths.norm() == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_directions_have_the_parameters_dtype(dtype):
+    parameters = make_parameters(dtype)
+    window = Window(InnerLoop(steps=2), parameters)
+    take_steps(window, parameters, 2)
+    record = window.close()
+    assert all(p.grad.dtype == dtype for p in parameters)
+    assert record.ball_usage == pytest.approx(1.0, abs=0.05)
+
+
+def test_half_precision_weights_keep_displacements_that_they_cannot_hold():
+    weight = nn.Parameter(torch.full((4,), 256.0, dtype=torch.bfloat16))
+    window = Window(InnerLoop(ball=L2Ball(radius=1e-3), steps=2), [weight])
+    for _ in range(2):
+        with window.displaced():
+            weight.sum().backward()
+        window.step()
+    window.close()
+    torch.testing.assert_close(weight.grad.float(), torch.full((4,), 0.5), rtol=1e-2, atol=0)
+
+
+def test_a_parameter_without_a_gradient_in_a_later_step_counts_as_zero():
+    a, b = parameters = [nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    window = Window(InnerLoop(ball=L2Ball(radius=1.0, scope="global"), steps=2), parameters)
+    a.grad = torch.tensor([3.0, 4.0])
+    window.step()
+    b.grad = torch.tensor([0.0, 2.0])
+    window.step()
+    window.close()
+    torch.testing.assert_close(a.grad, torch.tensor([0.3, 0.4]))
+    torch.testing.assert_close(b.grad, torch.tensor([0.0, 0.5]))
+
+
+def test_sparse_gradients_are_taken_as_dense_ones():
+    embedding = nn.Embedding(5, 2, sparse=True)
+    window = Window(InnerLoop(ball=L2Ball(radius=1.0), steps=1), [embedding.weight])
+    embedding(torch.tensor([1, 3])).sum().backward()
+    window.step()
+    window.close()
+    assert embedding.weight.grad.tolist() == [[0, 0], [0.5, 0.5], [0, 0], [0.5, 0.5], [0, 0]]

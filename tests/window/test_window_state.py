@@ -1,0 +1,91 @@
+"""A window that is saved, loaded or succeeded goes on where it was."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_fw import InnerLoop, L2Ball, NoiseFloor, OpenLoop, SlopeRatio
+from lightning_fw.window import Window
+from tests.window.convex_loss import all_equal, make_parameters, take_steps
+
+STATEFUL = [
+    InnerLoop(steps=4),
+    InnerLoop(steps=4, trajectory="cumulative", momentum=0.9, step_size=OpenLoop()),
+    InnerLoop(steps=4, radius_rule=SlopeRatio(), direction="displacement", momentum=0.5),
+    InnerLoop(steps=4, restart_when=NoiseFloor(), radius_rule=lambda t: 1 / (t + 1)),
+]
+
+
+@pytest.mark.parametrize("loop", STATEFUL)
+@pytest.mark.parametrize("steps_before", [4, 6, 8])
+def test_a_saved_window_goes_on_to_the_last_bit(loop, steps_before):
+    """Saved in mid-window and between windows, loaded with ``weights_only=True``."""
+
+    def run(window, parameters, steps):
+        records = []
+        for _ in range(steps):
+            take_steps(window, parameters, 1)
+            if window.is_full:
+                records.append(window.close())
+                torch.optim.SGD(parameters, lr=0.1).step()
+        return records
+
+    straight = make_parameters()
+    expected = run(Window(loop, straight), straight, 16)
+
+    parameters = make_parameters()
+    window = Window(loop, parameters)
+    run(window, parameters, steps_before)
+    file = io.BytesIO()
+    torch.save(window.state_dict(), file)
+    file.seek(0)
+    resumed = [nn.Parameter(p.detach().clone()) for p in parameters]
+    again = Window(loop, resumed)
+    again.load_state_dict(torch.load(file, weights_only=True))
+    records = run(again, resumed, 16 - steps_before)
+    assert all_equal(resumed, straight)
+    assert repr(records) == repr(expected[-len(records) :])
+
+
+def test_a_state_of_other_parameters_is_refused():
+    parameters = make_parameters()
+    window = Window(InnerLoop(momentum=0.9), parameters)
+    take_steps(window, parameters, 1)
+    other = Window(InnerLoop(momentum=0.9), parameters[:2])
+    with pytest.raises(ValueError, match="`state` has a momentum of shapes .* Load it into"):
+        other.load_state_dict(window.state_dict())
+
+
+def test_a_window_on_other_parameters_keeps_count_and_radius():
+    parameters = make_parameters()
+    loop = InnerLoop(ball=L2Ball(radius=0.1), steps=2, radius_rule=SlopeRatio())
+    window = Window(loop, parameters[:2])
+    for _ in range(3):
+        take_steps(window, parameters, 2)
+        window.close()
+    successor = Window(loop, parameters)
+    successor.succeed(window)
+    assert successor.restart == 3
+    assert successor.radius == window.radius != pytest.approx(0.1, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("saved", "loaded", "what"),
+    [
+        (InnerLoop(), InnerLoop(momentum=0.9), "momentum"),
+        (InnerLoop(momentum=0.9), InnerLoop(), "momentum"),
+        (InnerLoop(), InnerLoop(trajectory="cumulative"), "the trajectory"),
+        (InnerLoop(trajectory="cumulative"), InnerLoop(), "the trajectory"),
+        (InnerLoop(), InnerLoop(radius_rule=SlopeRatio()), "slopes"),
+    ],
+)
+def test_a_state_of_other_settings_is_refused(saved, loaded, what):
+    parameters = make_parameters()
+    window = Window(saved, parameters)
+    take_steps(window, parameters, 2)
+    with pytest.raises(ValueError, match=f"`state` and `inner_loop` must agree on {what}"):
+        Window(loaded, parameters).load_state_dict(window.state_dict())
