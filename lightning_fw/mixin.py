@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from lightning_utilities.core.rank_zero import rank_zero_warn
@@ -15,7 +16,7 @@ from lightning_fw.manual.evaluation import refuse_backward
 from lightning_fw.manual.hooks import clip_direction
 from lightning_fw.manual.outer_optimizer import single_optimizer, warn_of_small_steps
 from lightning_fw.manual.saved_state import KEY, put_anchor, share_progress
-from lightning_fw.manual.schedulers import attend_to_schedulers
+from lightning_fw.manual.schedulers import attend_to_schedulers, counted_in_windows
 from lightning_fw.manual.settings import require_trainer_settings
 from lightning_fw.manual.wrapping import (
     is_lightning_core,
@@ -28,10 +29,14 @@ from lightning_fw.record import RestartRecord
 from lightning_fw.window_view import WindowView
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor
     from torch.optim import Optimizer
+
+
+_AUTOMATIC = (
+    "`automatic_optimization` must be False with FrankWolfeMixin, got True. "
+    "Remove the line that sets it."
+)
 
 
 class FrankWolfeMixin:
@@ -77,12 +82,11 @@ class FrankWolfeMixin:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         require_base_order(cls, FrankWolfeMixin)
-        wrap_method(cls, "training_step", _training_step, only_overridden=True)
-        wrap_method(cls, "configure_optimizers", _configure_optimizers)
-        wrap_method(cls, "configure_callbacks", _configure_callbacks)
-        wrap_method(cls, "on_before_optimizer_step", _on_before_optimizer_step)
-        wrap_method(cls, "on_save_checkpoint", _on_save_checkpoint)
-        wrap_method(cls, "on_load_checkpoint", _on_load_checkpoint)
+        declared: object = cls.automatic_optimization
+        if declared is True:
+            raise ValueError(_AUTOMATIC)
+        for name, around in _AROUND.items():
+            wrap_method(cls, name, around, only_overridden=name == "training_step")
 
     @property
     def automatic_optimization(self) -> bool:
@@ -92,10 +96,7 @@ class FrankWolfeMixin:
     @automatic_optimization.setter
     def automatic_optimization(self, value: bool) -> None:
         if value:
-            raise ValueError(
-                "`automatic_optimization` must be False with FrankWolfeMixin, got True. "
-                "Remove the line that sets it."
-            )
+            raise ValueError(_AUTOMATIC)
 
     @property
     def frank_wolfe(self) -> WindowView:
@@ -176,7 +177,8 @@ def _configure_optimizers(module: Any, configure_optimizers: Callable[..., Any])
     """The user's configure_optimizers, checked before training starts."""
     module._driver = None
     inner_loop = _inner_loop(module)
-    configured = configure_optimizers(module)
+    with counted_in_windows(module, inner_loop):
+        configured = configure_optimizers(module)
     optimizer: Optimizer = single_optimizer(configured)
     parameters, infos = trainable(optimizer.param_groups, module)
     require_movable(parameters)
@@ -186,10 +188,6 @@ def _configure_optimizers(module: Any, configure_optimizers: Callable[..., Any])
     if module._trainer is None or module._trainer.lightning_module is not module:
         return configured
     require_batches(module, inner_loop)
-    uncompile_around(module)
-    # What was assigned since the class was made: on the class, and on the instance.
-    wrap_method(type(module), "training_step", _training_step, only_overridden=True)
-    wrap_attribute(module, "training_step", _training_step)
     return attend_to_schedulers(module._trainer, configured)
 
 
@@ -199,6 +197,12 @@ def _configure_callbacks(module: Any, configure_callbacks: Callable[..., Any]) -
     if module._trainer is not None and module._trainer.state.fn == "fit":
         module._saved_driver_state = None
         require_trainer_settings(module._trainer, configured)
+        uncompile_around(module)
+        # What was assigned since the class was made: on the class, and, as LightningCLI does it, on
+        # the instance.
+        for name, around in _AROUND.items():
+            wrap_method(type(module), name, around, only_overridden=name == "training_step")
+            wrap_attribute(module, name, around)
     return configured
 
 
@@ -239,6 +243,17 @@ def _on_load_checkpoint(
             "The checkpoint was written without FrankWolfeMixin. "
             "A new window opens at the checkpoint's weights."
         )
+
+
+# What the mixin does around the user's methods, or Lightning's own.
+_AROUND: dict[str, Callable[..., Any]] = {
+    "training_step": _training_step,
+    "configure_optimizers": _configure_optimizers,
+    "configure_callbacks": _configure_callbacks,
+    "on_before_optimizer_step": _on_before_optimizer_step,
+    "on_save_checkpoint": _on_save_checkpoint,
+    "on_load_checkpoint": _on_load_checkpoint,
+}
 
 
 def _inner_loop(module: Any) -> InnerLoop:

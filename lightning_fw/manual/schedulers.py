@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
+from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.manual.hooks import sibling
 
 
@@ -41,6 +43,24 @@ class OuterSteps:
         if (epoch, batch) != (self.epoch, self.batch):
             return range(0)
         return range(self.before + 1, self.count + 1)
+
+
+@contextmanager
+def counted_in_windows(module: Any, inner_loop: InnerLoop) -> Iterator[None]:
+    """``trainer.estimated_stepping_batches`` counts outer steps inside, a window's batches as one.
+
+    A restart rule makes them more.
+    """
+    trainer = module._trainer
+    if trainer is None or inner_loop.batches != "successive":
+        yield
+        return
+    batches = trainer.accumulate_grad_batches
+    trainer.accumulate_grad_batches = inner_loop.steps * inner_loop.accumulate_grad_batches
+    try:
+        yield
+    finally:
+        trainer.accumulate_grad_batches = batches
 
 
 def attend_to_schedulers(trainer: Any, configured: Any) -> Any:

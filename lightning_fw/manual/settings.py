@@ -19,8 +19,9 @@ def require_trainer_settings(trainer: Any, configured: Any) -> None:
     clip = trainer.gradient_clip_val
     if clip:
         raise ValueError(
-            f"`gradient_clip_val` must be None with FrankWolfeMixin, got {clip}: atoms are bounded "
-            "by the ball's radius, so that clipping has no work left. Remove it from the Trainer."
+            f"`gradient_clip_val` must be None with FrankWolfeMixin, got {clip}: the "
+            "direction is bounded already, by 1 in each ball, and a clip would only shorten the "
+            "step. Remove it from the Trainer, and lower the learning rate for shorter steps."
         )
     batches = trainer.accumulate_grad_batches
     if batches != 1:

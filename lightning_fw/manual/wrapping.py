@@ -11,15 +11,13 @@ from typing import Any
 # that are not; and names the set of methods that an instance is in.
 _WRAPPED = "_frank_wolfe_wrapped"
 _ENTERED = "_frank_wolfe_entered"
+_NAMESPACES = ("lightning", "pytorch_lightning")
 
 
 def is_lightning_core(method: Callable[..., Any]) -> bool:
     """Whether a method is LightningModule's own, in either namespace."""
     owner = inspect.unwrap(method).__qualname__.rpartition(".")[0]
-    return owner == "LightningModule" and method.__module__.split(".")[0] in (
-        "lightning",
-        "pytorch_lightning",
-    )
+    return owner == "LightningModule" and method.__module__.split(".")[0] in _NAMESPACES
 
 
 def require_base_order(cls: type, mixin: type) -> None:
@@ -31,7 +29,7 @@ def require_base_order(cls: type, mixin: type) -> None:
     for base in cls.__mro__:
         if base is mixin:
             return
-        if "automatic_optimization" in base.__dict__:
+        if base.__name__ == "LightningModule" and base.__module__.split(".")[0] in _NAMESPACES:
             bases = ", ".join(base.__name__ for base in cls.__bases__)
             others = ", ".join(base.__name__ for base in cls.__bases__ if base is not mixin)
             raise TypeError(

@@ -13,7 +13,7 @@ from tests.manual.callback_nets import Anchors, ByFrankWolfe
     [
         (
             {"gradient_clip_val": 0.5},
-            "`gradient_clip_val` must be None .* got 0.5: atoms are bound",
+            "`gradient_clip_val` must be None .* got 0.5: the direction is bound",
         ),
         (
             {"accumulate_grad_batches": 4},
@@ -50,7 +50,7 @@ def test_a_scheduler_of_accumulation_that_the_module_brings_is_refused_too(make_
 def test_such_flags_matter_to_fits_alone(call, loader, make_trainer):
     quiet = {} if call == "predict" else {"verbose": False}
     trainer = make_trainer(gradient_clip_val=0.5, accumulate_grad_batches=4)
-    getattr(trainer, call)(ByFrankWolfe(), loader, **quiet)
+    assert getattr(trainer, call)(ByFrankWolfe(), loader, **quiet) is not None
 
 
 def test_clipping_by_zero_is_no_clipping(make_trainer):

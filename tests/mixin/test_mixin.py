@@ -136,3 +136,9 @@ def test_a_second_fit_starts_with_a_fresh_window(loader, make_trainer):
     make_trainer().fit(module, loader)
     make_trainer().fit(module, loader)
     assert [record.restart for record in module.records] == [0, 1, 2, 0, 1, 2]
+
+
+@pytest.mark.parametrize("bases", [(FrankWolfeMixin, L.LightningModule), (Recurrent,)])
+def test_automatic_optimization_cannot_be_declared(bases):
+    with pytest.raises(ValueError, match="`automatic_optimization` must be False .* got True"):
+        type("Declared", bases, {"automatic_optimization": True})

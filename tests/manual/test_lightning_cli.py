@@ -1,0 +1,81 @@
+"""LightningCLI, which assigns ``configure_optimizers`` to the instance."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import lightning as L
+import pytest
+import torch
+from torch import nn
+
+from lightning_fw import FrankWolfeMixin, InnerLoop
+from tests.mixin.conftest import Recurrent, make_loader
+
+
+class Line(FrankWolfeMixin, L.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 1)
+
+    def configure_frank_wolfe(self) -> InnerLoop:
+        return InnerLoop(steps=3)
+
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch[0]).square().mean()
+
+
+class Lines(L.LightningDataModule):
+    def train_dataloader(self):
+        return make_loader()
+
+
+def test_a_scheduler_from_the_command_line_is_stepped(tmp_path, monkeypatch):
+    pytest.importorskip("jsonargparse", reason="needs the extra `cli`")
+    from lightning.pytorch.cli import LightningCLI
+
+    monkeypatch.chdir(tmp_path)
+    arguments = [
+        *("fit", "--optimizer=SGD", "--optimizer.lr=0.1"),
+        *("--lr_scheduler=ExponentialLR", "--lr_scheduler.gamma=0.5"),
+        *("--trainer.max_epochs=2", "--trainer.logger=false", "--trainer.accelerator=cpu"),
+        *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
+        "--trainer.enable_checkpointing=false",
+    ]
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    with pytest.warns(UserWarning, match="configure_optimizers.* will be overridden by"):
+        cli = LightningCLI(Line, Lines, seed_everything_default=False)
+    (group,) = cli.trainer.optimizers[0].param_groups
+    assert cli.trainer.global_step == 6
+    assert group["lr"] == pytest.approx(0.1 * 0.5**2)
+
+
+def assigned(configure):
+    module = Recurrent()
+    module.configure_optimizers = types.MethodType(configure, module)
+    return module
+
+
+def test_an_assigned_method_is_checked_as_one_of_the_class(loader, make_trainer):
+    for make, error, message in (
+        (lambda self: torch.optim.LBFGS(self.parameters()), TypeError, "got LBFGS"),
+        (
+            lambda self: [torch.optim.SGD([p], lr=0.1) for p in self.head.parameters()],
+            ValueError,
+            "must return one outer optimizer, got 2",
+        ),
+    ):
+        with pytest.raises(error, match=message):
+            make_trainer().fit(assigned(make), loader)
+
+
+def test_an_assigned_method_sees_its_schedulers_stepped(loader, make_trainer):
+    def configure(self):
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+    trainer = make_trainer()
+    trainer.fit(assigned(configure), loader)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.1 * 0.5**3)
