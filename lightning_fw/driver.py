@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.manual.batches import pieces
+from lightning_fw.manual.buffers import synchronize_buffers
 from lightning_fw.manual.checkpoints import attend_to_checkpoints
 from lightning_fw.manual.epoch import is_last_batch
 from lightning_fw.manual.evaluation import TrainingStep, evaluate
@@ -177,6 +178,8 @@ class Driver:
                 "Every inner step of a window was skipped, since gradients were not finite, and no "
                 "outer step was made. Look at the losses; `skipped` in the records counts on."
             )
+        if self.inner_loop.batches != "successive":
+            synchronize_buffers(module)
         record = self._tally.close(record)
         module.on_restart(record)
         for callback in _listeners(module):
