@@ -23,7 +23,9 @@ class Normalizing(Recurrent):
         return super().forward(self.norm(x))
 
     def on_restart(self, record) -> None:
-        ranks = self.all_gather(self.norm.running_mean)
+        mine = self.norm.running_mean
+        ranks = [torch.empty_like(mine), torch.empty_like(mine)]
+        torch.distributed.all_gather(ranks, mine)
         self.spread.fill_(max(float(self.spread), float((ranks[0] - ranks[1]).abs().max())))
 
 
