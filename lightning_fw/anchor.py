@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor
+from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 
 from lightning_fw.foreach import add_scaled_
 from lightning_fw.scalars import Scalar
@@ -46,11 +47,21 @@ class Anchor:
         if self._offset is None:
             yield
             return
-        self._move_back()
+        with self._unseen_by_autograd():
+            self._move_back()
         try:
             yield
         finally:
-            self._move_away()
+            with self._unseen_by_autograd():
+                self._move_away()
+
+    @contextmanager
+    def _unseen_by_autograd(self) -> Iterator[None]:
+        """Weights that come back to the last bit have not changed for a graph made before."""
+        with ExitStack() as stack:
+            for p in self._parameters:
+                stack.enter_context(_unsafe_preserve_version_counter(p))
+            yield
 
     def copies(self) -> dict[int, Tensor]:
         """Copies of ω by the address of the weight; none where the weights stand there anyway."""

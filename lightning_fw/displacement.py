@@ -126,10 +126,13 @@ class Displacement:
 
     def _moved_without(self, present: Sequence[int]) -> list[Tensor]:
         """The tensors that moved in this window, but not those at ``present``."""
+        if len(present) == len(self.tensors):
+            return []
+        there = set(present)
         return [
             tensor
             for index, (tensor, moved) in enumerate(zip(self.tensors, self.moved, strict=True))
-            if moved and index not in present
+            if moved and index not in there
         ]
 
     def length(self) -> Scalar:
@@ -161,10 +164,13 @@ class Displacement:
         return self.factor * scalar(usage)
 
     def hand_over(self, factor: Scalar) -> None:
-        """p.grad ← factor · d_K / δ; the buffer itself where the dtypes agree."""
+        """p.grad ← factor · d_K / δ; the buffer itself where the dtypes agree.
+
+        A parameter frozen since its gradient came gets none.
+        """
         scale_(self.tensors, factor * self.factor)
         for p, direction, moved in zip(self._parameters, self.tensors, self.moved, strict=True):
-            p.grad = direction.to(p.dtype) if moved else None
+            p.grad = direction.to(p.dtype) if moved and p.requires_grad else None
 
     def state_dict(self) -> dict[str, Any]:
         """d_k / δ, its sum, k, q_k and which parameters moved."""
@@ -185,11 +191,8 @@ class Displacement:
         """
         self.reset()
         load("displacement", self.tensors, state["tensors"])
-        if state["tensors"] is not None and (self._sum is None) != (state["sum"] is None):
-            raise ValueError(
-                "`state` and `inner_loop` must agree on the trajectory, only one of them is "
-                "cumulative. Load it with the InnerLoop that it was saved from."
-            )
+        if state["tensors"] is not None:
+            require_both("the cumulative trajectory", state["sum"], self._sum)
         load("cumulative displacement", self._sum, state["sum"])
         self.factor = state["factor"]
         self.k, self.noise = self.k + state["k"], self.noise + state["noise"]
@@ -224,6 +227,19 @@ def copy_shared(
     for p, target in zip(parameters, targets, strict=True):
         if id(p) in by_parameter:
             target.copy_(by_parameter[id(p)])
+
+
+def require_both(name: str, saved: object, mine: object) -> None:
+    """Raise if only one of a saved state and an inner loop has something.
+
+    Raises:
+        ValueError: Naming it.
+    """
+    if bool(saved) != bool(mine):
+        raise ValueError(
+            f"`state` and `inner_loop` must agree on {name}, only one of them has it. "
+            "Load it with the InnerLoop that it was saved from."
+        )
 
 
 def load(name: str, buffers: list[Tensor] | None, saved: list[Tensor] | None) -> None:

@@ -70,7 +70,7 @@ class Driver:
         opens, restarts = self.window.is_fresh, self.window.restart
         with self._tally.measure("inner"):
             chunks = pieces(module, self.inner_loop, arguments)
-        outputs = []
+        first = None
         for position, piece in enumerate(chunks):
             at_end = position == len(chunks) - 1
             with self._seen_once(module, position):
@@ -78,12 +78,14 @@ class Driver:
             # Not before: a batch that raises, or is saved in mid-evaluation, is yet to come.
             self._tally.batches += position == 0
             self._tally.evaluations += 0 if loss is None else self._share(len(chunks))
-            outputs.append(output)
+            first = output if position == 0 else first
             restarted = self._inner_step(module, loss, at_end=at_end)
+            # What else was returned, with its graph, ends here and not after the next evaluation.
+            del output, loss
             if restarted and (self.inner_loop.batches == "same" or _is_done(trainer)):
                 break
         attend_to_sweep(trainer, opens=opens, closes=self.window.restart > restarts)
-        return outputs[0]
+        return first
 
     def _share(self, chunks: int) -> float:
         """What one of so many chunks of a batch costs, in gradient evaluations."""
@@ -197,11 +199,12 @@ class Driver:
         """Take up parameters that a callback added or froze since the last window."""
         parameters, infos = self._parameters(module)
         known = self.window.parameters
-        if len(parameters) != len(known) or any(
+        if infos != self.window.infos or any(
             p is not q for p, q in zip(parameters, known, strict=True)
         ):
             previous, self.window = self.window, self._new_window(module, parameters, infos)
             self.window.succeed(previous)
+        self.window.statistics.enabled = _is_heard(module)
 
     def _parameters(self, module: Any) -> tuple[list[nn.Parameter], list[ParameterInfo]]:
         return trainable(module.optimizers().param_groups, module)
@@ -209,10 +212,7 @@ class Driver:
     def _new_window(
         self, module: Any, parameters: list[nn.Parameter], infos: list[ParameterInfo]
     ) -> Window:
-        is_heard = _listeners(module) or not type(module).on_restart.__qualname__.startswith(
-            "FrankWolfeMixin."
-        )
-        return Window(self.inner_loop, parameters, infos, statistics=bool(is_heard))
+        return Window(self.inner_loop, parameters, infos, statistics=_is_heard(module))
 
     def state_dict(self) -> dict[str, Any]:
         """The window in progress, the cost counted in it, and what both depend on."""
@@ -248,6 +248,12 @@ class Driver:
 def _is_done(trainer: Any) -> bool:
     """Whether no outer step is left, which Lightning checks between batches alone."""
     return bool(0 <= trainer.max_steps <= trainer.global_step)
+
+
+def _is_heard(module: Any) -> bool:
+    """Whether anybody wants to know what a window's record tells."""
+    own = getattr(module.on_restart, "__qualname__", "")
+    return bool(_listeners(module)) or own != "FrankWolfeMixin.on_restart"
 
 
 def _listeners(module: Any) -> list[Any]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from lightning_utilities.core.apply_func import apply_to_collection
 from lightning_utilities.core.rank_zero import rank_zero_warn
+from torch import Tensor
 
 from lightning_fw.driver import Driver
 from lightning_fw.inner_loop import InnerLoop
@@ -19,6 +21,7 @@ from lightning_fw.manual.saved_state import KEY, put_anchor, share_progress
 from lightning_fw.manual.schedulers import attend_to_schedulers, counted_in_windows
 from lightning_fw.manual.settings import require_trainer_settings
 from lightning_fw.manual.wrapping import (
+    ENTERED,
     is_lightning_core,
     require_base_order,
     wrap_attribute,
@@ -29,7 +32,6 @@ from lightning_fw.record import RestartRecord
 from lightning_fw.window_view import WindowView
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from torch.optim import Optimizer
 
 
@@ -103,14 +105,14 @@ class FrankWolfeMixin:
         """The live window, read-only.
 
         Raises:
-            RuntimeError: If no training batch has come yet.
+            RuntimeError: If no fit is in progress, or no training batch has come yet.
         """
         if self._driver is None:
             raise RuntimeError(
-                "`frank_wolfe` is the live window of a fit, and no training batch has come yet. "
-                "Read it in training_step or in a hook after it."
+                "`frank_wolfe` is the live window of a fit, and there is none before the first "
+                "training batch or after the fit. Read it in training_step or in a hook after it."
             )
-        return WindowView(self._driver.window)
+        return WindowView(self._driver)
 
     def configure_frank_wolfe(self) -> InnerLoop:
         """The settings of the inner loop, for the user to override: the paper's.
@@ -197,6 +199,9 @@ def _configure_callbacks(module: Any, configure_callbacks: Callable[..., Any]) -
     if module._trainer is not None and module._trainer.state.fn == "fit":
         module._saved_driver_state = None
         require_trainer_settings(module._trainer, configured)
+        # A copy made inside of training_step took these along.
+        module.__dict__.pop(ENTERED, None)
+        module._runs_training_step = False
         uncompile_around(module)
         # What was assigned since the class was made: on the class, and, as LightningCLI does it, on
         # the instance.
@@ -245,6 +250,16 @@ def _on_load_checkpoint(
         )
 
 
+def _teardown(module: Any, teardown: Callable[..., Any], *arguments: Any) -> None:
+    """After a fit, keep of its window what a checkpoint would, on the CPU, and free the rest."""
+    teardown(module, *arguments)
+    if module._driver is not None:
+        module._saved_driver_state = apply_to_collection(
+            module._driver.state_dict(), Tensor, Tensor.cpu
+        )
+        module._driver = None
+
+
 # What the mixin does around the user's methods, or Lightning's own.
 _AROUND: dict[str, Callable[..., Any]] = {
     "training_step": _training_step,
@@ -253,6 +268,7 @@ _AROUND: dict[str, Callable[..., Any]] = {
     "on_before_optimizer_step": _on_before_optimizer_step,
     "on_save_checkpoint": _on_save_checkpoint,
     "on_load_checkpoint": _on_load_checkpoint,
+    "teardown": _teardown,
 }
 
 

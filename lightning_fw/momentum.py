@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from lightning_fw.displacement import clones, copy_shared, load, zeros_beside
+from lightning_fw.displacement import clones, copy_shared, load, require_both, zeros_beside
 from lightning_fw.foreach import blend_, pick
 from lightning_fw.scalars import Scalar
 
@@ -49,9 +49,5 @@ class Momentum:
         Raises:
             ValueError: If only one of the two has momentum.
         """
-        if (state is None) == bool(self._averages):
-            raise ValueError(
-                "`state` and `inner_loop` must agree on momentum, only one of them has it. "
-                "Load it with the InnerLoop that it was saved from."
-            )
+        require_both("momentum", state, self._averages)
         load("momentum", self._averages, state)

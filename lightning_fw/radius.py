@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from lightning_fw.balls._base import Atoms
+from lightning_fw.displacement import require_both
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.radius_rules import SlopeRatio, scheduled_radius
 from lightning_fw.scalars import Scalar, scalar
@@ -73,10 +74,6 @@ class Radius:
         Raises:
             ValueError: If only one of the two has slopes.
         """
-        if (state is None) != (self._slopes is None):
-            raise ValueError(
-                "`state` and `inner_loop` must agree on slopes, only one of them has them. "
-                "Load it with the InnerLoop that it was saved from."
-            )
+        require_both("slopes", state, self._slopes)
         if self._slopes is not None and state is not None:
             self._slopes.load_state_dict(state)

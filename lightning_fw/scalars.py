@@ -74,5 +74,9 @@ def to_floats(values: Sequence[Scalar]) -> list[float]:
     tensors = [value for value in values if isinstance(value, Tensor)]
     if not tensors:
         return [float(value) for value in values]
-    read = iter(torch.stack([tensor.double() for tensor in tensors]).tolist())
+    # Not float64 for all: MPS has none.
+    widest = torch.float32
+    for tensor in tensors:
+        widest = torch.promote_types(widest, tensor.dtype)
+    read = iter(torch.stack([tensor.to(widest) for tensor in tensors]).tolist())
     return [next(read) if isinstance(value, Tensor) else float(value) for value in values]

@@ -73,7 +73,7 @@ class WindowStatistics:
             weight: 1, or 0 for a step that is skipped.
             first: Whether no step of this window was tried before.
         """
-        value: Scalar = nan if loss is None else _unless_skipped(loss.detach(), weight)
+        value: Scalar = nan if loss is None else _unless_skipped(loss.detach().reshape(()), weight)
         if first:
             self.loss_first = value
             if self.enabled:

@@ -81,7 +81,7 @@ class Window:
         )
         self._momentum = Momentum(inner_loop.momentum, parameters)
         self._radius = Radius(inner_loop, parameters)
-        self._statistics = WindowStatistics(enabled=statistics)
+        self.statistics = WindowStatistics(enabled=statistics)
         self._hands_over = False
         self._open()
 
@@ -89,7 +89,7 @@ class Window:
         self.radius = self._radius.at(self.outer_step)
         self.attempts = 0
         self._displacement.reset()
-        self._statistics.open()
+        self.statistics.open()
 
     def succeed(self, previous: Window) -> None:
         """Take over from a window on other parameters what holds of those that both move."""
@@ -179,7 +179,7 @@ class Window:
         norms = scalars(tensor_norms(gradients))
         finite = is_finite(total(norms))
         if finite is False or not gradients:
-            self._statistics.see_skipped()
+            self.statistics.see_skipped()
             return
         weight: Scalar = 1
         if isinstance(finite, Tensor):
@@ -188,7 +188,7 @@ class Window:
             weight = finite.to(working_dtype(gradients[0].dtype))
         self._radius.meet(self.k, gradients, present, weight)
         first = self.attempts == 1
-        self._statistics.see_step(gradients, present, loss, weight, first=first)
+        self.statistics.see_step(gradients, present, loss, weight, first=first)
         atoms, gap, squared_distance = self._atoms(
             gradients, norms, present, weight, first=first, last=last or self.is_full
         )
@@ -216,14 +216,14 @@ class Window:
         atoms = loop.ball.atoms(gradients, infos, norms)
         gap = distance = None
         for_rules = loop.step_size.needs_gap or loop.restart_when is not None
-        if for_rules or (self._statistics.enabled and (first or last)):
+        if for_rules or (self.statistics.enabled and (first or last)):
             dual = atoms.dual_norm
             if dual is None:
                 dual = -slope_along(gradients, atoms)
             # d_{k−1} itself lies in the ball, so that an oracle short of the minimum may not tell
             # of less than 0.
             gap = at_least(self.radius * (self._displacement.along(gradients, present) + dual), 0.0)
-            self._statistics.see_gap(gap, weight, first=first)
+            self.statistics.see_gap(gap, weight, first=first)
         if loop.step_size.needs_gap:
             distance = self.radius**2 * self._displacement.squared_distance_to(atoms, present)
         return atoms, gap, distance
@@ -233,7 +233,7 @@ class Window:
         rule = self.inner_loop.restart_when
         if rule is None or not self._displacement.has_moved:
             return False
-        return bool(rule(self._statistics.progress(self._displacement)))
+        return bool(rule(self.statistics.progress(self._displacement)))
 
     def close(
         self, *, early: bool = False, reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor
@@ -251,7 +251,7 @@ class Window:
             The record of the window, its batches, evaluations and seconds left at 0.
         """
         self._radius.close(reduce)
-        record = self._statistics.record(
+        record = self.statistics.record(
             self._displacement,
             self.inner_loop.ball,
             self.infos,
@@ -280,7 +280,7 @@ class Window:
             "displacement": self._displacement.state_dict(),
             "momentum": self._momentum.state_dict(),
             "slopes": self._radius.state_dict(),
-            "statistics": self._statistics.state_dict(),
+            "statistics": self.statistics.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -295,4 +295,4 @@ class Window:
         self._displacement.load_state_dict(state["displacement"])
         self.attempts = state["attempts"]
         self._gradients.load_state_dict(state["gradients"])
-        self._statistics.load_state_dict(state["statistics"], self.parameters[0].device)
+        self.statistics.load_state_dict(state["statistics"], self.parameters[0].device)

@@ -3,38 +3,63 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
-from lightning_fw.window import Window
+if TYPE_CHECKING:
+    from lightning_fw.driver import Driver
 
 
 class WindowView:
     """What ``module.frank_wolfe`` shows of the window in progress.
 
     Args:
-        window: The live window.
+        driver: Whoever holds the live window, which another one succeeds when parameters join.
+
+    Example:
+        >>> import lightning as L, torch
+        >>> from lightning_fw import FrankWolfeMixin
+        >>> class Line(FrankWolfeMixin, L.LightningModule):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.layer = torch.nn.Linear(2, 1)
+        ...     def training_step(self, batch, batch_idx):
+        ...         loss = self.layer(batch).square().mean()
+        ...         with self.frank_wolfe.at_anchor(), torch.no_grad():
+        ...             at_anchor = self.layer(batch).square().mean()
+        ...         if batch_idx < 3:
+        ...             print(self.frank_wolfe.k, bool(loss == at_anchor))
+        ...         return loss
+        >>> trainer = L.Trainer(
+        ...     max_epochs=1, logger=False, enable_checkpointing=False, accelerator="cpu",
+        ...     enable_progress_bar=False, enable_model_summary=False,
+        ... )
+        >>> trainer.fit(Line(), torch.utils.data.DataLoader(torch.randn(60, 2), batch_size=10))
+        0 True
+        1 False
+        2 False
     """
 
-    def __init__(self, window: Window) -> None:
-        self._window = window
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
 
     @property
     def restart(self) -> int:
         """Windows closed before this one."""
-        return self._window.restart
+        return self._driver.window.restart
 
     @property
     def k(self) -> int:
         """Inner steps taken in this window; skipped ones do not count."""
-        return int(self._window.k)
+        return int(self._driver.window.k)
 
     @property
     def radius(self) -> float:
         """δ of this window."""
-        return float(self._window.radius)
+        return float(self._driver.window.radius)
 
     def at_anchor(self) -> AbstractContextManager[None]:
-        """The weights stand at the anchor ω inside the context.
+        """The weights stand at the anchor ω inside, also after a forward pass at ω + d.
 
         They do so anyway outside ``training_step``.
         """
-        return self._window.at_anchor()
+        return self._driver.window.at_anchor()

@@ -19,6 +19,13 @@ class _AsAutomatic:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._module, name)
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._module(*args, **kwargs)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return type(self._module)
+
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._module, name, value)
 

@@ -10,7 +10,7 @@ from typing import Any
 # Marks a method that is wrapped already by itself, since functools.wraps copies marks to methods
 # that are not; and names the set of methods that an instance is in.
 _WRAPPED = "_frank_wolfe_wrapped"
-_ENTERED = "_frank_wolfe_entered"
+ENTERED = "_frank_wolfe_entered"
 _NAMESPACES = ("lightning", "pytorch_lightning")
 
 
@@ -110,7 +110,7 @@ def _enter(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    entered = instance.__dict__.setdefault(_ENTERED, set())
+    entered = instance.__dict__.setdefault(ENTERED, set())
     if name in entered:
         return method(instance, *args, **kwargs)
     entered.add(name)

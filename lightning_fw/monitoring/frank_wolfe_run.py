@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import torch
@@ -83,10 +83,9 @@ class FrankWolfeRun:
 
     def state_dict(self) -> dict[str, Any]:
         """Records by column, in plain numbers."""
-        rows = [asdict(record) for record in self.records]
         return {
             "method": self.method,
-            "records": {name: [row[name] for row in rows] for name in _FIELDS},
+            "records": {name: [getattr(r, name) for r in self.records] for name in _FIELDS},
             "seconds": list(self._seconds),
             "total": self._total.tolist(),
             "pending": self._pending,

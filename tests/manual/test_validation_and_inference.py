@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -46,7 +48,7 @@ def test_validation_every_so_many_batches_across_epochs(make_trainer):
 def test_inference_is_the_modules_own_and_leaves_the_fit_alone(call, loader, make_trainer):
     module = ByFrankWolfe()
     make_trainer(limit_train_batches=4).fit(module)
-    weights, restart = module.weights(), module.frank_wolfe.restart
+    weights, kept = module.weights(), copy.deepcopy(module._saved_driver_state)
     plain = Plain()
     plain.load_state_dict(module.state_dict())
     logger, quiet = MemoryLogger(), {} if call == "predict" else {"verbose": False}
@@ -58,4 +60,5 @@ def test_inference_is_the_modules_own_and_leaves_the_fit_alone(call, loader, mak
         assert mine == right
         assert mine[0]
     assert torch.equal(module.weights(), weights)
-    assert module.frank_wolfe.restart == restart
+    assert kept["window"]["restart"] == 2
+    assert repr(module._saved_driver_state) == repr(kept)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
@@ -25,7 +26,14 @@ def arguments(tmp_path):
 def interrupt_at_the_first_point_of(method, arguments, csv):
     """Start the race, interrupt it, and return its exit status and what it said."""
     command = [sys.executable, "-m", "lightning_fw.cli", "race", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # What runs in the background of a shell ignores the signal, and its children with it.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 60
     while not any(point.method == method for point in read_points(csv)):
         assert process.poll() is None and time.monotonic() < deadline

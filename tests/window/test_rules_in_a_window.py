@@ -18,7 +18,7 @@ def test_the_gap_closes_a_window_early():
     gaps = []
     while not window.wants_restart() and not window.is_full:
         take_steps(window, parameters, 1)
-        gaps.append(window._statistics.gap_last)
+        gaps.append(window.statistics.gap_last)
     assert 1 < len(gaps) < 500
     assert gaps[-1] <= 0.1 * gaps[0] < gaps[-2]
 

@@ -78,8 +78,8 @@ def test_a_window_on_other_parameters_keeps_count_and_radius():
     [
         (InnerLoop(), InnerLoop(momentum=0.9), "momentum"),
         (InnerLoop(momentum=0.9), InnerLoop(), "momentum"),
-        (InnerLoop(), InnerLoop(trajectory="cumulative"), "the trajectory"),
-        (InnerLoop(trajectory="cumulative"), InnerLoop(), "the trajectory"),
+        (InnerLoop(), InnerLoop(trajectory="cumulative"), "the cumulative trajectory"),
+        (InnerLoop(trajectory="cumulative"), InnerLoop(), "the cumulative trajectory"),
         (InnerLoop(), InnerLoop(radius_rule=SlopeRatio()), "slopes"),
     ],
 )
