@@ -156,6 +156,11 @@ class Displacement:
             pick(self._sum, moved), pick(self.tensors, moved), [self.factor * weight] * len(moved)
         )
 
+    def unfactored(self) -> list[Tensor]:
+        """d_k / δ itself: the tensors with the factor written into them."""
+        self._fold(self.factor)
+        return self.tensors
+
     def usage(self, ball: Ball, infos: Infos | None) -> Scalar:
         """‖d_k‖ / δ, averaged over the balls that the moved parameters span."""
         moved = [index for index, moved in enumerate(self.moved) if moved]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 from lightning_utilities.core.rank_zero import rank_zero_warn
@@ -13,13 +12,17 @@ from torch import Tensor, nn
 
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.manual.batches import pieces
-from lightning_fw.manual.buffers import synchronize_buffers
 from lightning_fw.manual.checkpoints import attend_to_checkpoints
 from lightning_fw.manual.epoch import is_last_batch
 from lightning_fw.manual.evaluation import TrainingStep, evaluate
 from lightning_fw.manual.hooks import step_optimizer, zero_gradients
 from lightning_fw.manual.loss_scale import scale_direction, unscale_gradients
 from lightning_fw.manual.lr_sweep import attend_to_sweep
+from lightning_fw.manual.ranks import (
+    backward_passes_apart,
+    mean_over_ranks,
+    synchronize_buffers,
+)
 from lightning_fw.manual.repeats import logging_ignored, metrics_kept
 from lightning_fw.manual.saved_state import describe, differences
 from lightning_fw.manual.schedulers import OuterSteps
@@ -119,6 +122,7 @@ class Driver:
                 self._tally.measure("inner"),
                 self.window.displaced(drop_direction=False),
                 self._tally.measure("gradient"),
+                backward_passes_apart(module.trainer, self.inner_loop),
             ):
                 return evaluate(
                     module, training_step, arguments, self.window.parameters, before_backward
@@ -165,10 +169,9 @@ class Driver:
     def _restart(self, module: Any, loss: Tensor | None, *, early: bool) -> None:
         """Close the window, step the outer optimizer and tell everybody."""
         trainer = module.trainer
-        mean = partial(trainer.strategy.reduce, reduce_op="mean")
         with self._tally.measure("inner"):
-            record = self.window.close(early=early, reduce=mean)
-        if record.steps:
+            record = self.window.close(early=early, reduce=mean_over_ranks)
+        if self.window.has_direction:
             with self._tally.measure("outer"):
                 self._drop_strangers(module)
                 scale_direction(trainer, self.window.parameters)
@@ -180,7 +183,7 @@ class Driver:
                 "Every inner step of a window was skipped, since gradients were not finite, and no "
                 "outer step was made. Look at the losses; `skipped` in the records counts on."
             )
-        if self.inner_loop.batches != "successive":
+        if self.inner_loop.batches != "successive" or self.inner_loop.sync == "restart":
             synchronize_buffers(module)
         record = self._tally.close(record)
         module.on_restart(record)

@@ -18,6 +18,7 @@ from lightning_fw.step_sizes import Harmonic, OpenLoop, StepSize
 Batches = Literal["successive", "same", "split"]
 Trajectory = Literal["anchored", "cumulative"]
 Direction = Literal["unit", "displacement"]
+Sync = Literal["step", "restart"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,9 @@ class InnerLoop:
         direction: What the outer optimizer gets as the gradient: ``"unit"``: −d_K / δ;
             ``"displacement"``: −d_K, so that ``SGD(lr=1)`` lands where the window ended.
         restart_when: None, or a rule that closes a window early.
+        sync: When ranks talk. ``"step"``: gradients are averaged at every inner step, as DDP does;
+            ``"restart"``: every rank runs its own window, and displacements are averaged once, when
+            it closes. Their mean stays in the ball, which is convex.
         accumulate_grad_batches: Batches whose mean gradient makes one inner step, as one batch of
             their joint size would; fewer at the end of an epoch. A window spans that many times K
             batches. Needs ``batches="successive"``.
@@ -76,6 +80,7 @@ class InnerLoop:
     radius_rule: RadiusSchedule | SlopeRatio | None = None
     direction: Direction = "unit"
     restart_when: RestartRule | None = None
+    sync: Sync = "step"
     accumulate_grad_batches: int = 1
 
     def __post_init__(self) -> None:
@@ -86,6 +91,7 @@ class InnerLoop:
         _require_choice("batches", self.batches, get_args(Batches))
         _require_choice("trajectory", self.trajectory, get_args(Trajectory))
         _require_choice("direction", self.direction, get_args(Direction))
+        _require_choice("sync", self.sync, get_args(Sync))
         require_count("steps", self.steps)
         require_count("accumulate_grad_batches", self.accumulate_grad_batches)
         if self.accumulate_grad_batches > 1 and self.batches != "successive":

@@ -21,6 +21,7 @@ MEANS = {
     "fw/cosine": "cosine",
     "fw/loss_drop": "loss_drop",
     "fw/slope_ratio": "slope_ratio",
+    "fw/agreement": "agreement",
 }
 TOTALS = {
     "fw/early_restarts": "early",

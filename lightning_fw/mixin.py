@@ -17,6 +17,7 @@ from lightning_fw.manual.epoch import is_last_batch
 from lightning_fw.manual.evaluation import refuse_backward
 from lightning_fw.manual.hooks import clip_direction
 from lightning_fw.manual.outer_optimizer import single_optimizer, warn_of_small_steps
+from lightning_fw.manual.ranks import require_local_windows
 from lightning_fw.manual.saved_state import KEY, put_anchor, share_progress
 from lightning_fw.manual.schedulers import attend_to_schedulers, counted_in_windows
 from lightning_fw.manual.settings import require_trainer_settings
@@ -190,6 +191,8 @@ def _configure_optimizers(module: Any, configure_optimizers: Callable[..., Any])
     if module._trainer is None or module._trainer.lightning_module is not module:
         return configured
     require_batches(module, inner_loop)
+    if inner_loop.sync == "restart":
+        require_local_windows(module._trainer)
     return attend_to_schedulers(module._trainer, configured)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import nan
 from typing import Any
 
@@ -50,10 +50,14 @@ class Radius:
         if self._slopes is not None:
             self._slopes.remember(atoms, present, weight)
 
-    def close(self, reduce: Callable[[Tensor], Tensor]) -> None:
-        """End a window; ``reduce`` averages its slopes over ranks."""
-        if self._slopes is not None:
-            self._slopes.close(reduce)
+    def slopes(self) -> Tensor | None:
+        """The window's two slopes, shape (2,); None without SlopeRatio."""
+        return None if self._slopes is None else self._slopes.of_window()
+
+    def close(self, slopes: Tensor | None) -> None:
+        """End a window, with its slopes averaged over ranks."""
+        if self._slopes is not None and slopes is not None:
+            self._slopes.close(slopes)
 
     def slope_ratio(self) -> Scalar:
         """r of SlopeRatio; NaN without it."""

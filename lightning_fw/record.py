@@ -28,6 +28,8 @@ class RestartRecord:
         loss_first: Loss at the first step, that is at the anchor.
         loss_last: Loss at the last step.
         slope_ratio: r = B / A of :class:`~lightning_fw.SlopeRatio`.
+        agreement: ‖mean d_K‖₂ / mean ‖d_K‖₂ over ranks with ``sync="restart"``: 1 when their
+            windows went the same way, about 1/√ranks when the ways were independent.
         batches: Batches that the window saw.
         gradient_evaluations: Forward and backward passes, in units of one batch: a chunk of a
             split batch counts by its share.
@@ -53,6 +55,7 @@ class RestartRecord:
     loss_first: float = nan
     loss_last: float = nan
     slope_ratio: float = nan
+    agreement: float = nan
     batches: int = 0
     gradient_evaluations: float = 0.0
     gradient_seconds: float = 0.0

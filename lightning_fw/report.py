@@ -22,6 +22,7 @@ _LABELS = {
     "fw/loss_drop": "loss drop inside the window",
     "loss": f"loss (average over {HORIZON:g} evaluations)",
     "fw/slope_ratio": "slope ratio",
+    "fw/agreement": "agreement of the ranks' windows",
     "fw/gradient_evaluations": "gradient evaluations",
     "fw/seconds_per_batch": "seconds per batch",
     "fw/bptt_seconds_per_batch": "… of BPTT",

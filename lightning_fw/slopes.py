@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,8 +13,6 @@ from lightning_fw.displacement import clones, copy_shared, load, zeros_beside
 from lightning_fw.foreach import blend_, inner, pick
 from lightning_fw.radius_rules import SlopeRatio
 from lightning_fw.scalars import Scalar, on_host
-
-Reduce = Callable[[Tensor], Tensor]
 
 
 class Slopes:
@@ -62,16 +60,19 @@ class Slopes:
         blend_(pick(self._atom, present), atoms.tensors, atoms.scales, weight)
         self._has_atom = True
 
-    def close(self, reduce: Reduce) -> None:
-        """Update the radius with the window's two slopes, averaged over ranks by ``reduce``."""
+    def of_window(self) -> Tensor:
+        """a and b of the window in progress, shape (2,), NaN where there is none."""
         radius = self.state["radius"]
         missing = torch.full_like(radius, float("nan"))
         a, b = (
             missing if slope is None else torch.as_tensor(slope, device=radius.device)
             for slope in (self._at_anchor, self._at_end)
         )
-        both = reduce(torch.stack([a.to(radius.dtype), b.to(radius.dtype)]))
-        self.state = self.rule.update(self.state, both[0], both[1])
+        return torch.stack([a.to(radius.dtype), b.to(radius.dtype)])
+
+    def close(self, slopes: Tensor) -> None:
+        """Update the radius with the window's two slopes, averaged over ranks."""
+        self.state = self.rule.update(self.state, slopes[0], slopes[1])
         self._at_anchor = self._at_end = None
 
     def ratio(self) -> Tensor:

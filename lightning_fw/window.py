@@ -14,6 +14,7 @@ from lightning_fw.displacement import Displacement
 from lightning_fw.foreach import mask_, pick, tensor_norms, working_dtype
 from lightning_fw.gradients import Gradients
 from lightning_fw.inner_loop import InnerLoop
+from lightning_fw.local_windows import share
 from lightning_fw.momentum import Momentum
 from lightning_fw.parameters import ParameterInfo, require_movable
 from lightning_fw.radius import Radius
@@ -37,6 +38,9 @@ class Window:
         infos: What balls need to know of each parameter.
         statistics: Whether to keep what gaps, ball usage and the cosine of the record need: a
             pass or two over the parameters a window, and a copy of the first gradient.
+
+    Attributes:
+        has_direction: Whether the window before left its direction in ``p.grad``.
 
     Raises:
         ValueError: If there are no parameters, they are not real floating-point tensors of one
@@ -82,7 +86,7 @@ class Window:
         self._momentum = Momentum(inner_loop.momentum, parameters)
         self._radius = Radius(inner_loop, parameters)
         self.statistics = WindowStatistics(enabled=statistics)
-        self._hands_over = False
+        self.has_direction = False
         self._open()
 
     def _open(self) -> None:
@@ -141,20 +145,16 @@ class Window:
 
     def drop_direction(self) -> None:
         """Drop what the window before left in ``p.grad``: its buffers belong to the next one."""
-        if self._hands_over:
+        if self.has_direction:
             self._gradients.drop()
-            self._hands_over = False
+            self.has_direction = False
 
     def at_anchor(self) -> AbstractContextManager[None]:
         """The weights stand at the anchor ω inside, wherever they stood before."""
         return self._anchor.restored()
 
     def accumulate(self, loss: Tensor | None = None) -> None:
-        """Hold the gradients in ``p.grad`` for the inner step to come, and set these to None.
-
-        Args:
-            loss: The loss of this batch, a scalar, for the record.
-        """
+        """Hold gradients and loss of a batch for the inner step to come."""
         self._gradients.hold(loss)
 
     def anchor_copies(self) -> dict[int, Tensor]:
@@ -164,8 +164,7 @@ class Window:
     def step(self, loss: Tensor | None = None, *, last: bool = False) -> None:
         """Take one inner step along the gradients in ``p.grad``, and set these to None.
 
-        After :meth:`accumulate` it is along the mean of the gradients held and of these; where
-        no gradient came since, of those held.
+        After :meth:`accumulate` it is along the mean of these and of those held.
 
         A parameter without a gradient stays where it is. A gradient with a NaN or an infinity
         skips the step for all parameters; it counts as one of the K tried.
@@ -245,12 +244,14 @@ class Window:
 
         Args:
             early: Whether a restart rule closed it, for the record.
-            reduce: Averages a tensor over ranks; the slopes of ``SlopeRatio`` pass through it.
+            reduce: Averages slopes over ranks, and with ``sync="restart"`` displacements, at once.
 
         Returns:
             The record of the window, its batches, evaluations and seconds left at 0.
         """
-        self._radius.close(reduce)
+        sync, slopes = self.inner_loop.sync, self._radius.slopes()
+        slopes, agreement = share(sync, self._displacement, slopes, reduce)
+        self._radius.close(slopes)
         record = self.statistics.record(
             self._displacement,
             self.inner_loop.ball,
@@ -260,11 +261,12 @@ class Window:
             early=early,
             radius=self.radius,
             slope_ratio=self._radius.slope_ratio(),
+            agreement=agreement,
         )
-        if record.steps:
+        if record.steps or (sync == "restart" and self._displacement.has_moved):
             unit = self.inner_loop.direction == "unit"
             self._displacement.hand_over(-1.0 if unit else -1.0 * self.radius)
-            self._hands_over = True
+            self.has_direction = True
             self.outer_step += 1
         self.restart += 1
         self._open()

@@ -1,0 +1,73 @@
+"""Windows that ranks run apart, and the one message that joins them at a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import nan
+
+import torch
+from torch import Tensor
+
+from lightning_fw.displacement import Displacement
+from lightning_fw.inner_loop import Sync
+from lightning_fw.scalars import Scalar
+
+# Keeps 0 / 0 at 0 where no rank has moved.
+_TINY = 1.1754943508222875e-38
+
+
+def share(
+    sync: Sync, displacement: Displacement, slopes: Tensor | None, mean: Callable[[Tensor], Tensor]
+) -> tuple[Tensor | None, Scalar]:
+    """Average over ranks what they have apart when a window closes.
+
+    Args:
+        sync: With ``"step"`` the slopes of SlopeRatio, shape (2,); with ``"restart"`` d_K too.
+        displacement: This rank's.
+        slopes: This rank's, None without SlopeRatio.
+        mean: Averages a tensor over ranks; called at most once.
+
+    Returns:
+        The slopes averaged, and how far the ranks' windows agree, NaN with ``"step"``.
+    """
+    if sync == "restart":
+        return join(displacement, slopes, mean)
+    return None if slopes is None else mean(slopes), nan
+
+
+def join(
+    displacement: Displacement, slopes: Tensor | None, mean: Callable[[Tensor], Tensor]
+) -> tuple[Tensor | None, Scalar]:
+    """d_K ← the mean of d_K over the ranks that took a step, in one message.
+
+    A mean of points of a ball lies in it. A parameter that moved on some ranks alone counts as
+    standing still on the others; the slopes of SlopeRatio travel along.
+
+    Args:
+        displacement: This rank's, changed in place.
+        slopes: This rank's, shape (2,).
+        mean: Averages a tensor over ranks; called once.
+
+    Returns:
+        The slopes averaged, and ‖mean d_K‖₂ / mean ‖d_K‖₂.
+    """
+    tensors = displacement.unfactored()
+    first = tensors[0]
+    stepped = torch.as_tensor(displacement.k > 0, device=first.device)
+    head = [stepped, displacement.length(), *displacement.moved]
+    dtype = first.dtype
+    for tensor in tensors:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    numbers = [torch.as_tensor(n, device=first.device).to(dtype).reshape(1) for n in head]
+    mine = first.new_zeros(2, dtype=dtype) if slopes is None else slopes.to(dtype)
+    message = mean(torch.cat([*numbers, mine, *(tensor.reshape(-1) for tensor in tensors)]))
+    share, length, *moved = message[: len(head)].tolist()
+    rest = message[len(head) + 2 :] / max(share, _TINY)
+    sizes = [tensor.numel() for tensor in tensors]
+    for tensor, averaged in zip(tensors, rest.split(sizes), strict=True):
+        tensor.copy_(averaged.view_as(tensor))
+    displacement.moved = [value > 0 < share for value in moved]
+    agreement = displacement.length() / max(length / max(share, _TINY), _TINY)
+    if slopes is None:
+        return None, agreement
+    return message[len(head) : len(head) + 2].to(slopes.dtype), agreement

@@ -1,0 +1,119 @@
+"""Windows that ranks run apart: one message a restart, and the same weights on every rank."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from lightning_fw import (
+    InnerLoop,
+    L2Ball,
+    LinfBall,
+    NuclearBall,
+    OpenLoop,
+    SlopeRatio,
+    SpectralBall,
+)
+from lightning_fw.manual.ranks import require_local_windows
+from lightning_fw.window import Window
+from tests.manual.local_fits import Apart, by_hand, fit
+from tests.mixin.conftest import Recurrent
+
+BALLS = [L2Ball(radius=0.02), L2Ball(radius=0.02, scope="global"), LinfBall(radius=0.01)]
+
+
+@pytest.mark.parametrize("ball", BALLS, ids=str)
+def test_they_are_the_mean_of_windows_run_one_after_the_other(ball, make_trainer):
+    loop = InnerLoop(ball=ball, steps=3, step_size=OpenLoop(), momentum=0.5, sync="restart")
+    module = fit(make_trainer, Apart(loop))
+    torch.testing.assert_close(module.weights(), by_hand(loop), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        InnerLoop(ball=L2Ball(radius=0.02), steps=3, sync="restart"),
+        InnerLoop(ball=L2Ball(radius=0.02), steps=3, batches="same", sync="restart"),
+        InnerLoop(ball=L2Ball(radius=0.02), steps=2, batches="split", sync="restart"),
+        InnerLoop(ball=NuclearBall(radius=0.02), steps=3, trajectory="cumulative", sync="restart"),
+        InnerLoop(
+            ball=SpectralBall(radius=0.02),
+            steps=3,
+            momentum=0.9,
+            radius_rule=SlopeRatio(),
+            sync="restart",
+        ),
+    ],
+    ids=["successive", "same", "split", "cumulative", "spectral"],
+)
+def test_one_message_a_window_no_gradients_and_ranks_that_agree(loop, make_trainer):
+    module = fit(make_trainer, Apart(loop))
+    windows = 2 * {"successive": 3, "same": 7, "split": 7}[loop.batches]
+    assert module.messages == windows
+    assert module.buckets == 0
+    assert module.spread == 0
+    assert module.outside == 0
+
+
+def test_with_a_message_a_step_gradients_are_reduced(make_trainer):
+    module = fit(make_trainer, Apart(InnerLoop(steps=3)))
+    assert module.buckets >= 14
+    assert module.spread == 0
+
+
+@pytest.mark.parametrize("ddp", [{}, {"gradient_as_bucket_view": True}], ids=str)
+def test_a_rank_whose_window_was_skipped_follows_the_others(ddp, make_trainer):
+    class Poisoned(Apart):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            return loss * float("nan") if self.global_rank == 1 and batch_idx < 3 else loss
+
+    loop = InnerLoop(ball=L2Ball(radius=0.02), steps=3, sync="restart")
+    module = fit(make_trainer, Poisoned(loop), ddp=ddp)
+    assert module.spread == 0
+    assert module.weights().isfinite().all()
+    start = Recurrent(loop).double().weights()
+    assert not torch.equal(module.weights(), start)
+
+
+def joined(displacements: list[torch.Tensor], reduce):
+    """The direction and record of a window of one parameter after `reduce`."""
+    weight = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
+    window = Window(InnerLoop(ball=L2Ball(radius=1.0), steps=1, sync="restart"), [weight])
+    weight.grad = -displacements[0].double()
+    window.step()
+    record = window.close(reduce=reduce)
+    return weight.grad, record
+
+
+def test_agreement_is_one_for_one_way_and_half_a_root_for_crossing_ways():
+    ways = [torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])]
+    messages = []
+    _, alone = joined(ways[:1], lambda message: messages.append(message.clone()) or message)
+    assert alone.agreement == pytest.approx(1.0)
+    joined(ways[1:], lambda message: messages.append(message.clone()) or message)
+    direction, record = joined(ways, lambda message: sum(messages) / 2)
+    assert record.agreement == pytest.approx(1 / math.sqrt(2))
+    torch.testing.assert_close(direction, torch.tensor([-0.5, -0.5], dtype=torch.float64))
+
+
+def test_without_windows_apart_there_is_no_agreement_to_tell():
+    weight = torch.nn.Parameter(torch.zeros(2))
+    window = Window(InnerLoop(steps=1), [weight])
+    weight.grad = torch.ones(2)
+    window.step()
+    assert math.isnan(window.close().agreement)
+
+
+def test_an_unknown_sync_is_named():
+    with pytest.raises(ValueError, match="`sync` must be one of 'step', 'restart', got 'never'"):
+        InnerLoop(sync="never")
+
+
+def test_other_strategies_cannot_leave_gradients_apart(make_trainer, monkeypatch):
+    trainer = make_trainer()
+    monkeypatch.setattr(type(trainer), "world_size", 2)
+    with pytest.raises(ValueError, match='`sync` must be "step" with SingleDeviceStrategy, got'):
+        require_local_windows(trainer)
