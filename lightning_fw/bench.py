@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from lightning_fw.arguments import positive
 from lightning_fw.balls import L2Ball
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.parameters import trainable
@@ -73,21 +74,14 @@ def _parser() -> argparse.ArgumentParser:
         description="Time inner steps and optimizer steps in turns, on the same parameters.",
     )
     parser.add_argument("--cell", choices=sorted(_CELLS), default="lstm")
-    parser.add_argument("--hidden", type=_positive, default=128, help="units (default: 128)")
-    parser.add_argument("--rounds", type=_positive, default=100, help="turns (default: 100)")
-    parser.add_argument("--threads", type=_positive, default=1, help="torch threads (default: 1)")
+    parser.add_argument("--hidden", type=positive, default=128, help="units (default: 128)")
+    parser.add_argument("--rounds", type=positive, default=100, help="turns (default: 100)")
+    parser.add_argument("--threads", type=positive, default=1, help="torch threads (default: 1)")
     parser.add_argument(
         "--device", type=_device, default=torch.device("cpu"), help="torch device (default: cpu)"
     )
     parser.add_argument("--json", type=_file, help="write the report here, too")
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text) if text.lstrip("-").isdigit() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number >= 1, got {text}")
-    return value
 
 
 def _device(text: str) -> torch.device:

@@ -12,7 +12,7 @@ from lightning_fw.displacement import Displacement
 from lightning_fw.inner_loop import Sync
 from lightning_fw.scalars import Scalar
 
-# Keeps 0 / 0 at 0 where no rank has moved.
+# Keeps 0 / 0 at 0 where no rank took a step.
 _TINY = 1.1754943508222875e-38
 
 
@@ -61,13 +61,14 @@ def join(
     numbers = [torch.as_tensor(n, device=first.device).to(dtype).reshape(1) for n in head]
     mine = first.new_zeros(2, dtype=dtype) if slopes is None else slopes.to(dtype)
     message = mean(torch.cat([*numbers, mine, *(tensor.reshape(-1) for tensor in tensors)]))
-    share, length, *moved = message[: len(head)].tolist()
-    rest = message[len(head) + 2 :] / max(share, _TINY)
+    active, length, *moved = message[: len(head)].tolist()
+    active = max(active, _TINY)
+    rest = message[len(head) + 2 :] / active
     sizes = [tensor.numel() for tensor in tensors]
     for tensor, averaged in zip(tensors, rest.split(sizes), strict=True):
         tensor.copy_(averaged.view_as(tensor))
-    displacement.moved = [value > 0 < share for value in moved]
-    agreement = displacement.length() / max(length / max(share, _TINY), _TINY)
+    displacement.moved = [value > 0 and active > _TINY for value in moved]
+    agreement = displacement.length() / max(length / active, _TINY)
     if slopes is None:
         return None, agreement
     return message[len(head) : len(head) + 2].to(slopes.dtype), agreement

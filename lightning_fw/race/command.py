@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import get_args
 import torch
 from rich.console import Console
 
+from lightning_fw.arguments import above_zero, positive, seed
 from lightning_fw.nn.sequence_model import Cell
 from lightning_fw.race.contest import Contest
 from lightning_fw.race.methods import MethodName, takes
@@ -41,45 +41,22 @@ def parser() -> argparse.ArgumentParser:
         default=["spectral", "paper", "adam-clip"],
         help="(default: spectral paper adam-clip)",
     )
-    add("--seeds", type=_positive, default=3, help="runs of each method (default: 3)")
-    add("--first-seed", type=_seed, default=0, help="seed of the first run (default: 0)")
+    add("--seeds", type=positive, default=3, help="runs of each method (default: 3)")
+    add("--first-seed", type=seed, default=0, help="seed of the first run (default: 0)")
     add(
         "--budget",
-        type=_positive,
+        type=positive,
         default=500,
         metavar="EVALUATIONS",
         help="gradient evaluations of a run (default: 500)",
     )
-    add("--every", type=_positive, default=25, help="evaluations between points (default: 25)")
+    add("--every", type=positive, default=25, help="evaluations between points (default: 25)")
     add("--out", type=Path, help="directory of the results (default: runs/TASK-CELL)")
     add("--data", type=Path, default=Path("data"), help="directory of MNIST (default: data)")
-    add("--threads", type=_positive, default=1, help="torch threads (default: 1)")
-    add("--lr", type=_above_zero, help="learning rate instead of the tuned ones")
-    add("--clip", type=_above_zero, help="largest gradient norm instead of the tuned one")
+    add("--threads", type=positive, default=1, help="torch threads (default: 1)")
+    add("--lr", type=above_zero, help="learning rate instead of the tuned ones")
+    add("--clip", type=above_zero, help="largest gradient norm instead of the tuned one")
     return arguments
-
-
-def _positive(text: str) -> int:
-    value = int(text) if text.isdecimal() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number >= 1, got {text}")
-    return value
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number >= 0, got {text}")
-    return int(text)
-
-
-def _above_zero(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number > 0, got {text}")
-    return value
 
 
 def parse(argv: Sequence[str]) -> RaceSettings:
