@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # What `make race` runs; CI makes it smaller.
 METHODS ?= spectral paper adam-clip
 SEEDS ?= 3
-ADDING_BUDGET ?= 400
+ADDING_BUDGET ?= 350
 DIGITS_BUDGET ?= 500
 RUNS ?= runs
 
