@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 
-from lightning_fw.foreach import add_scaled_
+from lightning_fw.foreach import add_scaled_, copy_
 from lightning_fw.scalars import Scalar
+from lightning_fw.shards import any_sharded
 
 
 class Anchor:
@@ -32,7 +33,7 @@ class Anchor:
         They are brought back on an error too.
         """
         with torch.no_grad():
-            torch._foreach_copy_(self._weights, self._parameters)
+            copy_(self._weights, self._parameters)
         self._offset = (offsets, factor)
         try:
             self._move_away()
@@ -43,10 +44,15 @@ class Anchor:
 
     @contextmanager
     def restored(self) -> Iterator[None]:
-        """The weights stand at ω inside, and after it where they stood before."""
+        """The weights stand at ω inside, and after it where they stood before.
+
+        Raises:
+            RuntimeError: With weights in parts, where they are displaced.
+        """
         if self._offset is None:
             yield
             return
+        self._require_whole("be at the anchor")
         with self._unseen_by_autograd():
             self._move_back()
         try:
@@ -64,11 +70,24 @@ class Anchor:
             yield
 
     def copies(self) -> dict[int, Tensor]:
-        """Copies of ω by the address of the weight; none where the weights stand there anyway."""
+        """Copies of ω by the address of the weight; none where the weights stand there anyway.
+
+        Raises:
+            RuntimeError: With weights in parts, where they are displaced.
+        """
         if self._offset is None:
             return {}
+        self._require_whole("save a checkpoint")
         pairs = zip(self._parameters, self._weights, strict=True)
         return {p.data_ptr(): weight.clone() for p, weight in pairs}
+
+    def _require_whole(self, purpose: str) -> None:
+        """FSDP2 may have gathered the weights for the pass in progress: they are not these."""
+        if any_sharded(self._parameters):
+            raise RuntimeError(
+                f"`training_step` cannot {purpose} within itself with weights in parts (FSDP2), "
+                "got one that does. Do it after the batch, as in on_train_batch_end."
+            )
 
     @torch.no_grad()
     def _move_away(self) -> None:
@@ -80,5 +99,5 @@ class Anchor:
 
     @torch.no_grad()
     def _move_back(self) -> None:
-        torch._foreach_copy_(self._parameters, self._weights)
+        copy_(self._parameters, self._weights)
         torch.clear_autocast_cache()

@@ -12,12 +12,15 @@ from lightning_fw.balls._base import Atoms, Ball, Infos
 from lightning_fw.foreach import (
     add_scaled_,
     blend_,
+    copy_,
     inner,
     pick,
     scale_,
     working_dtype,
+    zero_,
 )
 from lightning_fw.scalars import Scalar, on_host, scalar, total
+from lightning_fw.shards import like, whole
 
 # Below it the factor is written into the tensors: far from overflow of 1 / factor in float32.
 _SMALLEST_FACTOR = 1e-3
@@ -142,9 +145,9 @@ class Displacement:
     def _fold(self, factor: float) -> None:
         """Write the factor into the tensors."""
         if factor == 0:
-            torch._foreach_zero_(self.tensors)
+            zero_(self.tensors)
             if self._sum is not None and not self.has_moved:
-                torch._foreach_zero_(self._sum)
+                zero_(self._sum)
         elif factor != 1:
             scale_(self.tensors, factor)
         self.factor = 1.0
@@ -217,8 +220,8 @@ def zeros_beside(parameters: Sequence[Tensor]) -> list[Tensor]:
 
 
 def clones(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Copies that a checkpoint can keep."""
-    return [tensor.detach().clone() for tensor in tensors]
+    """Copies that a checkpoint can keep, in one piece each."""
+    return [whole(tensor.detach()).clone() for tensor in tensors]
 
 
 def copy_shared(
@@ -262,4 +265,4 @@ def load(name: str, buffers: list[Tensor] | None, saved: list[Tensor] | None) ->
             f"`state` has a {name} of shapes {theirs}, expected {mine}. "
             "Load it into the parameters and the InnerLoop that it was saved from."
         )
-    torch._foreach_copy_(buffers, saved)
+    copy_(buffers, [like(tensor.to(b.device), b) for tensor, b in zip(saved, buffers, strict=True)])

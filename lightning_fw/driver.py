@@ -26,6 +26,7 @@ from lightning_fw.manual.ranks import (
 from lightning_fw.manual.repeats import logging_ignored, metrics_kept
 from lightning_fw.manual.saved_state import describe, differences
 from lightning_fw.manual.schedulers import OuterSteps
+from lightning_fw.manual.strategies import drop_gathered, gathering_modules
 from lightning_fw.parameters import ParameterInfo, trainable
 from lightning_fw.tally import Tally
 from lightning_fw.window import Window
@@ -49,6 +50,7 @@ class Driver:
         self.inner_loop = inner_loop
         self.window = self._new_window(module, *self._parameters(module))
         self.outer_steps = OuterSteps()
+        self._gathering = gathering_modules(module)
         self._tally = Tally(module.device)
         self._has_warned = False
 
@@ -124,6 +126,7 @@ class Driver:
                 self._tally.measure("gradient"),
                 backward_passes_apart(module.trainer, self.inner_loop),
             ):
+                drop_gathered(self._gathering)
                 return evaluate(
                     module, training_step, arguments, self.window.parameters, before_backward
                 )
@@ -131,6 +134,8 @@ class Driver:
             # A training_step that takes dataloader_iter met the end of it.
             self._inner_step(module, None, at_end=True)
             raise
+        finally:
+            drop_gathered(self._gathering)
 
     def _inner_step(self, module: Any, loss: Tensor | None, *, at_end: bool) -> bool:
         """Take the step of the window when its batches are together, and close it when due.

@@ -1,4 +1,7 @@
-"""Arithmetic on lists of tensors, reduced in float32 under half precision."""
+"""Arithmetic on lists of tensors, reduced in float32 under half precision.
+
+Of tensors that ranks hold in parts each works on its own, and numbers are of the whole.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lightning_fw.scalars import Scalar, scalar, total
+from lightning_fw.shards import any_sharded, over_ranks, parts
 
 T = TypeVar("T")
 
@@ -29,14 +33,36 @@ def working_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def tensor_norms(tensors: Sequence[Tensor], order: float = 2.0) -> list[Tensor]:
     """The l1, l2 or l∞ norm of each tensor, as 0-dimensional tensors."""
+    if any_sharded(tensors):
+        return _joined_norms(_norms(parts(tensors), order), tensors, order)
+    return _norms(tensors, order)
+
+
+def _joined_norms(norms: list[Tensor], tensors: Sequence[Tensor], order: float) -> list[Tensor]:
+    """Norms of tensors, from those of this rank's parts."""
+    if order == math.inf:
+        return over_ranks(norms, tensors, "max")
+    if order == 1:
+        return over_ranks(norms, tensors, "sum")
+    # Squares of norms of 1e-25 or 1e25 leave the range of float32.
+    squares = over_ranks([norm.double().square() for norm in norms], tensors, "sum")
+    return [square.sqrt().to(norm.dtype) for square, norm in zip(squares, norms, strict=True)]
+
+
+def _norms(tensors: Sequence[Tensor], order: float) -> list[Tensor]:
     if order == 1:
         return [tensor.abs().sum(dtype=working_dtype(tensor.dtype)) for tensor in tensors]
     if order == math.inf:
-        return [tensor.abs().amax().to(working_dtype(tensor.dtype)) for tensor in tensors]
+        return [_peak(tensor).to(working_dtype(tensor.dtype)) for tensor in tensors]
     for tensor in tensors:
         if tensor.numel() > _LONG or tensor.dtype in _HALF:
             return [_l2_norm(tensor) for tensor in tensors]
     return list(torch._foreach_norm(list(tensors))) if tensors else []
+
+
+def _peak(tensor: Tensor) -> Tensor:
+    # A rank's part may be empty.
+    return tensor.abs().amax() if tensor.numel() else tensor.new_zeros(())
 
 
 def _is_long(tensor: Tensor) -> bool:
@@ -62,7 +88,10 @@ def pick(items: list[T], indices: Sequence[int]) -> list[T]:
 
 def inner(left: Sequence[Tensor], right: Sequence[Tensor]) -> Scalar:
     """⟨left, right⟩ summed over all tensors."""
-    return total([scalar(_dot(x, y)) for x, y in zip(left, right, strict=True)])
+    dots = [_dot(x, y) for x, y in zip(parts(left), parts(right), strict=True)]
+    if any_sharded(left):
+        dots = over_ranks(dots, left, "sum")
+    return total([scalar(dot) for dot in dots])
 
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:
@@ -74,6 +103,7 @@ def add_scaled_(
     targets: Sequence[Tensor], tensors: Sequence[Tensor], weights: Sequence[Scalar]
 ) -> None:
     """targets_i += weights_i · tensors_i, in place and without temporaries."""
+    targets, tensors = parts(targets), parts(tensors)
     numbers = [weight for weight in weights if not isinstance(weight, Tensor)]
     if len(numbers) < len(weights):
         factors = [
@@ -81,11 +111,11 @@ def add_scaled_(
             weight if isinstance(weight, Tensor) else target.new_full((), weight)
             for weight, target in zip(weights, targets, strict=True)
         ]
-        torch._foreach_addcmul_(list(targets), list(tensors), factors)
+        torch._foreach_addcmul_(targets, tensors, factors)
     elif numbers:
         # One call for all tensors: a loop over `add_` costs a fifth more on an LSTM-128.
         ones = [_one(targets[0].device)] * len(targets)
-        torch._foreach_addcmul_(list(targets), list(tensors), ones, numbers)
+        torch._foreach_addcmul_(targets, tensors, ones, numbers)
 
 
 @lru_cache
@@ -96,7 +126,7 @@ def _one(device: torch.device) -> Tensor:
 def scale_(tensors: Sequence[Tensor], factor: Scalar) -> None:
     """tensors_i *= factor, in place."""
     if tensors:
-        torch._foreach_mul_(list(tensors), factor)
+        torch._foreach_mul_(parts(tensors), factor)
 
 
 def blend_(
@@ -109,4 +139,16 @@ def blend_(
 
 def mask_(tensors: Sequence[Tensor], bad: Tensor) -> list[Tensor]:
     """Zeros wherever ``bad`` is true, a NaN included, in place."""
-    return [tensor.masked_fill_(bad, 0) for tensor in tensors]
+    for part in parts(tensors):
+        part.masked_fill_(bad, 0)
+    return list(tensors)
+
+
+def copy_(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
+    """targets_i ← sources_i, in place."""
+    torch._foreach_copy_(parts(targets), parts(sources))
+
+
+def zero_(tensors: Sequence[Tensor]) -> None:
+    """tensors_i ← 0, in place."""
+    torch._foreach_zero_(parts(tensors))

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_fw.foreach import working_dtype
+from lightning_fw.displacement import clones
+from lightning_fw.foreach import scale_, working_dtype
+from lightning_fw.shards import like, placed_as
 
 
 class Gradients:
@@ -60,7 +62,7 @@ class Gradients:
         present = sorted(self._sums)
         gradients = [self._sums[index] for index in present]
         if gradients:
-            torch._foreach_mul_(gradients, 1 / self.batches)
+            scale_(gradients, 1 / self.batches)
         loss = torch.stack(self._losses).mean() if self._losses else None
         self._sums, self._losses, self.batches = {}, [], 0
         return present, gradients, loss
@@ -77,18 +79,22 @@ class Gradients:
                 present.append(index)
                 if gradient.requires_grad:
                     gradient = gradient.detach()
-                gradients.append(gradient.to_dense() if gradient.is_sparse else gradient)
+                gradient = gradient.to_dense() if gradient.is_sparse else gradient
+                gradients.append(placed_as(gradient, p))
                 p.grad = None
         return present, gradients
 
     def state_dict(self) -> dict[str, Any]:
         """What is held: sums by index of the parameter, losses, and of how many batches."""
-        sums = {index: gradient.clone() for index, gradient in self._sums.items()}
+        sums = dict(zip(self._sums, clones(list(self._sums.values())), strict=True))
         return {"sums": sums, "losses": list(self._losses), "batches": self.batches}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what :meth:`state_dict` gave."""
         device = self._parameters[0].device
-        self._sums = {index: gradient.to(device) for index, gradient in state["sums"].items()}
+        self._sums = {
+            index: like(gradient.to(device), self._parameters[index])
+            for index, gradient in state["sums"].items()
+        }
         self._losses = [loss.to(device) for loss in state["losses"]]
         self.batches = state["batches"]

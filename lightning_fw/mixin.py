@@ -17,10 +17,10 @@ from lightning_fw.manual.epoch import is_last_batch
 from lightning_fw.manual.evaluation import refuse_backward
 from lightning_fw.manual.hooks import clip_direction
 from lightning_fw.manual.outer_optimizer import single_optimizer, warn_of_small_steps
-from lightning_fw.manual.ranks import require_local_windows
 from lightning_fw.manual.saved_state import KEY, put_anchor, share_progress
 from lightning_fw.manual.schedulers import attend_to_schedulers, counted_in_windows
 from lightning_fw.manual.settings import require_trainer_settings
+from lightning_fw.manual.strategies import require_local_windows, require_strategy
 from lightning_fw.manual.wrapping import (
     ENTERED,
     is_lightning_core,
@@ -201,6 +201,7 @@ def _configure_callbacks(module: Any, configure_callbacks: Callable[..., Any]) -
     configured = configure_callbacks(module)
     if module._trainer is not None and module._trainer.state.fn == "fit":
         module._saved_driver_state = None
+        require_strategy(module._trainer.strategy)
         require_trainer_settings(module._trainer, configured)
         # A copy made inside of training_step took these along.
         module.__dict__.pop(ENTERED, None)

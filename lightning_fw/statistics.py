@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from lightning_fw.balls._base import Atoms, Ball, Infos
-from lightning_fw.displacement import Displacement
+from lightning_fw.displacement import Displacement, clones
 from lightning_fw.foreach import inner
 from lightning_fw.record import RestartRecord
 from lightning_fw.restarts import Progress
 from lightning_fw.scalars import Scalar, at_least, at_most, to_floats, total
+from lightning_fw.shards import like
 
 # Below it the squares of entries lose their digits in float32: such a vector has no direction that
 # can be told, and its cosine tends to 0.
@@ -143,16 +144,20 @@ class WindowStatistics:
         return {
             "gaps": [float(self.gap_first), float(self.gap_last)],
             "losses": [float(self.loss_first), float(self.loss_last)],
-            "first": [gradient.clone() for gradient in self._first],
+            "first": clones(self._first),
             "first_skipped": not bool(self._first_weight),
             "present": list(self._present),
         }
 
-    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        """Take over what :meth:`state_dict` gave."""
+    def load_state_dict(self, state: dict[str, Any], parameters: Sequence[Tensor]) -> None:
+        """Take over what :meth:`state_dict` gave for the same parameters."""
+        device = parameters[0].device
         self.gap_first, self.gap_last = state["gaps"]
         self.loss_first, self.loss_last = state["losses"]
-        self._first = [gradient.to(device) for gradient in state["first"]]
+        self._first = [
+            like(gradient.to(device), parameters[index])
+            for index, gradient in zip(state["present"], state["first"], strict=True)
+        ]
         self._first_weight = torch.zeros((), device=device) if state["first_skipped"] else 1
         self._present = list(state["present"])
 

@@ -297,4 +297,4 @@ class Window:
         self._displacement.load_state_dict(state["displacement"])
         self.attempts = state["attempts"]
         self._gradients.load_state_dict(state["gradients"])
-        self.statistics.load_state_dict(state["statistics"], self.parameters[0].device)
+        self.statistics.load_state_dict(state["statistics"], self.parameters)

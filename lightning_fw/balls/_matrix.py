@@ -16,6 +16,7 @@ from lightning_fw.balls.rms import RMSBall
 from lightning_fw.checks import require_positive
 from lightning_fw.foreach import working_dtype
 from lightning_fw.scalars import Scalar
+from lightning_fw.shards import like, whole
 
 _VECTOR_BALL = RMSBall(radius=1.0)
 
@@ -33,7 +34,7 @@ class MatrixBall(Ball):
     """A ball of matrices; vectors get an RMS ball.
 
     Parameters of more than two dimensions are flattened to (first, rest). Every matrix is a ball
-    of its own.
+    of its own; one that ranks hold in parts is gathered, and each rank answers for it.
 
     Args:
         radius: δ > 0.
@@ -83,7 +84,7 @@ class MatrixBall(Ball):
             atoms = self._matrix_atoms(stack.matrices).mul_(-stack.reach)
             counts = [count for _, count in stack.members]
             for (index, _), atom in zip(stack.members, torch.split(atoms, counts), strict=True):
-                tensors[index] = atom.reshape(gradients[index].shape)
+                tensors[index] = like(atom.reshape(gradients[index].shape), gradients[index])
         vectors = _vectors(gradients)
         answer = _VECTOR_BALL.atoms(
             [gradients[index] for index in vectors],
@@ -132,7 +133,7 @@ class MatrixBall(Ball):
             if tensor.ndim < 2:
                 continue
             gates = infos[index].gates if infos is not None and self.split_gates else 1
-            matrices = tensor.reshape(gates, tensor.shape[0] // gates, -1)
+            matrices = whole(tensor).reshape(gates, tensor.shape[0] // gates, -1)
             matrices = matrices.to(working_dtype(tensor.dtype))
             key = (matrices.shape[1:], matrices.dtype, matrices.device)
             by_shape.setdefault(key, []).append((index, matrices))

@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_fw.balls._base import Atoms, Infos
 from lightning_fw.balls._vector import VectorBall
 from lightning_fw.checks import require_number
-from lightning_fw.foreach import working_dtype
+from lightning_fw.foreach import tensor_norms
 from lightning_fw.scalars import Scalar
 
 
@@ -81,8 +81,8 @@ class LpBall(VectorBall):
 
 def _shares(tensors: Sequence[Tensor], order: float) -> tuple[list[Tensor], Tensor, Tensor]:
     """|tensors| / peak with the peak max |tensors|, the peak, and Σ (|tensors| / peak)^order."""
-    peaks = [tensor.abs().amax().to(working_dtype(tensor.dtype)) for tensor in tensors]
-    peak = torch.stack(peaks).amax()
+    peak = torch.stack(tensor_norms(tensors, math.inf)).amax()
     peak = peak.clamp_min(torch.finfo(peak.dtype).tiny)
     shares = [tensor.abs().to(peak.dtype) / peak for tensor in tensors]
-    return shares, peak, torch.stack([share.pow(order).sum() for share in shares]).sum()
+    powers = tensor_norms([share.pow(order) for share in shares], 1)
+    return shares, peak, torch.stack(powers).sum()

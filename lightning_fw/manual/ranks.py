@@ -42,17 +42,3 @@ def backward_passes_apart(trainer: Any, inner_loop: InnerLoop) -> AbstractContex
         return nullcontext()
     apart: AbstractContextManager[None] = trainer.strategy.block_backward_sync()
     return apart
-
-
-def require_local_windows(trainer: Any) -> None:
-    """Raise if the strategy cannot leave gradients to each rank.
-
-    Raises:
-        ValueError: For several ranks under any strategy but DDP.
-    """
-    names = [base.__name__ for base in type(trainer.strategy).__mro__]
-    if trainer.world_size > 1 and "DDPStrategy" not in names:
-        raise ValueError(
-            f'`sync` must be "step" with {names[0]}, got "restart": windows apart need whole '
-            'weights on every rank. Pass sync="step", or Trainer(strategy="ddp").'
-        )

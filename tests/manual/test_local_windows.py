@@ -16,7 +16,7 @@ from lightning_fw import (
     SlopeRatio,
     SpectralBall,
 )
-from lightning_fw.manual.ranks import require_local_windows
+from lightning_fw.manual.strategies import require_local_windows
 from lightning_fw.window import Window
 from tests.manual.local_fits import Apart, by_hand, fit
 from tests.mixin.conftest import Recurrent

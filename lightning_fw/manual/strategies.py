@@ -1,0 +1,59 @@
+"""Strategies that the inner loop can work under, and what it needs of each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+# By the names of classes: those of two namespaces are not related.
+_REFUSED = {
+    "FSDPStrategy": "fails in manual optimization (Lightning issues 19626 and 19685)",
+    "DeepSpeedStrategy": "steps along gradients of its own, not the direction",
+    "XLAStrategy": "averages gradients after the inner loop needs them",
+    "SingleDeviceXLAStrategy": "computes when the batch is over, not when an inner step asks",
+}
+
+
+def require_strategy(strategy: Any) -> None:
+    """Raise if a fit under this strategy would fail, or train by something else.
+
+    Raises:
+        ValueError: Naming those to use instead.
+    """
+    for base in type(strategy).__mro__:
+        if base.__name__ in _REFUSED:
+            raise ValueError(
+                f"`strategy` must be one that FrankWolfeMixin can drive, got {base.__name__}, "
+                f'which {_REFUSED[base.__name__]}. Pass Trainer(strategy="ddp"), or '
+                "ModelParallelStrategy() for weights in parts (FSDP2)."
+            )
+
+
+def require_local_windows(trainer: Any) -> None:
+    """Raise if the strategy cannot leave gradients to each rank.
+
+    Raises:
+        ValueError: For several ranks under any strategy but DDP.
+    """
+    names = [base.__name__ for base in type(trainer.strategy).__mro__]
+    if trainer.world_size > 1 and "DDPStrategy" not in names:
+        raise ValueError(
+            f'`sync` must be "step" with {names[0]}, got "restart": windows apart need whole '
+            'weights on every rank. Pass sync="step", or Trainer(strategy="ddp").'
+        )
+
+
+def gathering_modules(module: nn.Module) -> list[Any]:
+    """The modules that gather their weights for a pass: FSDP2's."""
+    return [child for child in module.modules() if hasattr(child, "reshard")]
+
+
+def drop_gathered(modules: list[Any]) -> None:
+    """Free gathered copies of weights that are about to move.
+
+    FSDP2 keeps those of the root module after a forward pass, for a backward pass that validation
+    and a skipped batch do not make, and would use them again.
+    """
+    for child in modules:
+        child.reshard()

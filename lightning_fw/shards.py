@@ -1,0 +1,115 @@
+"""Tensors of which every rank holds a part: DTensors, as FSDP2 makes weights and gradients.
+
+Elementwise arithmetic is done on the parts; norms and inner products are added up over the ranks
+that hold them; only balls of matrices gather anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, distributed
+
+if distributed.is_available():
+    from torch.distributed.tensor import DTensor, Replicate
+
+    _KIND: Any = DTensor
+else:
+    _KIND = None
+
+
+def any_sharded(tensors: Sequence[Tensor]) -> bool:
+    """Whether any of the tensors is in parts."""
+    return _KIND in map(type, tensors)
+
+
+def parts(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """This rank's parts; what is written to them is written to the tensors."""
+    if not any_sharded(tensors):
+        return list(tensors)
+    with torch.no_grad():
+        return [_part(tensor) for tensor in tensors]
+
+
+def _part(tensor: Tensor) -> Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor in one piece, gathered from the ranks that hold its parts."""
+    if not any_sharded([tensor]):
+        return tensor
+    with torch.no_grad():
+        full: Tensor = tensor.full_tensor()  # type: ignore[attr-defined]
+    return full
+
+
+def like(tensor: Tensor, model: Tensor) -> Tensor:
+    """A tensor in one piece, equal on all ranks, in parts as ``model`` is."""
+    if not any_sharded([model]):
+        return tensor
+    assert isinstance(model, DTensor)
+    mesh = model.device_mesh
+    replicas = DTensor.from_local(tensor, mesh, [Replicate()] * mesh.ndim, run_check=False)
+    with torch.no_grad():
+        return replicas.redistribute(placements=model.placements)
+
+
+def placed_as(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """The gradient in the parts of its parameter: tensor parallelism may leave it in others."""
+    if not any_sharded([gradient]):
+        return gradient
+    assert isinstance(gradient, DTensor)
+    assert isinstance(parameter, DTensor)
+    if gradient.placements == parameter.placements:
+        return gradient
+    return gradient.redistribute(placements=parameter.placements)
+
+
+def over_ranks(
+    values: Sequence[Tensor],
+    tensors: Sequence[Tensor],
+    operation: Literal["sum", "max", "min"],
+) -> list[Tensor]:
+    """What each rank found on its parts, reduced: one message for tensors in the same parts.
+
+    Args:
+        values: 0-dimensional tensors, one per tensor.
+        tensors: The tensors that they tell of.
+        operation: How two ranks' values make one.
+    """
+    found = list(values)
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for index, tensor in enumerate(tensors):
+        if isinstance(tensor, DTensor):
+            key = (found[index].dtype, tensor.device_mesh, *_sharded_dimensions(tensor))
+            groups.setdefault(key, []).append(index)
+    for (_, mesh, *dimensions), indices in groups.items():
+        joined = torch.stack([found[index] for index in indices])
+        for dimension in dimensions:
+            reduction = getattr(distributed.ReduceOp, operation.upper())
+            distributed.all_reduce(joined, reduction, group=mesh.get_group(dimension))
+        for index, value in zip(indices, joined.unbind(), strict=True):
+            found[index] = value
+    return found
+
+
+def _sharded_dimensions(tensor: DTensor) -> list[int]:
+    return [
+        dimension
+        for dimension, placement in enumerate(tensor.placements)
+        if not placement.is_replicate()
+    ]
+
+
+def place_among_ranks(tensor: Tensor) -> int:
+    """Which of its tensor's parts this rank holds, the first where it holds all."""
+    if not isinstance(tensor, DTensor):
+        return 0
+    place = 0
+    for dimension in _sharded_dimensions(tensor):
+        place = place * tensor.device_mesh.size(dimension)
+        place += tensor.device_mesh.get_local_rank(dimension)
+    return place

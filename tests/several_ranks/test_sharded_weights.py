@@ -1,0 +1,110 @@
+"""Weights in parts on two ranks (FSDP2) go the way of whole weights in one process."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_fw import (
+    GapFraction,
+    InnerLoop,
+    L1Ball,
+    L2Ball,
+    LinfBall,
+    LpBall,
+    NuclearBall,
+    OpenLoop,
+    ProductBall,
+    RMSBall,
+    ShortStep,
+    SpectralBall,
+)
+from tests.ranks import on_ranks
+from tests.several_ranks.sharded_fits import Sharded, make_trainer, weights
+
+LOOPS = {
+    "l2": InnerLoop(ball=L2Ball(radius=0.05), steps=3, momentum=0.5),
+    "l2 global": InnerLoop(ball=L2Ball(radius=0.05, scope="global"), steps=3),
+    "rms": InnerLoop(ball=RMSBall(radius=0.05), steps=2, batches="same"),
+    "l1": InnerLoop(ball=L1Ball(radius=0.05), steps=3),
+    "l1 global": InnerLoop(ball=L1Ball(radius=0.05, scope="global"), steps=3),
+    "linf": InnerLoop(ball=LinfBall(radius=0.01), steps=3, trajectory="cumulative"),
+    "lp": InnerLoop(ball=LpBall(3.0, radius=0.05), steps=3, step_size=ShortStep(1.0)),
+    "lp group": InnerLoop(
+        ball=LpBall(3.0, radius=0.05, scope="group"), steps=3, restart_when=GapFraction(0.5)
+    ),
+    "spectral": InnerLoop.spectral(),
+    "nuclear": InnerLoop(
+        ball=NuclearBall(radius=0.05), steps=2, step_size=OpenLoop(), accumulate_grad_batches=2
+    ),
+    "product": InnerLoop(
+        ball=ProductBall({"*bias*": LinfBall(radius=0.01), "*": SpectralBall(radius=0.02)}),
+        steps=3,
+    ),
+}
+
+
+def fits(loops: dict[str, InnerLoop], **settings: Any) -> dict[str, Any]:
+    results = {}
+    for name, loop in loops.items():
+        module = Sharded(loop)
+        make_trainer(**settings).fit(module)
+        results[name] = (weights(module), module.records)
+    return results
+
+
+@pytest.fixture(scope="module")
+def in_parts() -> dict[str, Any]:
+    first, second = on_ranks(fits, LOOPS)
+    for name in LOOPS:
+        assert torch.equal(first[name][0], second[name][0])
+    return first
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_every_ball_goes_the_same_way(name, in_parts):
+    whole_weights, whole_records = fits({name: LOOPS[name]})[name]
+    part_weights, part_records = in_parts[name]
+    torch.testing.assert_close(part_weights, whole_weights, rtol=1e-8, atol=1e-9)
+    assert len(part_records) == len(whole_records) >= 4
+    for part, whole in zip(part_records, whole_records, strict=True):
+        for key in ("steps", "radius", "gap_first", "gap_last", "ball_usage", "cosine"):
+            assert part[key] == pytest.approx(whole[key], rel=1e-6, nan_ok=True), key
+        assert not math.isnan(part["cosine"])
+
+
+class LooksElsewhere(Sharded):
+    """Makes forward passes that no backward pass follows: skipped batches and validation."""
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        return None if batch_idx in (1, 2) else loss
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", self.loss(batch))
+
+    def on_train_epoch_end(self):
+        self.records.append({"val_loss": self.trainer.callback_metrics["val_loss"].item()})
+
+
+def fit_looking_elsewhere() -> tuple[torch.Tensor, list[dict[str, Any]]]:
+    module = LooksElsewhere(InnerLoop(ball=L2Ball(radius=0.05), steps=3))
+    make_trainer(limit_val_batches=2, val_check_interval=1, num_sanity_val_steps=1).fit(module)
+    return weights(module), module.records
+
+
+def test_gathered_weights_are_not_used_again_once_the_window_has_moved():
+    (in_parts, seen), _ = on_ranks(fit_looking_elsewhere)
+    whole, expected = fit_looking_elsewhere()
+    torch.testing.assert_close(in_parts, whole, rtol=1e-8, atol=1e-9)
+    assert len(seen) == len(expected)
+
+
+def fit_to(path: Path, stop: int, **settings: Any) -> None:
+    trainer = make_trainer(max_epochs=1, limit_train_batches=stop, **settings)
+    trainer.fit(Sharded(LOOPS["spectral"]))
+    trainer.save_checkpoint(path)
