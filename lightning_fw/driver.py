@@ -15,11 +15,13 @@ from lightning_fw.manual.batches import pieces
 from lightning_fw.manual.checkpoints import attend_to_checkpoints
 from lightning_fw.manual.epoch import is_last_batch
 from lightning_fw.manual.evaluation import TrainingStep, evaluate
+from lightning_fw.manual.even_batches import require_even_batches
 from lightning_fw.manual.hooks import step_optimizer, zero_gradients
 from lightning_fw.manual.loss_scale import scale_direction, unscale_gradients
 from lightning_fw.manual.lr_sweep import attend_to_sweep
 from lightning_fw.manual.ranks import (
     backward_passes_apart,
+    go_apart,
     mean_over_ranks,
     synchronize_buffers,
 )
@@ -27,6 +29,7 @@ from lightning_fw.manual.repeats import logging_ignored, metrics_kept
 from lightning_fw.manual.saved_state import describe, differences
 from lightning_fw.manual.schedulers import OuterSteps
 from lightning_fw.manual.strategies import drop_gathered, gathering_modules
+from lightning_fw.manual.termination import ask, ask_once_a_restart, note_restart
 from lightning_fw.parameters import ParameterInfo, trainable
 from lightning_fw.tally import Tally
 from lightning_fw.window import Window
@@ -50,6 +53,9 @@ class Driver:
         self.inner_loop = inner_loop
         self.window = self._new_window(module, *self._parameters(module))
         self.outer_steps = OuterSteps()
+        self._apart = go_apart(module.trainer, inner_loop)
+        if self._apart:
+            ask_once_a_restart(module.trainer)
         self._gathering = gathering_modules(module)
         self._tally = Tally(module.device)
         self._has_warned = False
@@ -72,6 +78,7 @@ class Driver:
             # StochasticWeightAveraging's last epoch only renews batch-norm statistics.
             return training_step(module, *arguments)
         attend_to_checkpoints(trainer)
+        require_even_batches(trainer, self.inner_loop)
         opens, restarts = self.window.is_fresh, self.window.restart
         with self._tally.measure("inner"):
             chunks = pieces(module, self.inner_loop, arguments)
@@ -124,7 +131,7 @@ class Driver:
                 self._tally.measure("inner"),
                 self.window.displaced(drop_direction=False),
                 self._tally.measure("gradient"),
-                backward_passes_apart(module.trainer, self.inner_loop),
+                backward_passes_apart(module.trainer, apart=self._apart),
             ):
                 drop_gathered(self._gathering)
                 return evaluate(
@@ -149,7 +156,8 @@ class Driver:
             Whether the window closed.
         """
         loop, window, trainer = self.inner_loop, self.window, module.trainer
-        last = at_end and (loop.batches != "successive" or is_last_batch(trainer))
+        ended = at_end and is_last_batch(trainer)
+        last = ended or (at_end and loop.batches != "successive")
         with self._tally.measure("inner"):
             if loss is not None:
                 unscale_gradients(trainer)
@@ -160,8 +168,13 @@ class Driver:
                 window.step(loss, last=last)
         early = not window.is_full and window.holds == 0 and self._restart_is_wanted(trainer)
         closes = window.attempts > 0 and (last or early or window.is_full)
+        closes = closes or (ended and self._apart)
         if closes:
-            self._restart(module, loss, early=early and not last)
+            self._restart(module, loss, early=early and not last, ended=ended)
+        while ended and not self.window.all_ended and not _is_done(trainer):
+            # Ranks with more batches are on their way still.
+            ask(trainer)
+            self._restart(module, None, early=False, ended=True)
         return closes
 
     def _restart_is_wanted(self, trainer: Any) -> bool:
@@ -171,25 +184,26 @@ class Driver:
             wanted = self.window.wants_restart()
             return bool(trainer.strategy.reduce_boolean_decision(wanted, all=False))
 
-    def _restart(self, module: Any, loss: Tensor | None, *, early: bool) -> None:
+    def _restart(self, module: Any, loss: Tensor | None, *, early: bool, ended: bool) -> None:
         """Close the window, step the outer optimizer and tell everybody."""
         trainer = module.trainer
         with self._tally.measure("inner"):
-            record = self.window.close(early=early, reduce=mean_over_ranks)
+            record = self.window.close(early=early, ended=ended, reduce=mean_over_ranks)
         if self.window.has_direction:
             with self._tally.measure("outer"):
                 self._drop_strangers(module)
                 scale_direction(trainer, self.window.parameters)
                 step_optimizer(module, loss)
             self.outer_steps.add(trainer.current_epoch, trainer.fit_loop.batch_idx)
-        elif not self._has_warned:
+        elif record.skipped and not self._has_warned:
             self._has_warned = True
             rank_zero_warn(
                 "Every inner step of a window was skipped, since gradients were not finite, and no "
                 "outer step was made. Look at the losses; `skipped` in the records counts on."
             )
-        if self.inner_loop.batches != "successive" or self.inner_loop.sync == "restart":
+        if self.inner_loop.batches != "successive" or self._apart:
             synchronize_buffers(module)
+        note_restart(trainer)
         record = self._tally.close(record)
         module.on_restart(record)
         for callback in _listeners(module):

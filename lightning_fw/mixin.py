@@ -21,6 +21,7 @@ from lightning_fw.manual.saved_state import KEY, put_anchor, share_progress
 from lightning_fw.manual.schedulers import attend_to_schedulers, counted_in_windows
 from lightning_fw.manual.settings import require_trainer_settings
 from lightning_fw.manual.strategies import require_local_windows, require_strategy
+from lightning_fw.manual.termination import ask_every_batch
 from lightning_fw.manual.wrapping import (
     ENTERED,
     is_lightning_core,
@@ -231,7 +232,7 @@ def _on_save_checkpoint(
     share_progress(checkpoint)
     if module._driver is not None:
         checkpoint[KEY] = module._driver.state_dict()
-        put_anchor(checkpoint, module._driver.window.anchor_copies())
+        put_anchor(checkpoint, module._driver.window.anchor.copies())
     else:
         # None before the first batch, where Lightning's finders save and load what they saved.
         checkpoint[KEY] = module._saved_driver_state
@@ -258,6 +259,7 @@ def _teardown(module: Any, teardown: Callable[..., Any], *arguments: Any) -> Non
     """After a fit, keep of its window what a checkpoint would, on the CPU, and free the rest."""
     teardown(module, *arguments)
     if module._driver is not None:
+        ask_every_batch(module.trainer)
         module._saved_driver_state = apply_to_collection(
             module._driver.state_dict(), Tensor, Tensor.cpu
         )

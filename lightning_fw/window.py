@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
@@ -40,7 +40,9 @@ class Window:
             pass or two over the parameters a window, and a copy of the first gradient.
 
     Attributes:
+        anchor: ω, which it can copy, or restore in mid-evaluation.
         has_direction: Whether the window before left its direction in ``p.grad``.
+        all_ended: Whether the window before was the epoch's last on all ranks, with windows apart.
 
     Raises:
         ValueError: If there are no parameters, they are not real floating-point tensors of one
@@ -78,7 +80,7 @@ class Window:
         self.infos = None if infos is None else list(infos)
         self.restart = 0
         self.outer_step = 0
-        self._anchor = Anchor(parameters)
+        self.anchor = Anchor(parameters)
         self._gradients = Gradients(parameters)
         self._displacement = Displacement(
             parameters, cumulative=inner_loop.trajectory == "cumulative"
@@ -87,6 +89,7 @@ class Window:
         self._radius = Radius(inner_loop, parameters)
         self.statistics = WindowStatistics(enabled=statistics)
         self.has_direction = False
+        self.all_ended = True
         self._open()
 
     def _open(self) -> None:
@@ -140,7 +143,7 @@ class Window:
             yield
             return
         offsets, factor = self._displacement.offsets
-        with self._anchor.displaced(offsets, factor * self.radius):
+        with self.anchor.displaced(offsets, factor * self.radius):
             yield
 
     def drop_direction(self) -> None:
@@ -149,23 +152,14 @@ class Window:
             self._gradients.drop()
             self.has_direction = False
 
-    def at_anchor(self) -> AbstractContextManager[None]:
-        """The weights stand at the anchor ω inside, wherever they stood before."""
-        return self._anchor.restored()
-
     def accumulate(self, loss: Tensor | None = None) -> None:
         """Hold gradients and loss of a batch for the inner step to come."""
         self._gradients.hold(loss)
-
-    def anchor_copies(self) -> dict[int, Tensor]:
-        """Copies of ω by the address of the weight; none where the weights stand at ω anyway."""
-        return self._anchor.copies()
 
     def step(self, loss: Tensor | None = None, *, last: bool = False) -> None:
         """Take one inner step along the gradients in ``p.grad``, and set these to None.
 
         After :meth:`accumulate` it is along the mean of these and of those held.
-
         A parameter without a gradient stays where it is. A gradient with a NaN or an infinity
         skips the step for all parameters; it counts as one of the K tried.
 
@@ -235,7 +229,11 @@ class Window:
         return bool(rule(self.statistics.progress(self._displacement)))
 
     def close(
-        self, *, early: bool = False, reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor
+        self,
+        *,
+        early: bool = False,
+        ended: bool = False,
+        reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor,
     ) -> RestartRecord:
         """Close the window: write the direction into ``p.grad`` and open the next one.
 
@@ -244,14 +242,16 @@ class Window:
 
         Args:
             early: Whether a restart rule closed it, for the record.
+            ended: Whether it is the epoch's last on this rank.
             reduce: Averages slopes over ranks, and with ``sync="restart"`` displacements, at once.
 
         Returns:
             The record of the window, its batches, evaluations and seconds left at 0.
         """
         sync, slopes = self.inner_loop.sync, self._radius.slopes()
-        slopes, agreement = share(sync, self._displacement, slopes, reduce)
-        self._radius.close(slopes)
+        joined = share(sync, self._displacement, slopes, reduce, ended=ended)
+        self.all_ended = joined.all_ended
+        self._radius.close(joined.slopes)
         record = self.statistics.record(
             self._displacement,
             self.inner_loop.ball,
@@ -261,7 +261,7 @@ class Window:
             early=early,
             radius=self.radius,
             slope_ratio=self._radius.slope_ratio(),
-            agreement=agreement,
+            agreement=joined.agreement,
         )
         if record.steps or (sync == "restart" and self._displacement.has_moved):
             unit = self.inner_loop.direction == "unit"

@@ -62,4 +62,4 @@ class WindowView:
 
         They do so anyway outside ``training_step``.
         """
-        return self._driver.window.at_anchor()
+        return self._driver.window.anchor.restored()

@@ -5,23 +5,36 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor, distributed
 
 from lightning_fw.inner_loop import InnerLoop
 
 
-def _ranks() -> int:
+def ranks() -> int:
+    """How many take part: 1 where no process group is."""
     is_running = distributed.is_available() and distributed.is_initialized()
     return distributed.get_world_size() if is_running else 1
 
 
 def mean_over_ranks(tensor: Tensor) -> Tensor:
     """The mean over all ranks: one collective where there are several."""
-    ranks = _ranks()
-    if ranks == 1:
+    count = ranks()
+    if count == 1:
         return tensor
     distributed.all_reduce(tensor)
-    return tensor.div_(ranks)
+    return tensor.div_(count)
+
+
+def go_apart(trainer: Any, inner_loop: InnerLoop) -> bool:
+    """Whether ranks run windows of their own, between which nothing is sent.
+
+    DDP would broadcast buffers at every batch: :func:`synchronize_buffers` does at restarts.
+    """
+    if inner_loop.sync == "step" or ranks() == 1:
+        return False
+    trainer.strategy.model.broadcast_buffers = False
+    return True
 
 
 def synchronize_buffers(module: Any) -> None:
@@ -31,14 +44,22 @@ def synchronize_buffers(module: Any) -> None:
     With ``DDPStrategy(broadcast_buffers=False)`` they are each rank's own.
     """
     wanted = getattr(module.trainer.strategy, "_ddp_kwargs", {}).get("broadcast_buffers", True)
-    if wanted and _ranks() > 1:
-        for buffer in module.buffers():
-            distributed.broadcast(buffer, src=0)
+    if not wanted or ranks() == 1:
+        return
+    by_dtype: dict[torch.dtype, list[Tensor]] = {}
+    for buffer in module.buffers():
+        by_dtype.setdefault(buffer.dtype, []).append(buffer)
+    for buffers in by_dtype.values():
+        message = torch.cat([buffer.reshape(-1) for buffer in buffers])
+        distributed.broadcast(message, src=0)
+        values = torch.split(message, [buffer.numel() for buffer in buffers])
+        for buffer, value in zip(buffers, values, strict=True):
+            buffer.copy_(value.view_as(buffer))
 
 
-def backward_passes_apart(trainer: Any, inner_loop: InnerLoop) -> AbstractContextManager[None]:
-    """Gradients stay each rank's own inside, with ``sync="restart"``."""
-    if inner_loop.sync == "step" or _ranks() == 1:
+def backward_passes_apart(trainer: Any, *, apart: bool) -> AbstractContextManager[None]:
+    """Gradients stay each rank's own inside."""
+    if not apart:
         return nullcontext()
-    apart: AbstractContextManager[None] = trainer.strategy.block_backward_sync()
-    return apart
+    blocked: AbstractContextManager[None] = trainer.strategy.block_backward_sync()
+    return blocked

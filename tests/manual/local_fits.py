@@ -81,21 +81,27 @@ def fit(make_trainer, module: Recurrent, **settings: Any) -> Recurrent:
     return module
 
 
-def by_hand(loop: InnerLoop, lr: float = 1.0, epochs: int = 2) -> torch.Tensor:
-    """Windows of both ranks, one after the other from the same anchor, and SGD along their mean."""
+def by_hand(
+    loop: InnerLoop, lr: float = 1.0, epochs: int = 2, limits: tuple[int, ...] = (7, 7)
+) -> torch.Tensor:
+    """Windows of both ranks, one after the other from the same anchor, and SGD along their mean.
+
+    The mean is over those that took a step: a rank is out of batches after its limit.
+    """
     module = Recurrent(loop).double()
     parameters = list(module.parameters())
     outer = torch.optim.SGD(parameters, lr=lr)
     windows = [Window(loop, parameters) for _ in range(RANKS)]
     batches = [
-        list(DataLoader(samples(), BATCH, sampler=range(rank, SAMPLES, RANKS)))
-        for rank in range(RANKS)
+        list(DataLoader(samples(), BATCH, sampler=range(rank, SAMPLES, RANKS)))[:limit]
+        for rank, limit in zip(range(RANKS), limits, strict=True)
     ]
-    count = len(batches[0])
     for _ in range(epochs):
-        for start in range(0, count, loop.steps):
+        for start in range(0, max(limits), loop.steps):
             directions = []
             for window, mine in zip(windows, batches, strict=True):
+                if not mine[start:]:
+                    continue
                 for x, y in mine[start : start + loop.steps]:
                     with window.displaced():
                         torch.nn.functional.mse_loss(module(x), y).backward()
@@ -104,7 +110,7 @@ def by_hand(loop: InnerLoop, lr: float = 1.0, epochs: int = 2) -> torch.Tensor:
                 directions.append([p.grad.clone() for p in parameters])
                 for p in parameters:
                     p.grad = None
-            for p, *both in zip(parameters, *directions, strict=True):
-                p.grad = sum(both) / RANKS
+            for p, *all_of_them in zip(parameters, *directions, strict=True):
+                p.grad = sum(all_of_them) / len(directions)
             outer.step()
     return module.weights()

@@ -28,7 +28,7 @@ def test_the_weights_stand_at_the_anchor_outside_displaced(trajectory):
     assert all_equal(parameters, anchor)
     with window.displaced():
         assert not all_equal(parameters, anchor)
-        with window.at_anchor():
+        with window.anchor.restored():
             assert all_equal(parameters, anchor)
         assert not all_equal(parameters, anchor)
     assert all_equal(parameters, anchor)
