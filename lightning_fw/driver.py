@@ -28,6 +28,7 @@ from lightning_fw.manual.ranks import (
 from lightning_fw.manual.repeats import logging_ignored, metrics_kept
 from lightning_fw.manual.saved_state import describe, differences
 from lightning_fw.manual.schedulers import OuterSteps
+from lightning_fw.manual.states_of_ranks import of_all_ranks, to_go_on_with
 from lightning_fw.manual.strategies import drop_gathered, gathering_modules
 from lightning_fw.manual.termination import ask, ask_once_a_restart, note_restart
 from lightning_fw.parameters import ParameterInfo, trainable
@@ -236,11 +237,17 @@ class Driver:
     ) -> Window:
         return Window(self.inner_loop, parameters, infos, statistics=_is_heard(module))
 
-    def state_dict(self) -> dict[str, Any]:
-        """The window in progress, the cost counted in it, and what both depend on."""
+    def state_dict(self, *, all_ranks: bool = False) -> dict[str, Any]:
+        """The window in progress, the cost counted in it, and what both depend on.
+
+        Args:
+            all_ranks: Whether every rank asks, so that rank 0 gets the windows of all.
+        """
+        window = self.window.state_dict()
         return {
             "settings": self._describe(),
-            "window": self.window.state_dict(),
+            "window": window,
+            "windows": of_all_ranks(window) if all_ranks and self._apart else [],
             "tally": self._tally.state_dict(),
             "outer_steps": asdict(self.outer_steps),
         }
@@ -248,6 +255,7 @@ class Driver:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what :meth:`state_dict` gave; with a warning anew where settings differ."""
         found = differences(state["settings"], self._describe())
+        window, goes_on = to_go_on_with(state["window"], state.get("windows", []))
         self.outer_steps = OuterSteps(**state["outer_steps"])
         # Also what a window cost that is not gone on with.
         self._tally.load_state_dict(state["tally"])
@@ -258,10 +266,10 @@ class Driver:
                 "with the old one, resume with the settings that it was made with."
             )
         else:
-            self.window.load_state_dict(state["window"])
-        if found or self.inner_loop.batches != "successive":
+            self.window.load_state_dict(window)
+        if found or not goes_on or self.inner_loop.batches != "successive":
             # Windows of one batch: that in which the fit was cut short comes no more, or anew.
-            self.window.count_on(state["window"]["restart"], state["window"]["outer_step"])
+            self.window.count_on(window["restart"], window["outer_step"])
 
     def _describe(self) -> dict[str, str]:
         return describe(self.inner_loop, self.window.parameters, self.window.infos or [])

@@ -31,6 +31,7 @@ from lightning_fw.manual.wrapping import (
 )
 from lightning_fw.parameters import require_movable, trainable
 from lightning_fw.record import RestartRecord
+from lightning_fw.shards import any_sharded
 from lightning_fw.window_view import WindowView
 
 if TYPE_CHECKING:
@@ -231,7 +232,8 @@ def _on_save_checkpoint(
     on_save_checkpoint(module, checkpoint)
     share_progress(checkpoint)
     if module._driver is not None:
-        checkpoint[KEY] = module._driver.state_dict()
+        # A rank that fails may be alone in it: the others would not answer.
+        checkpoint[KEY] = module._driver.state_dict(all_ranks=not module.trainer.interrupted)
         put_anchor(checkpoint, module._driver.window.anchor.copies())
     else:
         # None before the first batch, where Lightning's finders save and load what they saved.
@@ -256,13 +258,17 @@ def _on_load_checkpoint(
 
 
 def _teardown(module: Any, teardown: Callable[..., Any], *arguments: Any) -> None:
-    """After a fit, keep of its window what a checkpoint would, on the CPU, and free the rest."""
+    """After a fit, keep of its window what a checkpoint would, on the CPU, and free the rest.
+
+    Weights in parts would be gathered for it, and after an error not all ranks may take part.
+    """
     teardown(module, *arguments)
     if module._driver is not None:
         ask_every_batch(module.trainer)
-        module._saved_driver_state = apply_to_collection(
-            module._driver.state_dict(), Tensor, Tensor.cpu
-        )
+        if not (module.trainer.interrupted and any_sharded(module._driver.window.parameters)):
+            module._saved_driver_state = apply_to_collection(
+                module._driver.state_dict(), Tensor, Tensor.cpu
+            )
         module._driver = None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,9 +101,3 @@ def test_gathered_weights_are_not_used_again_once_the_window_has_moved():
     whole, expected = fit_looking_elsewhere()
     torch.testing.assert_close(in_parts, whole, rtol=1e-8, atol=1e-9)
     assert len(seen) == len(expected)
-
-
-def fit_to(path: Path, stop: int, **settings: Any) -> None:
-    trainer = make_trainer(max_epochs=1, limit_train_batches=stop, **settings)
-    trainer.fit(Sharded(LOOPS["spectral"]))
-    trainer.save_checkpoint(path)

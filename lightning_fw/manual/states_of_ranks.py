@@ -1,0 +1,47 @@
+"""What each rank has of its own in a checkpoint, where ranks run windows apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor, distributed
+
+from lightning_fw.manual.ranks import ranks
+
+State = dict[str, Any]
+
+
+def of_all_ranks(window: State) -> list[State]:
+    """Every rank's window, on rank 0, which writes the file; none on the others."""
+    on_cpu = apply_to_collection(window, Tensor, Tensor.cpu)
+    gathered: list[Any] | None = [None] * ranks() if distributed.get_rank() == 0 else None
+    distributed.gather_object(on_cpu, gathered)
+    return gathered or []
+
+
+def to_go_on_with(window: State, windows: Sequence[State]) -> tuple[State, bool]:
+    """The saved window for this rank, and whether it is in progress still.
+
+    Args:
+        window: That of the rank that wrote the file.
+        windows: Those of all ranks, none where they ran one together.
+
+    Returns:
+        This rank's own; for another number of ranks a new one with the mean of their momenta.
+    """
+    if not windows:
+        return window, True
+    if len(windows) == ranks():
+        return windows[distributed.get_rank() if ranks() > 1 else 0], True
+    mean = _mean([other["momentum"] for other in windows])
+    nothing_held = {"sums": {}, "losses": [], "batches": 0}
+    return {**window, "momentum": mean, "gradients": nothing_held}, False
+
+
+def _mean(momenta: Sequence[list[Tensor] | None]) -> list[Tensor] | None:
+    kept = [momentum for momentum in momenta if momentum is not None]
+    if not kept:
+        return None
+    return [sum(tensors[1:], tensors[0]) / len(kept) for tensors in zip(*kept, strict=True)]

@@ -1,0 +1,68 @@
+"""Strategies that the inner loop cannot work under are refused before anything is trained."""
+
+from __future__ import annotations
+
+import pytest
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy
+
+from lightning_fw import InnerLoop
+from lightning_fw.manual.strategies import require_strategy
+from tests.ranks import on_ranks
+from tests.several_ranks.sharded_fits import Sharded
+from tests.several_ranks.sharded_fits import make_trainer as make_sharded_trainer
+
+
+class DeepSpeedStrategy(DDPStrategy):
+    """Of that name; the real one needs a GPU and a package of its own to be made."""
+
+
+class XLAStrategy(DDPStrategy):
+    """Of that name, too."""
+
+
+class OwnFSDPStrategy(FSDPStrategy):
+    """A user's."""
+
+
+@pytest.mark.parametrize(
+    ("strategy", "name"),
+    [
+        (FSDPStrategy, "FSDPStrategy"),
+        (OwnFSDPStrategy, "FSDPStrategy"),
+        (DeepSpeedStrategy, "DeepSpeedStrategy"),
+        (XLAStrategy, "XLAStrategy"),
+    ],
+)
+def test_the_refusal_names_those_to_use(strategy, name):
+    expected = (
+        f"`strategy` must be one that FrankWolfeMixin can drive, got {name}, which .*"
+        r'Trainer\(strategy="ddp"\), or ModelParallelStrategy\(\)'
+    )
+    with pytest.raises(ValueError, match=expected):
+        require_strategy(strategy())
+
+
+@pytest.mark.parametrize("strategy", [DDPStrategy, ModelParallelStrategy])
+def test_others_pass(strategy):
+    require_strategy(strategy())
+
+
+def test_a_fit_asks_before_it_builds_anything(make_trainer):
+    class Untouched(Sharded):
+        def configure_model(self):
+            raise AssertionError("came too far")
+
+    with pytest.raises(ValueError, match="got DeepSpeedStrategy"):
+        make_trainer(strategy=DeepSpeedStrategy(), devices=1).fit(Untouched(InnerLoop()))
+
+
+def refusal_of_windows_apart() -> str:
+    with pytest.raises(ValueError, match="`sync`") as error:
+        make_sharded_trainer().fit(Sharded(InnerLoop(sync="restart")))
+    return str(error.value)
+
+
+def test_windows_apart_need_whole_weights():
+    expected = '`sync` must be "step" with ModelParallelStrategy, got "restart"'
+    for message in on_ranks(refusal_of_windows_apart):
+        assert expected in message
