@@ -80,6 +80,9 @@ class Driver:
             return training_step(module, *arguments)
         attend_to_checkpoints(trainer)
         require_even_batches(trainer, self.inner_loop)
+        if self.window.is_full:
+            # Saved on an error in the restart itself, as where another rank was lost.
+            self._restart(module, None, early=False, ended=False)
         opens, restarts = self.window.is_fresh, self.window.restart
         with self._tally.measure("inner"):
             chunks = pieces(module, self.inner_loop, arguments)

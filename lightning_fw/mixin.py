@@ -16,6 +16,7 @@ from lightning_fw.manual.compiled import step_in_graph, uncompile_around
 from lightning_fw.manual.epoch import is_last_batch
 from lightning_fw.manual.evaluation import refuse_backward
 from lightning_fw.manual.hooks import clip_direction
+from lightning_fw.manual.lost_ranks import lost_ranks_told
 from lightning_fw.manual.outer_optimizer import single_optimizer, warn_of_small_steps
 from lightning_fw.manual.saved_state import KEY, put_anchor, share_progress
 from lightning_fw.manual.schedulers import attend_to_schedulers, counted_in_windows
@@ -175,7 +176,8 @@ def _training_step(module: Any, training_step: Callable[..., Any], *arguments: A
         saved, module._saved_driver_state = module._saved_driver_state, None
         if saved is not None:
             module._driver.load_state_dict(saved)
-    return module._driver.run_batch(module, step_in_graph(module, training_step), arguments)
+    with lost_ranks_told():
+        return module._driver.run_batch(module, step_in_graph(module, training_step), arguments)
 
 
 def _configure_optimizers(module: Any, configure_optimizers: Callable[..., Any]) -> Any:

@@ -1,0 +1,3 @@
+from tests.mixin.conftest import make_trainer
+
+__all__ = ["make_trainer"]

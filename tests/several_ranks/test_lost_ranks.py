@@ -1,0 +1,104 @@
+"""A rank that is killed in mid-window: the others say so, and leave what can be gone on from."""
+
+from __future__ import annotations
+
+import os
+import signal
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import OnExceptionCheckpoint
+from lightning.pytorch.strategies import DDPStrategy
+
+from lightning_fw import InnerLoop, L2Ball
+from tests.manual.interrupted import Module
+from tests.mixin.conftest import make_loader
+from tests.ranks import on_ranks
+from tests.several_ranks.sharded_fits import Sharded
+from tests.several_ranks.sharded_fits import make_trainer as make_sharded_trainer
+
+STEP = InnerLoop(ball=L2Ball(radius=0.05), steps=3, momentum=0.5)
+APART = InnerLoop(ball=L2Ball(radius=0.05), steps=3, momentum=0.5, sync="restart")
+
+
+def _die(module: L.LightningModule, batch_idx: int) -> None:
+    if module.global_rank == 1 and batch_idx == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Mortal(Module):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        _die(self, batch_idx)
+        return super().training_step(batch, batch_idx)
+
+
+class MortalInParts(Sharded):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        _die(self, batch_idx)
+        return super().training_step(batch, batch_idx)
+
+
+def train(folder: Path, loop: InnerLoop, *, mortal: bool, resume: bool = False) -> Any:
+    warnings.simplefilter("ignore")
+    ranks = int(os.environ["WORLD_SIZE"])
+    trainer = L.Trainer(
+        accelerator="cpu",
+        devices=ranks,
+        strategy=DDPStrategy() if ranks > 1 else "auto",
+        max_epochs=2,
+        # It removes its file after a fit that succeeds.
+        callbacks=[OnExceptionCheckpoint(folder, filename="left")] if mortal else [],
+        logger=False,
+        default_root_dir=folder,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    module = (Mortal if mortal else Module)(loop)
+    trainer.fit(module, make_loader(28, 4), ckpt_path=folder / "left.ckpt" if resume else None)
+    return module.weights(), trainer.global_step
+
+
+def train_in_parts() -> None:
+    make_sharded_trainer().fit(MortalInParts(STEP))
+
+
+GONE = "Another rank is gone or does not answer"
+
+
+@pytest.mark.parametrize("loop", [STEP, APART], ids=["step", "restart"])
+def test_the_others_end_and_leave_a_checkpoint_for_any_number_of_ranks(loop, tmp_path):
+    with pytest.raises(AssertionError, match=f"(?s)RuntimeError: {GONE}.*1, status -9"):
+        on_ranks(_train_to_death, tmp_path, loop)
+    for ranks in (1, 3):
+        ends = on_ranks(_go_on, tmp_path, loop, ranks=ranks)
+        for weights, steps in ends:
+            assert torch.equal(weights, ends[0][0])
+            assert weights.isfinite().all()
+            assert steps == 6
+
+
+def _train_to_death(folder: Path, loop: InnerLoop) -> None:
+    train(folder, loop, mortal=True)
+
+
+def _go_on(folder: Path, loop: InnerLoop) -> Any:
+    return train(folder, loop, mortal=False, resume=True)
+
+
+def test_so_they_do_with_weights_in_parts():
+    with pytest.raises(AssertionError, match=f"(?s)RuntimeError: {GONE}.*1, status -9"):
+        on_ranks(train_in_parts)
+
+
+def test_an_error_of_the_users_stays_what_it_is(make_trainer):
+    class Own(Module):
+        def training_step(self, batch, batch_idx):
+            raise RuntimeError("the user's own")
+
+    with pytest.raises(RuntimeError, match="^the user's own$"):
+        make_trainer().fit(Own(STEP), make_loader(28, 4))
