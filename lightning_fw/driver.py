@@ -54,7 +54,7 @@ class Driver:
         self.inner_loop = inner_loop
         self.window = self._new_window(module, *self._parameters(module))
         self.outer_steps = OuterSteps()
-        self._apart = go_apart(module.trainer, inner_loop)
+        self._apart = go_apart(inner_loop)
         if self._apart:
             ask_once_a_restart(module.trainer)
         self._gathering = gathering_modules(module)
@@ -205,8 +205,7 @@ class Driver:
                 "Every inner step of a window was skipped, since gradients were not finite, and no "
                 "outer step was made. Look at the losses; `skipped` in the records counts on."
             )
-        if self.inner_loop.batches != "successive" or self._apart:
-            synchronize_buffers(module)
+        synchronize_buffers(module)
         note_restart(trainer)
         record = self._tally.close(record)
         module.on_restart(record)

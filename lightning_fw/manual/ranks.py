@@ -10,6 +10,9 @@ from torch import Tensor, distributed
 
 from lightning_fw.inner_loop import InnerLoop
 
+# The name as of torch 2.13, and the one before.
+_BUFFER_SETTINGS = ("forward_sync_buffers", "broadcast_buffers")
+
 
 def ranks() -> int:
     """How many take part: 1 where no process group is."""
@@ -26,25 +29,19 @@ def mean_over_ranks(tensor: Tensor) -> Tensor:
     return tensor.div_(count)
 
 
-def go_apart(trainer: Any, inner_loop: InnerLoop) -> bool:
-    """Whether ranks run windows of their own, between which nothing is sent.
-
-    DDP would broadcast buffers at every batch: :func:`synchronize_buffers` does at restarts.
-    """
-    if inner_loop.sync == "step" or ranks() == 1:
-        return False
-    trainer.strategy.model.broadcast_buffers = False
-    return True
+def go_apart(inner_loop: InnerLoop) -> bool:
+    """Whether ranks run windows of their own."""
+    return inner_loop.sync == "restart" and ranks() > 1
 
 
 def synchronize_buffers(module: Any) -> None:
     """Give all ranks the buffers of rank 0, such as batch-norm statistics.
 
-    DDP does so once a batch, before the first of its evaluations; those after it let ranks drift.
-    With ``DDPStrategy(broadcast_buffers=False)`` they are each rank's own.
+    Under automatic optimization DDP does so at every batch; under manual optimization Lightning
+    2.6.6 turns that off (``strategies/ddp.py``, ``on_after_inner_forward``). Where the user told
+    DDP not to, they are each rank's own.
     """
-    wanted = getattr(module.trainer.strategy, "_ddp_kwargs", {}).get("broadcast_buffers", True)
-    if not wanted or ranks() == 1:
+    if ranks() == 1 or False in map(_ddp_settings(module.trainer).get, _BUFFER_SETTINGS):
         return
     by_dtype: dict[torch.dtype, list[Tensor]] = {}
     for buffer in module.buffers():
@@ -55,6 +52,11 @@ def synchronize_buffers(module: Any) -> None:
         values = torch.split(message, [buffer.numel() for buffer in buffers])
         for buffer, value in zip(buffers, values, strict=True):
             buffer.copy_(value.view_as(buffer))
+
+
+def _ddp_settings(trainer: Any) -> dict[str, Any]:
+    settings: dict[str, Any] = getattr(trainer.strategy, "_ddp_kwargs", {})
+    return settings
 
 
 def backward_passes_apart(trainer: Any, *, apart: bool) -> AbstractContextManager[None]:

@@ -34,13 +34,18 @@ def require_local_windows(trainer: Any) -> None:
     """Raise if the strategy cannot leave gradients to each rank.
 
     Raises:
-        ValueError: For several ranks under any strategy but DDP.
+        ValueError: For several ranks under any strategy but DDP, or with its ``static_graph``.
     """
     names = [base.__name__ for base in type(trainer.strategy).__mro__]
     if trainer.world_size > 1 and "DDPStrategy" not in names:
         raise ValueError(
             f'`sync` must be "step" with {names[0]}, got "restart": windows apart need whole '
             'weights on every rank. Pass sync="step", or Trainer(strategy="ddp").'
+        )
+    if trainer.world_size > 1 and trainer.strategy._ddp_kwargs.get("static_graph"):
+        raise ValueError(
+            '`static_graph` must be False with sync="restart", got True: DDP then wants to average '
+            'the gradients of a first pass. Pass DDPStrategy() without it, or sync="step".'
         )
 
 

@@ -22,17 +22,48 @@ class Normalizing(Recurrent):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(self.norm(x))
 
-    def on_restart(self, record) -> None:
+    def distance(self) -> float:
         mine = self.norm.running_mean
         ranks = [torch.empty_like(mine), torch.empty_like(mine)]
         torch.distributed.all_gather(ranks, mine)
-        self.spread.fill_(max(float(self.spread), float((ranks[0] - ranks[1]).abs().max())))
+        return float((ranks[0] - ranks[1]).abs().max())
+
+    def on_restart(self, record) -> None:
+        self.spread.fill_(max(float(self.spread), self.distance()))
 
 
-@pytest.mark.parametrize("batches", ["same", "split"])
+class NormalizingApart(Normalizing):
+    """Notes the distance at the second batch of the first window, where DDP would have none."""
+
+    def __init__(self, inner_loop: InnerLoop) -> None:
+        super().__init__(inner_loop)
+        self.register_buffer("between", torch.zeros(()))
+
+    def training_step(self, batch, batch_idx):
+        if batch_idx == 1:
+            self.between.fill_(self.distance())
+        return super().training_step(batch, batch_idx)
+
+
+@pytest.mark.parametrize("batches", ["successive", "same", "split"])
 def test_ranks_agree_after_every_restart(batches, make_trainer):
     module = Normalizing(InnerLoop(steps=2, batches=batches))
     ddp = L.pytorch.strategies.DDPStrategy(start_method="fork")
     make_trainer(strategy=ddp, devices=2).fit(module, make_loader())
     assert module.norm.num_batches_tracked > 0
     assert module.spread == 0
+
+
+def test_windows_apart_send_no_buffers_before_the_restart(make_trainer):
+    module = NormalizingApart(InnerLoop(steps=2, sync="restart"))
+    ddp = L.pytorch.strategies.DDPStrategy(start_method="fork")
+    make_trainer(strategy=ddp, devices=2).fit(module, make_loader())
+    assert module.between > 0
+    assert module.spread == 0
+
+
+def test_a_user_may_leave_them_to_each_rank(make_trainer):
+    module = Normalizing(InnerLoop(steps=2, sync="restart"))
+    ddp = L.pytorch.strategies.DDPStrategy(start_method="fork", forward_sync_buffers=False)
+    make_trainer(strategy=ddp, devices=2).fit(module, make_loader())
+    assert module.spread > 0

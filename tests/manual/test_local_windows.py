@@ -21,6 +21,7 @@ from lightning_fw.window import Window
 from tests.manual.local_fits import Apart, by_hand, fit
 from tests.mixin.conftest import Recurrent
 
+DDP = [{}, {"gradient_as_bucket_view": True}, {"find_unused_parameters": True}]
 BALLS = [L2Ball(radius=0.02), L2Ball(radius=0.02, scope="global"), LinfBall(radius=0.01)]
 
 
@@ -29,6 +30,20 @@ def test_they_are_the_mean_of_windows_run_one_after_the_other(ball, make_trainer
     loop = InnerLoop(ball=ball, steps=3, step_size=OpenLoop(), momentum=0.5, sync="restart")
     module = fit(make_trainer, Apart(loop))
     torch.testing.assert_close(module.weights(), by_hand(loop), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("ddp", DDP[1:], ids=str)
+def test_every_variant_of_ddp_leaves_them_apart(ddp, make_trainer):
+    loop = InnerLoop(ball=L2Ball(radius=0.02), steps=3, momentum=0.5, sync="restart")
+    module = fit(make_trainer, Apart(loop), ddp=ddp)
+    torch.testing.assert_close(module.weights(), by_hand(loop), rtol=1e-9, atol=1e-12)
+    assert module.buckets == 0
+
+
+def test_a_static_graph_is_refused(make_trainer):
+    expected = '`static_graph` must be False with sync="restart", got True'
+    with pytest.raises(Exception, match=expected):
+        fit(make_trainer, Apart(InnerLoop(sync="restart")), ddp={"static_graph": True})
 
 
 @pytest.mark.parametrize(
@@ -63,7 +78,7 @@ def test_with_a_message_a_step_gradients_are_reduced(make_trainer):
     assert module.spread == 0
 
 
-@pytest.mark.parametrize("ddp", [{}, {"gradient_as_bucket_view": True}], ids=str)
+@pytest.mark.parametrize("ddp", DDP[:2], ids=str)
 def test_a_rank_whose_window_was_skipped_follows_the_others(ddp, make_trainer):
     class Poisoned(Apart):
         def training_step(self, batch, batch_idx):
