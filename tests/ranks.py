@@ -27,6 +27,7 @@ they started and what that started. On a GPU pass `start="spawn"`: CUDA does not
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import pickle
@@ -37,8 +38,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 _MARK = "LIGHTNING_FW_TEST_RUN"
 # What the others get to end by themselves once one has failed; they mostly wait for it in vain.
 _GRACE = 2.0
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,8 @@ def on_ranks(
         try:
             for process in processes:
                 process.start()
-            in_time = _wait([lambda p=p: p.exitcode for p in processes], limit, _GRACE)
+            with _interrupted_by_sigterm():
+                in_time = _wait([lambda p=p: p.exitcode for p in processes], limit, _GRACE)
         finally:
             for process in processes:
                 if process.pid is not None:
@@ -126,6 +129,7 @@ def _be_a_rank(
     log: Path,
 ) -> None:
     os.setsid()
+    _die_with_parent()
     os.environ.update(environment)
     sys.stdout = sys.stderr = log.open("w", buffering=1)
     os.dup2(sys.stdout.fileno(), 1)
@@ -175,14 +179,16 @@ def run_together(
                     stdout=logs[-1],
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
+                    preexec_fn=_die_with_parent,
                 )
             )
-        in_time = _wait([process.poll for process in processes], limit, grace)
+        with _interrupted_by_sigterm():
+            in_time = _wait([process.poll for process in processes], limit, grace)
     finally:
-        _kill_marked(mark)
         for process in processes:
             process.kill()
             process.wait()
+        _kill_marked(mark)
     ends = []
     for process, log in zip(processes, logs, strict=True):
         log.seek(0)
@@ -204,6 +210,22 @@ def _wait(polls: Sequence[Callable[[], int | None]], limit: float, grace: float)
             give_up = time.monotonic() + grace
         time.sleep(0.02)
     return give_up < deadline
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Let the ``finally`` clauses inside run where `timeout` ends the tests."""
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _die_with_parent() -> None:
+    """For where the tests are killed outright; Linux alone knows of it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _kill_group(leader: int) -> None:
