@@ -1,0 +1,161 @@
+"""What ranks decide together: steps that are skipped, windows that close early."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+from lightning_fw.restarts import GapFraction, Progress, RestartRule
+from lightning_fw.window import Window
+from tests.ranks import on_ranks
+from tests.several_ranks.joined import (
+    BATCH,
+    BATCHES,
+    Joined,
+    assert_same_windows,
+    fit,
+    loop,
+    samples,
+)
+
+A_STEP, A_WINDOW = [1], [0, 1, 2]
+OF_A_WINDOW_SKIPPED = pytest.mark.filterwarnings("ignore:Every inner step of a window was skipped")
+
+
+class Poisoned(Joined):
+    """The last of two ranks, and whoever joins its samples, meets NaN in some batches."""
+
+    def __init__(self, inner_loop, poisoned: list[int]) -> None:
+        super().__init__(inner_loop)
+        self.poisoned = poisoned
+
+    def samples(self):
+        x, y, branches = samples().tensors
+        i = torch.arange(len(x))
+        bad = torch.isin(i // BATCH, torch.tensor(self.poisoned)) & (i % 2 == 1)
+        return TensorDataset(x, y.masked_fill(bad[:, None], float("nan")), branches)
+
+
+@OF_A_WINDOW_SKIPPED
+@pytest.mark.parametrize("batches", [A_STEP, A_WINDOW], ids=["a step", "a window"])
+def test_with_a_message_a_step_a_gradient_of_nan_on_one_rank_is_skipped_on_all(
+    batches, make_trainer
+):
+    def on_a_rank():
+        return fit(make_trainer, Poisoned(loop(), batches), strategy="ddp", devices=2)
+
+    (first, records), (second, others) = on_ranks(on_a_rank)
+    assert [r.skipped for r in records] == [r.skipped for r in others] == 2 * [len(batches), 0, 0]
+    assert torch.equal(first, second)
+    assert first.isfinite().all()
+    alone, expected = fit(make_trainer, Poisoned(loop(), batches))
+    torch.testing.assert_close(first, alone, rtol=1e-9, atol=1e-12)
+    assert_same_windows(records, expected)
+
+
+@pytest.mark.parametrize("batches", [A_STEP, A_WINDOW], ids=["a step", "a window"])
+def test_with_windows_apart_it_is_skipped_where_it_is_and_a_rank_without_a_step_counts_not(
+    batches, make_trainer
+):
+    inner_loop = loop(radius_rule=None, sync="restart")
+
+    def on_a_rank():
+        return fit(make_trainer, Poisoned(inner_loop, batches), strategy="ddp", devices=2)
+
+    (first, records), (second, others) = on_ranks(on_a_rank)
+    assert [r.skipped for r in records] == 6 * [0]
+    assert [r.skipped for r in others] == 2 * [len(batches), 0, 0]
+    assert torch.equal(first, second)
+    expected = by_hand(Poisoned(inner_loop, batches))
+    torch.testing.assert_close(first, expected, rtol=1e-9, atol=1e-12)
+
+
+def by_hand(module: Poisoned, epochs: int = 2) -> torch.Tensor:
+    """Both ranks' windows from the same anchor, and SGD along the mean of those that stepped."""
+    parameters, steps = list(module.parameters()), module.inner_loop.steps
+    outer = torch.optim.SGD(parameters, lr=1.0)
+    windows = [Window(module.inner_loop, parameters) for _ in range(2)]
+    data = module.samples()
+    for start in epochs * list(range(0, BATCHES, steps)):
+        directions = []
+        for rank, window in enumerate(windows):
+            for batch in range(start, min(start + steps, BATCHES)):
+                rows = slice(batch * BATCH + rank, (batch + 1) * BATCH, 2)
+                with window.displaced():
+                    module.training_step(data[rows], batch).backward()
+                window.step()
+            if window.close().steps:
+                directions.append([p.grad.clone() for p in parameters])
+            module.zero_grad()
+        for p, *ways in zip(parameters, *directions, strict=True):
+            p.grad = sum(ways) / len(ways)
+        outer.step()
+    return module.weights()
+
+
+class OnlyOneWants(RestartRule):
+    """The last rank asks for a restart after two steps, the other never."""
+
+    def __call__(self, progress: Progress) -> bool:
+        return torch.distributed.get_rank() == 1 and progress.k >= 2
+
+
+@pytest.mark.parametrize("sync", ["step", "restart"])
+def test_the_wish_of_one_rank_closes_the_window_on_all(sync, make_trainer):
+    inner_loop = loop(restart_when=OnlyOneWants(), sync=sync)
+
+    def on_a_rank():
+        return fit(make_trainer, Joined(inner_loop), strategy="ddp", devices=2)
+
+    (first, records), (second, others) = on_ranks(on_a_rank)
+    for told in (records, others):
+        assert [r.steps for r in told] == 2 * [2, 2, 2, 1]
+        assert [r.early for r in told] == 2 * [True, True, True, False]
+    assert torch.equal(first, second)
+
+
+class Noted(RestartRule):
+    """GapFraction, with its answers on this rank."""
+
+    def __init__(self) -> None:
+        self.rule = GapFraction(0.7)
+        self.answers: list[bool] = []
+
+    def __call__(self, progress: Progress) -> bool:
+        self.answers.append(bool(self.rule(progress)))
+        return self.answers[-1]
+
+
+def test_windows_apart_close_together_though_ranks_see_other_gaps(make_trainer):
+    def on_a_rank():
+        rule = Noted()
+        module = Joined(loop(restart_when=rule, sync="restart"))
+        weights, records = fit(make_trainer, module, strategy="ddp", devices=2)
+        return weights, [(r.steps, r.early) for r in records], rule.answers
+
+    (first, windows, answers), (second, others, other_answers) = on_ranks(on_a_rank)
+    assert answers != other_answers
+    assert windows == others
+    assert any(early for _, early in windows)
+    assert torch.equal(first, second)
+
+
+@OF_A_WINDOW_SKIPPED
+def test_a_rank_that_only_skips_still_hears_the_wish_of_another(make_trainer):
+    """It has no displacement to judge by, and must not leave the others waiting for an answer."""
+
+    class FirstWants(RestartRule):
+        def __call__(self, progress: Progress) -> bool:
+            return torch.distributed.get_rank() == 0 and progress.k >= 2
+
+    def on_a_rank():
+        module = Poisoned(loop(restart_when=FirstWants(), sync="restart"), list(range(BATCHES)))
+        weights, records = fit(make_trainer, module, strategy="ddp", devices=2)
+        return weights, [r.early for r in records], [r.skipped for r in records]
+
+    (first, early, skipped), (second, also_early, also_skipped) = on_ranks(on_a_rank)
+    assert early == also_early == 2 * [True, True, True, False]
+    assert (skipped, also_skipped) == (8 * [0], 2 * [2, 2, 2, 1])
+    assert torch.equal(first, second)
+    assert first.isfinite().all()
