@@ -97,12 +97,12 @@ def on_ranks(
 ) -> list[Any]:
     """What the function returns on each rank."""
     context = multiprocessing.get_context(start)
+    # Plain pickle copies tensors; that of multiprocessing would share them among the ranks.
+    call = (function, arguments) if start == "fork" else pickle.dumps((function, arguments))
     with tempfile.TemporaryDirectory() as folder:
         logs = [Path(folder, f"{rank}.log") for rank in range(ranks)]
         processes = [
-            context.Process(
-                target=_be_a_rank, args=(function, arguments, {**mine, **(environ or {})}, log)
-            )
+            context.Process(target=_be_a_rank, args=(call, {**mine, **(environ or {})}, log))
             for mine, log in zip(torchrun_environments(ranks), logs, strict=True)
         ]
         try:
@@ -123,8 +123,7 @@ def on_ranks(
 
 
 def _be_a_rank(
-    function: Callable[..., Any],
-    arguments: tuple[Any, ...],
+    call: tuple[Callable[..., Any], tuple[Any, ...]] | bytes,
     environment: Mapping[str, str],
     log: Path,
 ) -> None:
@@ -134,6 +133,7 @@ def _be_a_rank(
     sys.stdout = sys.stderr = log.open("w", buffering=1)
     os.dup2(sys.stdout.fileno(), 1)
     os.dup2(sys.stdout.fileno(), 2)
+    function, arguments = pickle.loads(call) if isinstance(call, bytes) else call
     result = function(*arguments)
     log.with_suffix(".result").write_bytes(pickle.dumps(result))
 

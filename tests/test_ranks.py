@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 import time
@@ -39,6 +40,12 @@ def test_a_script_sees_the_environment_of_torchrun(tmp_path):
     )
     ends = run_script(script, "argument", ranks=2)
     assert [end.output.split() for end in ends] == [["argument", str(r), "2"] for r in range(2)]
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_each_rank_has_arguments_of_its_own(start):
+    """Pickled as multiprocessing does it, they would be one tensor in shared memory."""
+    assert on_ranks(operator.iadd, torch.zeros(()), 1.0, start=start) == [1.0, 1.0]
 
 
 def fail_on_the_last() -> None:
