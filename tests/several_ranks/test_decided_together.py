@@ -4,37 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.utils.data import TensorDataset
 
 from lightning_fw.restarts import GapFraction, Progress, RestartRule
-from lightning_fw.window import Window
 from tests.ranks import on_ranks
-from tests.several_ranks.joined import (
-    BATCH,
-    BATCHES,
-    Joined,
-    assert_same_windows,
-    fit,
-    loop,
-    samples,
-)
+from tests.several_ranks.joined import BATCHES, Joined, assert_same_windows, fit, loop
+from tests.several_ranks.poisoned import A_STEP, A_WINDOW, Poisoned, by_hand
 
-A_STEP, A_WINDOW = [1], [0, 1, 2]
 OF_A_WINDOW_SKIPPED = pytest.mark.filterwarnings("ignore:Every inner step of a window was skipped")
-
-
-class Poisoned(Joined):
-    """The last of two ranks, and whoever joins its samples, meets NaN in some batches."""
-
-    def __init__(self, inner_loop, poisoned: list[int]) -> None:
-        super().__init__(inner_loop)
-        self.poisoned = poisoned
-
-    def samples(self):
-        x, y, branches = samples().tensors
-        i = torch.arange(len(x))
-        bad = torch.isin(i // BATCH, torch.tensor(self.poisoned)) & (i % 2 == 1)
-        return TensorDataset(x, y.masked_fill(bad[:, None], float("nan")), branches)
 
 
 @OF_A_WINDOW_SKIPPED
@@ -69,29 +45,6 @@ def test_with_windows_apart_it_is_skipped_where_it_is_and_a_rank_without_a_step_
     assert torch.equal(first, second)
     expected = by_hand(Poisoned(inner_loop, batches))
     torch.testing.assert_close(first, expected, rtol=1e-9, atol=1e-12)
-
-
-def by_hand(module: Poisoned, epochs: int = 2) -> torch.Tensor:
-    """Both ranks' windows from the same anchor, and SGD along the mean of those that stepped."""
-    parameters, steps = list(module.parameters()), module.inner_loop.steps
-    outer = torch.optim.SGD(parameters, lr=1.0)
-    windows = [Window(module.inner_loop, parameters) for _ in range(2)]
-    data = module.samples()
-    for start in epochs * list(range(0, BATCHES, steps)):
-        directions = []
-        for rank, window in enumerate(windows):
-            for batch in range(start, min(start + steps, BATCHES)):
-                rows = slice(batch * BATCH + rank, (batch + 1) * BATCH, 2)
-                with window.displaced():
-                    module.training_step(data[rows], batch).backward()
-                window.step()
-            if window.close().steps:
-                directions.append([p.grad.clone() for p in parameters])
-            module.zero_grad()
-        for p, *ways in zip(parameters, *directions, strict=True):
-            p.grad = sum(ways) / len(ways)
-        outer.step()
-    return module.weights()
 
 
 class OnlyOneWants(RestartRule):
