@@ -28,8 +28,9 @@ class Mortal(Joined):
     """Its last rank is killed, as the kernel does it where memory runs out."""
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
+        is_first_start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
         is_last_rank = self.global_rank == self.trainer.world_size - 1
-        if is_last_rank and (self.trainer.current_epoch, batch_idx) == (1, 4):
+        if is_first_start and is_last_rank and (self.trainer.current_epoch, batch_idx) == (1, 4):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().training_step(batch, batch_idx)
 
@@ -71,9 +72,11 @@ def main(folder: Path, nodes: int, devices: int) -> None:
         weights = undisturbed(sync, nodes, devices)
         torch.save(weights, folder / f"{sync}-{torch.distributed.get_rank()}.pt")
     save = ModelCheckpoint(folder, every_n_train_steps=1, save_last=True, save_top_k=0)
-    trainer(nodes, devices, callbacks=[save], enable_checkpointing=True).fit(
-        Mortal(loop(sync="restart"))
-    )
+    last = trainer(nodes, devices, callbacks=[save], enable_checkpointing=True)
+    module = Mortal(loop(sync="restart"))
+    last.fit(module, ckpt_path="last")
+    told = (last.global_step, module.weights())
+    torch.save(told, folder / f"again-{last.global_rank}.pt")
 
 
 if __name__ == "__main__":

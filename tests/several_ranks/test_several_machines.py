@@ -5,6 +5,7 @@ A job takes seconds to start, so that each is started once, and one test looks a
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -113,3 +114,43 @@ def require_to_go_on(done: Job, ranks: int) -> None:
     assert steps > job.STEPS_BEFORE
     assert weights.isfinite().all()
     assert all(torch.equal(weights, other) and steps == its for its, other in told)
+
+
+@pytest.mark.slow
+def test_torchrun_starts_a_job_again_that_goes_on_from_its_last_checkpoint(tmp_path):
+    """Ranks must meet in a new store: an old one has the addresses of ranks that are no more."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--max-restarts", "1"]
+    meet = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{free_port()}"]
+    command = [*torchrun, *meet, "--nproc-per-node", "2", "-m", SCRIPT, str(tmp_path), "1", "2"]
+    a_new_store = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    (end,) = run_together([command], [a_new_store], limit=100)
+    assert "(exitcode: -9)" in end.output
+    (steps, first), (its, second) = (torch.load(tmp_path / f"again-{r}.pt") for r in range(2))
+    assert steps == its == 6
+    assert torch.equal(first, second)
+    assert first.isfinite().all()
+
+
+def under_slurm(sync: str, devices: int) -> torch.Tensor:
+    """With what srun tells a task, one on each of two machines."""
+    rank = os.environ["RANK"]
+    del os.environ["TORCHELASTIC_RUN_ID"]
+    job_of_two = {"JOB_ID": "4242", "JOB_NAME": "train", "NNODES": "2", "NODELIST": "127.0.0.1"}
+    tasks = {"NTASKS": "2", "NTASKS_PER_NODE": "1"}
+    mine = {"PROCID": rank, "NODEID": rank, "LOCALID": "0"}
+    told = {**job_of_two, **tasks, **mine}
+    os.environ.update({f"SLURM_{name}": value for name, value in told.items()})
+    return job.undisturbed(sync, 2, devices)
+
+
+@pytest.mark.parametrize("sync", job.SYNCS)
+def test_tasks_of_srun_train_as_on_one_machine(sync):
+    first, second = on_ranks(under_slurm, sync, 1)
+    assert torch.equal(first, second)
+    expected = on_ranks(job.undisturbed, sync, 1, 2)[0]
+    torch.testing.assert_close(first, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_srun_wants_a_task_for_each_device():
+    with pytest.raises(AssertionError, match="number of tasks per node configured in SLURM"):
+        on_ranks(under_slurm, "restart", 2)
