@@ -21,7 +21,7 @@ class Joined(NamedTuple):
     """What ranks have in common when their windows close.
 
     Attributes:
-        slopes: Those of SlopeRatio averaged, shape (2,); None without it.
+        slopes: Those of SlopeRatio, shape (2,); None without it.
         agreement: ‖mean d_K‖₂ / mean ‖d_K‖₂, NaN with ``sync="step"``.
         all_ended: Whether this was the last window of the epoch on every rank.
     """
@@ -42,15 +42,16 @@ def share(
     """Average over ranks what they have apart when a window closes.
 
     Args:
-        sync: With ``"step"`` the slopes of SlopeRatio, shape (2,); with ``"restart"`` d_K too.
+        sync: With ``"step"`` nothing: gradients were averaged, and all that follows from them is
+            the same on every rank; with ``"restart"`` slopes and d_K.
         displacement: This rank's.
-        slopes: This rank's, None without SlopeRatio.
+        slopes: Those of SlopeRatio on this rank, shape (2,); None without it.
         mean: Averages a tensor over ranks; called at most once.
         ended: Whether this is the epoch's last window here.
     """
     if sync == "restart":
         return join(displacement, slopes, mean, ended=ended)
-    return Joined(None if slopes is None else mean(slopes))
+    return Joined(slopes)
 
 
 def join(

@@ -243,7 +243,7 @@ class Window:
         Args:
             early: Whether a restart rule closed it, for the record.
             ended: Whether it is the epoch's last on this rank.
-            reduce: Averages slopes over ranks, and with ``sync="restart"`` displacements, at once.
+            reduce: Averages a tensor over ranks, for ``sync="restart"``; called once.
 
         Returns:
             The record of the window, its batches, evaluations and seconds left at 0.
