@@ -103,7 +103,8 @@ def add_scaled_(
     targets: Sequence[Tensor], tensors: Sequence[Tensor], weights: Sequence[Scalar]
 ) -> None:
     """targets_i += weights_i · tensors_i, in place and without temporaries."""
-    targets, tensors = parts(targets), parts(tensors)
+    if any_sharded(targets):
+        targets, tensors = parts(targets), parts(tensors)
     numbers = [weight for weight in weights if not isinstance(weight, Tensor)]
     if len(numbers) < len(weights):
         factors = [
@@ -111,11 +112,11 @@ def add_scaled_(
             weight if isinstance(weight, Tensor) else target.new_full((), weight)
             for weight, target in zip(weights, targets, strict=True)
         ]
-        torch._foreach_addcmul_(targets, tensors, factors)
+        torch._foreach_addcmul_(list(targets), list(tensors), factors)
     elif numbers:
         # One call for all tensors: a loop over `add_` costs a fifth more on an LSTM-128.
         ones = [_one(targets[0].device)] * len(targets)
-        torch._foreach_addcmul_(targets, tensors, ones, numbers)
+        torch._foreach_addcmul_(list(targets), list(tensors), ones, numbers)
 
 
 @lru_cache
@@ -126,7 +127,7 @@ def _one(device: torch.device) -> Tensor:
 def scale_(tensors: Sequence[Tensor], factor: Scalar) -> None:
     """tensors_i *= factor, in place."""
     if tensors:
-        torch._foreach_mul_(parts(tensors), factor)
+        torch._foreach_mul_(list(parts(tensors)), factor)
 
 
 def blend_(
@@ -146,9 +147,11 @@ def mask_(tensors: Sequence[Tensor], bad: Tensor) -> list[Tensor]:
 
 def copy_(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
     """targets_i ← sources_i, in place."""
-    torch._foreach_copy_(parts(targets), parts(sources))
+    if any_sharded(targets):
+        targets, sources = parts(targets), parts(sources)
+    torch._foreach_copy_(list(targets), list(sources))
 
 
 def zero_(tensors: Sequence[Tensor]) -> None:
     """tensors_i ← 0, in place."""
-    torch._foreach_zero_(parts(tensors))
+    torch._foreach_zero_(list(parts(tensors)))

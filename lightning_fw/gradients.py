@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_fw.displacement import clones
-from lightning_fw.foreach import scale_, working_dtype
+from lightning_fw.foreach import pick, scale_, working_dtype
 from lightning_fw.shards import like, placed_as
 
 
@@ -79,10 +79,9 @@ class Gradients:
                 present.append(index)
                 if gradient.requires_grad:
                     gradient = gradient.detach()
-                gradient = gradient.to_dense() if gradient.is_sparse else gradient
-                gradients.append(placed_as(gradient, p))
+                gradients.append(gradient.to_dense() if gradient.is_sparse else gradient)
                 p.grad = None
-        return present, gradients
+        return present, placed_as(gradients, pick(self._parameters, present))
 
     def state_dict(self) -> dict[str, Any]:
         """What is held: sums by index of the parameter, losses, and of how many batches."""

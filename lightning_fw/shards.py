@@ -25,16 +25,12 @@ def any_sharded(tensors: Sequence[Tensor]) -> bool:
     return _KIND in map(type, tensors)
 
 
-def parts(tensors: Sequence[Tensor]) -> list[Tensor]:
+def parts(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     """This rank's parts; what is written to them is written to the tensors."""
     if not any_sharded(tensors):
-        return list(tensors)
+        return tensors
     with torch.no_grad():
-        return [_part(tensor) for tensor in tensors]
-
-
-def _part(tensor: Tensor) -> Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+        return [t.to_local() if isinstance(t, DTensor) else t for t in tensors]
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -57,15 +53,16 @@ def like(tensor: Tensor, model: Tensor) -> Tensor:
         return replicas.redistribute(placements=model.placements)
 
 
-def placed_as(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """The gradient in the parts of its parameter: tensor parallelism may leave it in others."""
-    if not any_sharded([gradient]):
-        return gradient
-    assert isinstance(gradient, DTensor)
-    assert isinstance(parameter, DTensor)
-    if gradient.placements == parameter.placements:
-        return gradient
-    return gradient.redistribute(placements=parameter.placements)
+def placed_as(gradients: list[Tensor], parameters: Sequence[Tensor]) -> list[Tensor]:
+    """The gradients in the parts of their parameters: tensor parallelism may leave others."""
+    if not any_sharded(gradients):
+        return gradients
+    return [
+        gradient.redistribute(placements=parameter.placements)
+        if isinstance(gradient, DTensor) and isinstance(parameter, DTensor)
+        else gradient
+        for gradient, parameter in zip(gradients, parameters, strict=True)
+    ]
 
 
 def over_ranks(
