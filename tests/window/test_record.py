@@ -45,14 +45,22 @@ def test_without_statistics_the_direction_is_the_same():
     assert all_equal(*directions)
 
 
-def test_slopes_are_averaged_by_reduce():
+def test_slopes_travel_with_the_displacements():
     parameters = make_parameters()
-    loop = InnerLoop(ball=L2Ball(radius=0.1), steps=2, radius_rule=SlopeRatio())
+    ball, rule = L2Ball(radius=0.1), SlopeRatio()
+    loop = InnerLoop(ball=ball, steps=2, radius_rule=rule, sync="restart")
     window = Window(loop, parameters)
     take_steps(window, parameters, 2)
     window.close()
     take_steps(window, parameters, 2)
-    record = window.close(reduce=lambda slopes: torch.tensor([-1.0, -0.25]))
+
+    def with_slopes_of_others(message):
+        # Before them: whether a step was taken, a length, whether more windows follow, who moved.
+        start = 3 + len(parameters)
+        message[start : start + 2] = torch.tensor([-1.0, -0.25])
+        return message
+
+    record = window.close(reduce=with_slopes_of_others)
     assert record.slope_ratio == pytest.approx(0.25)
 
 
