@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import lightning as L
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
+from lightning_fw.checks import require_count
 from lightning_fw.data.sequences import Kind, require_choice
-from lightning_fw.inner_loop import InnerLoop
+from lightning_fw.inner_loop import InnerLoop, Sync
 from lightning_fw.mixin import FrankWolfeMixin
 
 Cell = Literal["rnn", "lstm", "gru"]
@@ -107,10 +109,14 @@ class FrankWolfeSequenceModel(FrankWolfeMixin, SequenceModel):
         cell: As :class:`SequenceModel` has it.
         preset: ``"spectral"``: :meth:`InnerLoop.spectral`; ``"paper"``: :meth:`InnerLoop.paper`;
             ``"authors"``: :meth:`InnerLoop.authors` with ``lr``.
+        sync: When ranks talk, as :class:`InnerLoop` has it.
+        steps: K, where it is not to be the preset's. With one step ``"spectral"`` keeps its
+            radius: the rule that moves it compares two slopes.
         **settings: What :class:`SequenceModel` takes besides; only ``"authors"`` uses ``lr``.
 
     Raises:
-        ValueError: If ``preset`` is unknown.
+        TypeError: If ``steps`` is not an int.
+        ValueError: If ``preset`` or ``sync`` is unknown, or ``steps`` < 1.
 
     Example:
         >>> model = FrankWolfeSequenceModel("lstm", input_size=2, output_size=1)
@@ -123,14 +129,28 @@ class FrankWolfeSequenceModel(FrankWolfeMixin, SequenceModel):
         cell: Cell = "lstm",
         *,
         preset: Preset = "spectral",
+        sync: Sync = "step",
+        steps: int | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(cell, **settings)
         require_choice("preset", preset, get_args(Preset))
+        require_choice("sync", sync, get_args(Sync))
+        if steps is not None:
+            require_count("steps", steps)
         self.preset = preset
+        self.sync = sync
+        self.steps = steps
 
     @override
     def configure_frank_wolfe(self) -> InnerLoop:
+        loop = replace(self._preset(), sync=self.sync)
+        if self.steps is None:
+            return loop
+        rule = None if self.steps == 1 else loop.radius_rule
+        return replace(loop, steps=self.steps, radius_rule=rule)
+
+    def _preset(self) -> InnerLoop:
         if self.preset == "authors":
             return InnerLoop.authors(self.lr)
         return InnerLoop.spectral() if self.preset == "spectral" else InnerLoop.paper()

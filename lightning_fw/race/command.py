@@ -15,7 +15,7 @@ from lightning_fw.arguments import above_zero, positive, seed
 from lightning_fw.nn.sequence_model import Cell
 from lightning_fw.race.contest import Contest
 from lightning_fw.race.methods import MethodName, takes
-from lightning_fw.race.settings import RaceSettings
+from lightning_fw.race.settings import RaceSettings, Strategy
 from lightning_fw.race.tasks import TASKS
 
 _CANNOT_START = 2
@@ -54,6 +54,8 @@ def parser() -> argparse.ArgumentParser:
     add("--out", type=Path, help="directory of the results (default: runs/TASK-CELL)")
     add("--data", type=Path, default=Path("data"), help="directory of MNIST (default: data)")
     add("--threads", type=positive, default=1, help="torch threads (default: 1)")
+    add("--strategy", choices=get_args(Strategy), help="train on several processes of this machine")
+    add("--devices", type=positive, default=1, help="processes of --strategy (default: 1)")
     add("--lr", type=above_zero, help="learning rate instead of the tuned ones")
     add("--clip", type=above_zero, help="largest gradient norm instead of the tuned one")
     return arguments
@@ -72,9 +74,21 @@ def parse(argv: Sequence[str]) -> RaceSettings:
                 f"--{name} is for {taking}; none of them is in --methods "
                 f"{' '.join(options.methods)}"
             )
+    _check_ranks(arguments, options)
     if options.out is None:
-        options.out = Path("runs") / f"{options.task}-{options.cell}"
+        ranks = [f"{options.devices}-ranks"] if options.devices > 1 else []
+        options.out = Path("runs") / "-".join((options.task, options.cell, *ranks))
     return RaceSettings(**{**vars(options), "methods": tuple(options.methods)})
+
+
+def _check_ranks(arguments: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if (options.strategy is None) != (options.devices == 1):
+        arguments.error(
+            f"--strategy ddp goes with --devices of at least 2, got --devices {options.devices} "
+            f"{'without' if options.strategy is None else 'with'} --strategy"
+        )
+    if options.strategy is None and "local" in options.methods:
+        arguments.error("local in --methods is for several ranks: pass --strategy ddp --devices 2")
 
 
 def main(argv: Sequence[str]) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from lightning_fw.processes import Tell, on_ranks
 from lightning_fw.race.methods import Method
 from lightning_fw.race.plot import draw, require_matplotlib
 from lightning_fw.race.points import Point, append_point, read_points, write_points
@@ -27,6 +28,7 @@ class Contest:
 
     Runs follow each other in one process, one seed of every method after the other: runs side by
     side would share the memory's bandwidth, and their seconds would depend on their neighbours.
+    With ``--strategy`` each run has processes of its own, as many as it has ranks.
 
     Args:
         settings: What the user asked for.
@@ -56,9 +58,12 @@ class Contest:
             0, or 130 after an interruption.
         """
         status = 0
-        with quiet_lightning(), Live(self._table(), console=self.console) as live:
+        # It moves with each point alone, and processes are not to be forked beside a thread of it.
+        live = Live(self._table(), console=self.console, auto_refresh=False)
+        with quiet_lightning(), live:
             try:
-                self._warm_up()
+                if self.settings.devices == 1:
+                    self._warm_up()
                 for method, seed in self._unfinished():
                     self._run_one(method, seed, live)
             except KeyboardInterrupt:
@@ -97,17 +102,24 @@ class Contest:
     def _warm_up(self) -> None:
         """Take a few steps with every method: what a process does once is nobody's cost."""
         for method in {method.name: method for method, _ in self._unfinished()}.values():
-            self._run(method, self.settings.first_seed, _WARM_UP_EVALUATIONS, lambda point: None)
+            self._run(method, self.settings.first_seed, _WARM_UP_EVALUATIONS, _ignore)
 
     def _run_one(self, method: Method, seed: int, live: Live) -> None:
         def report(point: Point) -> None:
             append_point(self.csv, point)
             self.points.append(point)
-            live.update(self._table())
+            live.update(self._table(), refresh=True)
 
-        self._run(method, seed, self.settings.budget, report)
+        def on_rank(tell: Tell) -> None:
+            self._run(method, seed, _WARM_UP_EVALUATIONS, _ignore)
+            self._run(method, seed, self.settings.budget, tell)
 
-    def _run(self, method: Method, seed: int, budget: int, report: Callable[[Point], None]) -> None:
+        if self.settings.devices > 1:
+            on_ranks(on_rank, self.settings.devices, report)
+        else:
+            self._run(method, seed, self.settings.budget, report)
+
+    def _run(self, method: Method, seed: int, budget: int, report: Tell) -> None:
         run(
             method,
             self.task,
@@ -117,6 +129,7 @@ class Contest:
             every=self.settings.every,
             root=self.settings.data,
             report=report,
+            ranks=self.settings.devices,
         )
 
     def _table(self) -> Table:
@@ -131,9 +144,13 @@ class Contest:
         if not finished:
             self.console.print("No run is finished: there is no picture yet.")
             return
-        draw(finished, self.methods, self.task, self.settings.cell, out / "race.png")
-        self.console.print(summary_table(lines, self.methods, self.task))
+        draw(finished, self.methods, self.task, self.settings, out / "race.png")
+        self.console.print(summary_table(lines, self.methods, self.task, self.settings))
         self.console.print(f"{self.csv}, {out / 'race.png'}, {out / 'summary.md'}", soft_wrap=True)
+
+
+def _ignore(point: Point) -> None:
+    """What a warm-up reports."""
 
 
 def _finished(points: Sequence[Point], budget: int) -> list[Point]:

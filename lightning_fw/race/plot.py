@@ -9,12 +9,14 @@ from typing import Any
 
 from lightning_fw.race.methods import Method, MethodName
 from lightning_fw.race.points import Point
+from lightning_fw.race.settings import RaceSettings
 from lightning_fw.race.summary import runs_of
 from lightning_fw.race.tasks import Task
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; back-propagation is dashed.
 _STYLES: dict[MethodName, tuple[str, str]] = {
     "spectral": ("#0072B2", "solid"),
+    "local": ("#E69F00", "solid"),
     "paper": ("#D55E00", "solid"),
     "authors": ("#009E73", "solid"),
     "adam": ("#CC79A7", "dashed"),
@@ -37,7 +39,11 @@ def require_matplotlib() -> None:
 
 
 def draw(
-    points: Sequence[Point], methods: Sequence[Method], task: Task, cell: str, path: Path
+    points: Sequence[Point],
+    methods: Sequence[Method],
+    task: Task,
+    settings: RaceSettings,
+    path: Path,
 ) -> None:
     """Draw the median over the seeds, and the range from the best to the worst of them.
 
@@ -47,7 +53,7 @@ def draw(
         points: Those of the finished runs.
         methods: In the order of the legend.
         task: What was raced on.
-        cell: The recurrent cell, for the title.
+        settings: Those of the race, for the title and the labels.
         path: The file to write.
     """
     from matplotlib.figure import Figure
@@ -64,8 +70,9 @@ def draw(
         panel.grid(alpha=0.25)
         panel.set_xlim(left=0)
         panel.spines[["top", "right"]].set_visible(False)
+    ranks = "" if settings.devices == 1 else f" a rank, {settings.devices} ranks"
     panels[0].set_xlabel(
-        f"gradient evaluations (one forward and backward, batch {task.batch_size})"
+        f"gradient evaluations{ranks} (one forward and backward, batch {task.batch_size})"
     )
     panels[1].set_xlabel("seconds of training")
     panels[0].set_ylabel(task.metric)
@@ -74,7 +81,7 @@ def draw(
     counts = {len(runs_of(points, method.name)) for method in methods} - {0}
     seeds = "–".join(map(str, sorted({min(counts), max(counts)})))
     over = "one seed" if seeds == "1" else f"median and range of {seeds} seeds"
-    figure.suptitle(f"{task.title}, {cell.upper()} of 128 units: {over}")
+    figure.suptitle(f"{task.title}, {settings.cell.upper()} of 128 units: {over}")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(path, dpi=120)

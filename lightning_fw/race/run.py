@@ -14,6 +14,7 @@ from typing import Any, cast
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.states import TrainerStatus
 from torch import Tensor
 from typing_extensions import override
@@ -28,14 +29,16 @@ from lightning_fw.race.tasks import Task
 class Referee(Callback):
     """Counts evaluations and seconds, measures at set points, and ends the run.
 
-    Seconds are all of training, loading the batches included; measuring is not.
+    Of several ranks, which all evaluate at the same time, each counts its own, and rank 0 measures
+    and decides. Seconds are all of training, loading the batches included; measuring is not.
 
     Args:
         start: Method and seed.
         judge: Sequences and targets to measure the metric on.
         budget: Gradient evaluations to spend.
         every: Gradient evaluations between two points.
-        is_over: Whether a metric ends the run before the budget does.
+        is_over: Whether a metric ends the run before the budget does; None: none does, and ranks
+            have nothing to tell each other.
         report: Called with every point.
     """
 
@@ -46,7 +49,7 @@ class Referee(Callback):
         *,
         budget: int,
         every: int,
-        is_over: Callable[[float], bool],
+        is_over: Callable[[float], bool] | None,
         report: Callable[[Point], None],
     ) -> None:
         self._start, self._judge = start, (judge[0], judge[1])
@@ -74,14 +77,21 @@ class Referee(Callback):
         if self._evaluations % self._every and self._evaluations < self._budget:
             return
         self._seconds += perf_counter() - self._resumed
+        reached = trainer.is_global_zero and self._measure(pl_module)
+        if self._is_over is not None:
+            reached = trainer.strategy.broadcast(reached)
+        trainer.should_stop = reached or self._evaluations >= self._budget
+        self._resumed = perf_counter()
+
+    def _measure(self, pl_module: L.LightningModule) -> bool:
+        """Report a point, and tell whether its metric ends the run."""
         loss = torch.stack(self._losses).mean().item()
         self._losses.clear()
         metric = cast(SequenceModel, pl_module).metric(self._judge)
         # Where training has diverged: NaN has no place in an order, infinity is the worst.
         metric = math.inf if math.isnan(metric) else metric
         self._report(Point(*self._start, self._evaluations, self._seconds, loss, metric))
-        trainer.should_stop = self._evaluations >= self._budget or self._is_over(metric)
-        self._resumed = perf_counter()
+        return self._is_over is not None and self._is_over(metric)
 
 
 def run(
@@ -96,8 +106,11 @@ def run(
     report: Callable[[Point], None],
     judge: Split = "test",
     stop_at_target: bool = False,
+    ranks: int = 1,
 ) -> None:
     """Train until the budget is spent. Weights and batches depend on the seed alone.
+
+    With several ranks each of their processes calls it, as ``on_ranks`` starts them.
 
     Args:
         method: Who trains.
@@ -110,6 +123,7 @@ def run(
         report: Called with every point.
         judge: The split that the metric is measured on.
         stop_at_target: Whether the run ends where it reaches the task's target.
+        ranks: Processes that train together, each on batches of its own.
 
     Raises:
         KeyboardInterrupt: If the user interrupts it.
@@ -124,13 +138,15 @@ def run(
         data.split(judge).tensors,
         budget=budget,
         every=every,
-        is_over=task.reached if stop_at_target else lambda metric: False,
+        is_over=task.reached if stop_at_target else None,
         report=report,
     )
-    _fit(model, data, referee, None if method.setting is None else method.setting.clip)
+    clip = None if method.setting is None else method.setting.clip
+    ddp = DDPStrategy(process_group_backend="gloo") if ranks > 1 else "auto"
+    _fit(model, data, referee, gradient_clip_val=clip, strategy=ddp, devices=ranks)
 
 
-def _fit(model: SequenceModel, data: SequenceData, referee: Referee, clip: float | None) -> None:
+def _fit(model: SequenceModel, data: SequenceData, referee: Referee, **settings: Any) -> None:
     with warnings.catch_warnings():
         # The data lies in memory: workers would slow the race down.
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
@@ -141,12 +157,12 @@ def _fit(model: SequenceModel, data: SequenceData, referee: Referee, clip: float
             accelerator="cpu",
             max_epochs=-1,
             limit_val_batches=0,
-            gradient_clip_val=clip,
             callbacks=[referee],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
+            **settings,
         )
         try:
             trainer.fit(model, data)
@@ -159,11 +175,13 @@ def _fit(model: SequenceModel, data: SequenceData, referee: Referee, clip: float
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Without a line about devices for each run."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
+    """Without a line about devices, and about ranks, for each run."""
+    loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from lightning_fw.nn.sequence_model import Cell
 from lightning_fw.race.methods import (
@@ -16,6 +16,11 @@ from lightning_fw.race.methods import (
     choose_method,
     with_setting,
 )
+
+Strategy = Literal["ddp"]
+
+# In race.json; each race in a directory has the same.
+_SHARED = ("task", "cell", "budget", "every", "threads", "strategy", "devices")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +40,8 @@ class RaceSettings:
         threads: Of torch.
         lr: Learning rate instead of the tuned ones.
         clip: Largest norm of a gradient instead of the tuned one.
+        strategy: How several processes train together; None: one process.
+        devices: Processes.
     """
 
     task: str
@@ -49,11 +56,15 @@ class RaceSettings:
     threads: int
     lr: float | None
     clip: float | None
+    strategy: Strategy | None = None
+    devices: int = 1
 
     def choose(self) -> list[Method]:
         """The methods with their settings, each once."""
         return [
-            choose_method(name, self.task, self.cell, lr=self.lr, clip=self.clip)
+            choose_method(
+                name, self.task, self.cell, ranks=self.devices, lr=self.lr, clip=self.clip
+            )
             for name in dict.fromkeys(self.methods)
         ]
 
@@ -90,9 +101,7 @@ def agree(settings: RaceSettings, test_size: int) -> list[Method]:
         ValueError: If the directory holds a race with other settings, or something else.
     """
     path = settings.out / "race.json"
-    mine: dict[str, Any] = {
-        name: getattr(settings, name) for name in ("task", "cell", "budget", "every", "threads")
-    }
+    mine: dict[str, Any] = {name: getattr(settings, name) for name in _SHARED}
     mine["test_size"] = test_size
     asked = settings.choose()
     known = _read(path)
@@ -108,7 +117,9 @@ def agree(settings: RaceSettings, test_size: int) -> list[Method]:
         name = f"{method.name} setting"
         _require_same(settings, name, held.get(method.name, method.setting), method.setting)
     others = [
-        with_setting(name, setting, TUNED.get((settings.task, settings.cell, name)))
+        with_setting(
+            name, setting, TUNED.get((settings.task, settings.cell, name, settings.devices))
+        )
         for name, setting in held.items()
         if name not in {method.name for method in asked}
     ]
@@ -136,7 +147,8 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        known: dict[str, Any] = json.loads(path.read_text())
+        # A race of before there were ranks had one.
+        known: dict[str, Any] = {"strategy": None, "devices": 1, **json.loads(path.read_text())}
         names = get_args(MethodName)
         known["methods"] = {
             names[names.index(name)]: None if tuned is None else Setting(**tuned)

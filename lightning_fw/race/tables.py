@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from rich.table import Table
@@ -12,14 +13,14 @@ from lightning_fw.race.settings import RaceSettings
 from lightning_fw.race.summary import Line
 from lightning_fw.race.tasks import Task
 
-_HEADINGS = ("reached", "evaluations", "seconds", "final", "worst")
+_HEADINGS = ("reached", "evaluations", "all-\nreduces", "seconds", "final", "worst")
 
 
 def live_table(
     points: Sequence[Point], methods: Sequence[Method], task: Task, settings: RaceSettings
 ) -> Table:
     """Where every method's latest run stands."""
-    title = f"{task.title}, {settings.cell.upper()}"
+    title = f"{task.title}, {settings.cell.upper()}{_ranks(settings)}"
     table = _table(title, ("seed", "evaluations", "seconds", "train loss", task.metric))
     for method in methods:
         mine = [point for point in points if point.method == method.name]
@@ -38,12 +39,16 @@ def live_table(
     return table
 
 
-def summary_table(lines: Sequence[Line], methods: Sequence[Method], task: Task) -> Table:
+def summary_table(
+    lines: Sequence[Line], methods: Sequence[Method], task: Task, settings: RaceSettings
+) -> Table:
     """The summary for a terminal."""
-    titles: dict[str, str] = {method.name: method.title for method in methods}
-    table = _table(f"{task.title}: to {task.metric} {task.goal}", _HEADINGS)
+    known: dict[str, Method] = {method.name: method for method in methods}
+    title = f"{task.title}{_ranks(settings)}: to {task.metric} {task.goal}"
+    table = _table(title, _headings(settings))
     for line in lines:
-        table.add_row(titles[line.method], *_cells(line))
+        method = known[line.method]
+        table.add_row(method.title, *_cells(line, method, settings))
     return table
 
 
@@ -51,18 +56,17 @@ def markdown(
     lines: Sequence[Line], methods: Sequence[Method], task: Task, settings: RaceSettings
 ) -> str:
     """The summary in Markdown, with what it means."""
-    labels: dict[str, str] = {method.name: method.label for method in methods}
-    rows = [
-        ("method", *_HEADINGS),
-        ("---", *["---:"] * len(_HEADINGS)),
-        *((labels[line.method], *_cells(line)) for line in lines),
-    ]
+    known: dict[str, Method] = {method.name: method for method in methods}
+    headings = [heading.replace("\n", "") for heading in _headings(settings)]
+    rows = [("method", *headings), ("---", *["---:"] * len(headings))]
+    for line in lines:
+        method = known[line.method]
+        rows.append((method.label, *_cells(line, method, settings)))
     return "\n".join(
         (
-            f"{task.title}, {settings.cell.upper()}: gradient evaluations (batches of "
-            f"{task.batch_size}) and seconds of training to {task.metric} {task.goal}, measured "
-            f"every {settings.every} of {settings.budget} evaluations. Medians over the seeds; – "
-            "where the median run does not arrive.",
+            f"{task.title}, {settings.cell.upper()}{_ranks(settings)}: {_spent(settings, task)} "
+            f"to {task.metric} {task.goal}, measured every {settings.every} of {settings.budget} "
+            "evaluations. Medians over the seeds; – where the median run does not arrive.",
             "",
             *(f"| {' | '.join(row)} |" for row in rows),
             "",
@@ -70,10 +74,34 @@ def markdown(
     )
 
 
-def _cells(line: Line) -> tuple[str, ...]:
+def _spent(settings: RaceSettings, task: Task) -> str:
+    evaluations, seconds = f"(batches of {task.batch_size})", "seconds of training"
+    if settings.devices == 1:
+        return f"gradient evaluations {evaluations} and {seconds}"
+    return (
+        f"gradient evaluations of each rank {evaluations}, all-reduces of the network's size and "
+        f"{seconds}"
+    )
+
+
+def _ranks(settings: RaceSettings) -> str:
+    return "" if settings.devices == 1 else f", {settings.devices} ranks"
+
+
+def _headings(settings: RaceSettings) -> tuple[str, ...]:
+    """The columns: messages are for several ranks."""
+    return tuple(name for name in _HEADINGS if settings.devices > 1 or "reduces" not in name)
+
+
+def _cells(line: Line, method: Method, settings: RaceSettings) -> tuple[str, ...]:
+    messages: tuple[str, ...] = ()
+    if settings.devices > 1:
+        spent = line.evaluations
+        messages = ("–" if spent is None else f"{math.ceil(spent / method.batches_a_message)}",)
     return (
         f"{line.reached} of {line.seeds}",
         "–" if line.evaluations is None else f"{line.evaluations:.0f}",
+        *messages,
         "–" if line.seconds is None else f"{line.seconds:.1f}",
         f"{line.final_metric:.4f}",
         f"{line.worst_metric:.4f}",
@@ -82,7 +110,7 @@ def _cells(line: Line) -> tuple[str, ...]:
 
 def _table(title: str, headings: Sequence[str]) -> Table:
     table = Table(title=title)
-    table.add_column("method", no_wrap=True)
+    table.add_column("method")
     for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=heading == "evaluations")
+        table.add_column(heading, justify="right", no_wrap=" " not in heading)
     return table

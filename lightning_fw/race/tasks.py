@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lightning_fw.data import AddingProblem, SequenceData, SequentialDigits, SequentialMNIST
@@ -43,6 +43,16 @@ class Task:
     def rank(self, metric: float) -> float:
         """What sorts the better metric first."""
         return -metric if self.higher_is_better else metric
+
+    def joined(self, ranks: int) -> Task:
+        """The task with the batches of so many ranks in one, whose gradient is the ranks' mean."""
+
+        def make_data(seed: int, root: Path) -> SequenceData:
+            data = self.make_data(seed, root)
+            data.batch_size *= ranks
+            return data
+
+        return replace(self, make_data=make_data, batch_size=self.batch_size * ranks)
 
 
 TASKS = {

@@ -4,7 +4,8 @@
 method on two seeds that no race reports, measures them on the validation split, and takes the one
 that needs the fewest evaluations to the target. A run that does not arrive counts as twice the
 budget; the mean metric over all points decides between equals. What it prints is what stands in
-``methods.py``.
+``methods.py``. For DDP, ``--ranks N`` tunes in one process on the joined batches of N ranks, whose
+gradient is the one that DDP averages.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import NamedTuple, get_args
 import torch
 from rich.console import Console
 
+from lightning_fw.arguments import positive
 from lightning_fw.nn.sequence_model import Cell
 from lightning_fw.race.methods import MethodName, Setting, with_setting
 from lightning_fw.race.points import Point
@@ -62,7 +64,7 @@ def best(trials: Sequence[Trial], task: Task) -> Trial:
 
 
 def _try(method: MethodName, setting: Setting, options: argparse.Namespace) -> Trial:
-    task, budget = TASKS[options.task], BUDGETS[options.task]
+    task, budget = TASKS[options.task].joined(options.ranks), BUDGETS[options.task]
     reached, evaluations = 0, 0.0
     metrics: list[float] = []
     for seed in SEEDS:
@@ -93,8 +95,8 @@ def _trials(options: argparse.Namespace, out: Path) -> Iterator[Trial]:
     with out.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Trial._fields)
-        for method, grid in GRIDS.items():
-            for setting in grid:
+        for method in options.methods:
+            for setting in GRIDS[method]:
                 trial = _try(method, setting, options)
                 writer.writerow(trial)
                 file.flush()
@@ -113,19 +115,23 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m lightning_fw.race.tuning")
     parser.add_argument("--task", choices=sorted(TASKS), default="adding")
     parser.add_argument("--cell", choices=get_args(Cell), default="lstm")
+    parser.add_argument("--methods", nargs="+", choices=list(GRIDS), default=list(GRIDS))
+    parser.add_argument("--ranks", type=positive, default=1, help="of DDP (default: 1)")
     parser.add_argument("--out", type=Path, default=Path("runs/tuning"), help="directory")
     parser.add_argument("--data", type=Path, default=Path("data"), help="data files, for mnist")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     console = Console()
+    name = "-".join((options.task, options.cell, *([str(options.ranks)] * (options.ranks > 1))))
     with quiet_lightning():
-        trials = list(_trials(options, options.out / f"{options.task}-{options.cell}.csv"))
-    for method in GRIDS:
+        trials = list(_trials(options, options.out / f"{name}.csv"))
+    for method in options.methods:
         chosen = best([trial for trial in trials if trial.method == method], TASKS[options.task])
         clip = "" if chosen.clip is None else f", {chosen.clip:g}"
         console.print(
-            f'("{options.task}", "{options.cell}", "{method}"): Setting({chosen.lr:g}{clip}),'
+            f'("{options.task}", "{options.cell}", "{method}", {options.ranks}): '
+            f"Setting({chosen.lr:g}{clip}),"
             f"  # {chosen.reached} of {len(SEEDS)}, {chosen.evaluations:.0f} evaluations",
             soft_wrap=True,
             highlight=False,

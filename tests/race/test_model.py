@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -42,7 +44,28 @@ def test_a_preset_is_the_inner_loops(preset, loop):
     assert group["lr"] == loop.outer(model.parameters()).param_groups[0]["lr"]
 
 
-@pytest.mark.parametrize("name", ["cell", "kind", "preset"])
+def test_steps_and_sync_are_the_inner_loops():
+    sizes = {"input_size": 3, "output_size": 2}
+    local = FrankWolfeSequenceModel(sync="restart", steps=5, **sizes).configure_frank_wolfe()
+    assert local == replace(InnerLoop.spectral(), sync="restart", steps=5)
+    # One step has no second slope.
+    one = FrankWolfeSequenceModel(steps=1, **sizes).configure_frank_wolfe()
+    assert one == replace(InnerLoop.spectral(), steps=1, radius_rule=None)
+
+
+@pytest.mark.parametrize(
+    ("steps", "error", "message"),
+    [
+        (0, ValueError, "`steps` must be at least 1, got 0"),
+        (2.0, TypeError, "`steps` must be an int, got 2.0"),
+    ],
+)
+def test_steps_are_checked(steps, error, message):
+    with pytest.raises(error, match=message):
+        FrankWolfeSequenceModel(input_size=3, output_size=2, steps=steps)
+
+
+@pytest.mark.parametrize("name", ["cell", "kind", "preset", "sync"])
 def test_an_unknown_choice_is_named(name):
     with pytest.raises(ValueError, match=f"`{name}` must be one of .*, got 'x'"):
         FrankWolfeSequenceModel(**{"input_size": 3, "output_size": 2, name: "x"})

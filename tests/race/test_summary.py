@@ -16,6 +16,20 @@ from lightning_fw.race.tasks import TASKS
 
 ADDING = TASKS["adding"]
 METHODS = [choose_method(name, "adding", "lstm") for name in ("spectral", "adam-clip", "adam")]
+SETTINGS = RaceSettings(
+    task="adding",
+    cell="lstm",
+    methods=("spectral",),
+    seeds=1,
+    first_seed=0,
+    budget=75,
+    every=25,
+    out=Path("out"),
+    data=Path("data"),
+    threads=1,
+    lr=None,
+    clip=None,
+)
 
 
 def run(method, seed, metrics):
@@ -54,22 +68,8 @@ def test_the_target_is_reached_at_its_value():
 
 
 def test_markdown_has_a_row_for_each_line():
-    settings = RaceSettings(
-        task="adding",
-        cell="lstm",
-        methods=("spectral",),
-        seeds=1,
-        first_seed=0,
-        budget=75,
-        every=25,
-        out=Path("out"),
-        data=Path("data"),
-        threads=1,
-        lr=None,
-        clip=None,
-    )
     lines = [Line("spectral", 3, 2, 75, 6.04, 0.03, 0.2)]
-    text = markdown(lines, METHODS, ADDING, settings)
+    text = markdown(lines, METHODS, ADDING, SETTINGS)
     assert text.startswith("adding problem, T = 100, LSTM: gradient evaluations (batches of 50)")
     assert text.splitlines()[-1] == (
         "| Frank-Wolfe, spectral (not tuned) | 2 of 3 | 75 | 6.0 | 0.0300 | 0.2000 |"
@@ -92,5 +92,5 @@ def test_a_picture_copes_with_a_run_that_diverged(tmp_path):
         *run("adam", 0, [0.2, math.inf, math.inf]),
         *run("adam", 1, [0.2, 0.3, math.inf]),
     ]
-    plot.draw(points, METHODS, ADDING, "lstm", tmp_path / "race.png")
+    plot.draw(points, METHODS, ADDING, SETTINGS, tmp_path / "race.png")
     assert (tmp_path / "race.png").read_bytes().startswith(b"\x89PNG")

@@ -29,13 +29,13 @@ def test_every_method_has_as_many_settings_to_choose_from():
 
 
 def test_what_stands_in_methods_is_one_of_the_grid():
-    assert all(setting in GRIDS[method] for (_, _, method), setting in TUNED.items())
-    assert set(itertools.product(TASKS, ["lstm"], GRIDS)) <= set(TUNED)
+    assert all(setting in GRIDS[method] for (_, _, method, _), setting in TUNED.items())
+    assert set(itertools.product(TASKS, ["lstm"], GRIDS, [1])) <= set(TUNED)
 
 
 def test_what_was_not_tuned_says_so():
     method = choose_method("adam-clip", "adding", "rnn")
-    assert ("adding", "rnn", "adam-clip") not in TUNED
+    assert ("adding", "rnn", "adam-clip", 1) not in TUNED
     assert method.label.startswith("Adam + clipping (not tuned: lr ")
 
 
@@ -45,13 +45,32 @@ def test_it_tries_all_and_prints_the_lines_of_methods(tmp_path, monkeypatch, cap
     monkeypatch.setattr(
         tuning, "GRIDS", {"adam": [Setting(1e-5), Setting(1e-2)], "adam-clip": [Setting(1e-2, 0.1)]}
     )
-    assert tuning.main(["--task", "digits", "--cell", "rnn", "--out", str(tmp_path)]) == 0
+    arguments = ["--task", "digits", "--cell", "rnn", "--methods", "adam", "adam-clip"]
+    assert tuning.main([*arguments, "--out", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        '("digits", "rnn", "adam"): Setting(0.01),  # 0 of 2, 100 evaluations',
-        '("digits", "rnn", "adam-clip"): Setting(0.01, 0.1),  # 0 of 2, 100 evaluations',
+        '("digits", "rnn", "adam", 1): Setting(0.01),  # 0 of 2, 100 evaluations',
+        '("digits", "rnn", "adam-clip", 1): Setting(0.01, 0.1),  # 0 of 2, 100 evaluations',
     ]
     with (tmp_path / "digits-rnn.csv").open() as file:
         assert [row["lr"] for row in csv.DictReader(file)] == ["1e-05", "0.01", "0.01"]
+
+
+def test_for_ranks_it_tunes_on_their_joined_batches(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("sklearn", reason="needs the extra `data`")
+    monkeypatch.setitem(tuning.BUDGETS, "digits", 25)
+    monkeypatch.setattr(tuning, "GRIDS", {"adam": [Setting(1e-2)], "authors": [Setting(1e-2)]})
+    arguments = ["--task", "digits", "--cell", "rnn", "--methods", "adam", "--out", str(tmp_path)]
+    told = []
+    for ranks in ("1", "4"):
+        assert tuning.main([*arguments, "--ranks", ranks]) == 0
+        told.append(capsys.readouterr().out)
+    assert told[1].startswith('("digits", "rnn", "adam", 4): Setting(0.01),')
+    assert len(told[1].splitlines()) == 1
+    alone, joined = (
+        list(csv.DictReader((tmp_path / f"digits-rnn{ranks}.csv").read_text().splitlines()))
+        for ranks in ("", "-4")
+    )
+    assert alone[0]["metric"] != joined[0]["metric"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,199 @@
+"""The race on two gloo processes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+from multiprocessing import active_children
+
+import pytest
+import torch
+
+from lightning_fw.data import AddingProblem
+from lightning_fw.inner_loop import InnerLoop
+from lightning_fw.processes import on_ranks
+from lightning_fw.race.command import main
+from lightning_fw.race.methods import TUNED, choose_method
+from lightning_fw.race.points import read_points
+from lightning_fw.race.run import run
+from lightning_fw.race.tasks import TASKS
+
+METHODS = ["local", "spectral", "adam-clip"]
+SHORT = replace(
+    TASKS["adding"],
+    make_data=lambda seed, root: AddingProblem(
+        10, train_size=80, val_size=60, test_size=50, batch_size=10, seed=seed
+    ),
+)
+RANKS = ("--strategy", "ddp", "--devices", "2")
+
+pytest.importorskip("matplotlib", reason="needs the extra `plot`")
+pytest.importorskip("sklearn", reason="needs the extra `data`")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    yield
+    assert active_children() == []
+
+
+def race(out, *more):
+    return main(["--task", "digits", "--seeds", "1", "--every", "4", "--out", str(out), *more])
+
+
+def points_of(method, *, task=SHORT, **settings):
+    points = []
+
+    def work(tell):
+        run(method, task, "gru", 0, root=None, report=tell, ranks=2, **settings)
+
+    on_ranks(work, 2, points.append)
+    return points
+
+
+def test_every_method_spends_the_same_evaluations_a_rank(tmp_path, capsys):
+    assert race(tmp_path, *RANKS, "--methods", *METHODS, "--budget", "6") == 0
+    points = read_points(tmp_path / "race.csv")
+    assert [(p.method, p.evaluations) for p in points] == [
+        (method, evaluations) for method in METHODS for evaluations in (4, 6)
+    ]
+    assert all(b.seconds > a.seconds > 0 for a, b in zip(points[::2], points[1::2], strict=True))
+    assert (tmp_path / "race.png").read_bytes().startswith(b"\x89PNG")
+    summary = (tmp_path / "summary.md").read_text()
+    assert "2 ranks: gradient evaluations of each rank (batches of 32), all-reduces" in summary
+    assert "| Frank-Wolfe, local windows (not tuned) | 0 of 1 | – | – | – |" in summary
+    assert "2 ranks: to test accuracy ≥ 0.95" in " ".join(capsys.readouterr().out.split())
+    known = json.loads((tmp_path / "race.json").read_text())
+    assert (known["strategy"], known["devices"]) == ("ddp", 2)
+
+
+def test_ranks_share_an_epoch(tmp_path):
+    made = choose_method("local", "adding", "gru")
+
+    def make_model(**settings):
+        model = made.make_model(**settings)
+
+        class Recorded(type(model)):
+            def training_step(self, batch, batch_idx):
+                with (tmp_path / f"{self.global_rank}").open("a") as file:
+                    file.writelines(f"{number}\n" for number in batch[1].flatten().tolist())
+                return super().training_step(batch, batch_idx)
+
+        model.__class__ = Recorded
+        return model
+
+    points_of(replace(made, make_model=make_model), budget=4, every=4)
+    seen = [set((tmp_path / rank).read_text().split()) for rank in ("0", "1")]
+    _, targets = SHORT.make_data(0, None).split("train").tensors
+    assert len(seen[0]) == len(seen[1]) == 40
+    assert seen[0] | seen[1] == {f"{number}" for number in targets.flatten().tolist()}
+
+
+def test_a_seed_gives_the_same_points_again():
+    first, again = (
+        points_of(choose_method("local", "adding", "gru"), budget=8, every=4) for _ in range(2)
+    )
+    assert [p._replace(seconds=0) for p in first] == [p._replace(seconds=0) for p in again]
+
+
+def test_ranks_stop_together_at_the_target():
+    easy = replace(SHORT, target=10.0)
+    method = choose_method("adam", "adding", "gru")
+    points = points_of(method, task=easy, budget=12, every=4, stop_at_target=True)
+    assert [p.evaluations for p in points] == [4]
+
+
+def test_batches_of_all_ranks_in_one_are_as_many_times_larger():
+    joined = TASKS["adding"].joined(4)
+    data = joined.make_data(0, None)
+    assert joined.batch_size == data.batch_size == len(next(iter(data.train_dataloader()))[0])
+    assert joined.batch_size == 4 * TASKS["adding"].batch_size
+    ours, theirs = data.split("val").tensors, TASKS["adding"].make_data(0, None).split("val")
+    assert all(map(torch.equal, ours, theirs.tensors))
+
+
+def test_summary_counts_the_messages_of_a_method(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(TASKS, "digits", replace(TASKS["digits"], target=0.0))
+    race(tmp_path, *RANKS, "--methods", "local", "adam", "--budget", "4")
+    rows = [line.split("|")[2:5] for line in (tmp_path / "summary.md").read_text().splitlines()[4:]]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        ["1 of 1", "4", "2"],
+        ["1 of 1", "4", "4"],
+    ]
+    assert choose_method("local", "digits", "lstm").batches_a_message == InnerLoop.spectral().steps
+    with (tmp_path / "summary.csv").open() as file:
+        assert [row["evaluations"] for row in csv.DictReader(file)] == ["4", "4"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--devices", "2"), "got --devices 2 without --strategy"),
+        (("--strategy", "ddp"), "--devices of at least 2, got --devices 1 with --strategy"),
+        (("--strategy", "ddp", "--devices", "0"), "must be a whole number >= 1, got 0"),
+        (("--strategy", "fsdp", "--devices", "2"), "invalid choice: 'fsdp'"),
+        (("--methods", "local"), "local in --methods is for several ranks: pass --strategy ddp"),
+    ],
+)
+def test_ranks_that_make_no_sense_are_refused(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(list(arguments))
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_race_on_other_ranks_is_refused(tmp_path, capsys):
+    assert race(tmp_path, "--methods", "adam", "--budget", "1") == 0
+    known = json.loads((tmp_path / "race.json").read_text())
+    # As races were written before there were ranks.
+    del known["strategy"], known["devices"]
+    (tmp_path / "race.json").write_text(json.dumps(known))
+    assert race(tmp_path, "--methods", "adam", "--budget", "1") == 0
+    assert race(tmp_path, *RANKS, "--methods", "adam", "--budget", "1") == 2
+    assert "a race with another strategy: None, not 'ddp'" in capsys.readouterr().err
+
+
+def test_each_number_of_ranks_has_a_directory_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny = ["--task", "digits", "--methods", "adam", "--seeds", "1", "--budget", "1"]
+    assert main([*tiny, *RANKS]) == 0
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["digits-lstm-2-ranks"]
+
+
+def test_what_was_tuned_for_one_rank_is_not_tuned_for_three():
+    alone, apart = (choose_method("adam-clip", "adding", "lstm", ranks=n) for n in (1, 3))
+    assert alone.setting == apart.setting == TUNED["adding", "lstm", "adam-clip", 1]
+    assert (alone.is_tuned, apart.is_tuned) == (True, False)
+
+
+def test_an_interrupted_race_leaves_no_process_and_goes_on(tmp_path):
+    arguments = ["--task", "digits", "--methods", "local", "--seeds", "1", "--every", "5"]
+    arguments += ["--budget", "40", "--out", str(tmp_path), *RANKS]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lightning_fw.cli", "race", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.monotonic() + 60
+    while not read_points(tmp_path / "race.csv"):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    # As a terminal does, to all of them.
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Run the same command again to go on" in " ".join(output.split())
+    assert "Traceback" not in output
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    assert main(arguments) == 0
+    assert [p.evaluations for p in read_points(tmp_path / "race.csv")] == list(range(5, 41, 5))
