@@ -1,9 +1,10 @@
-"""Numbers on the command line."""
+"""Numbers and files on the command line."""
 
 from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 
 
 def positive(text: str) -> int:
@@ -42,3 +43,15 @@ def above_zero(text: str) -> float:
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"must be a number > 0, got {text}")
     return value
+
+
+def file_to_write(text: str) -> Path:
+    """A file in a directory that exists.
+
+    Raises:
+        ArgumentTypeError: If it is none.
+    """
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"must be a file in a directory that exists, got {text}")
+    return path

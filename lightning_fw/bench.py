@@ -7,7 +7,6 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from lightning_fw.arguments import positive
+from lightning_fw.arguments import file_to_write, positive
 from lightning_fw.balls import L2Ball
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.parameters import trainable
@@ -44,6 +43,10 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         The exit status.
     """
+    if "--comm" in argv:
+        from lightning_fw.communication.command import main as communication
+
+        return communication([argument for argument in argv if argument != "--comm"])
     options = _parser().parse_args(argv)
     torch.set_num_threads(options.threads)
     device = options.device
@@ -80,7 +83,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--device", type=_device, default=torch.device("cpu"), help="torch device (default: cpu)"
     )
-    parser.add_argument("--json", type=_file, help="write the report here, too")
+    parser.add_argument(
+        "--comm",
+        action="store_true",
+        help="count instead what ranks tell each other; see bench --comm --help",
+    )
+    parser.add_argument("--json", type=file_to_write, help="write the report here, too")
     return parser
 
 
@@ -94,13 +102,6 @@ def _device(text: str) -> torch.device:
             f"must be a device of this machine, got {text}: {reason}"
         ) from error
     return device
-
-
-def _file(text: str) -> Path:
-    path = Path(text)
-    if path.is_dir() or not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"must be a file in a directory that exists, got {text}")
-    return path
 
 
 def list_contenders(module: nn.Module) -> list[Contender]:

@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=(
             "race       Frank-Wolfe against back-propagation at equal gradient evaluations\n"
-            "bench      an inner step beside an optimizer's step\n"
+            "bench      an inner step beside an optimizer's step; --comm: messages between ranks\n"
             "fit, validate, test\n"
             "           LightningCLI on the networks and data of lightning_fw\n\n"
             "lightning-fw COMMAND --help tells the options of a command."

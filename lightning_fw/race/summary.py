@@ -53,7 +53,7 @@ def summarize(points: Sequence[Point], methods: Sequence[Method], task: Task) ->
         runs = list(runs_of(points, method.name).values())
         if not runs:
             continue
-        arrivals = [_first_at_target(run, task) for run in runs]
+        arrivals = [arrival(run, task) for run in runs]
         finals = [run[-1].test_metric for run in runs]
         lines.append(
             Line(
@@ -69,7 +69,8 @@ def summarize(points: Sequence[Point], methods: Sequence[Method], task: Task) ->
     return lines
 
 
-def _first_at_target(run: Sequence[Point], task: Task) -> Point | None:
+def arrival(run: Sequence[Point], task: Task) -> Point | None:
+    """The first point of a run at the target; None where it does not arrive."""
     return next((point for point in run if task.reached(point.test_metric)), None)
 
 

@@ -1,0 +1,125 @@
+"""The command ``lightning-fw bench --comm``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+import torch
+from rich.live import Live
+from rich.table import Table
+
+from lightning_fw.arguments import file_to_write, positive, seed
+from lightning_fw.communication.measure import (
+    CommunicationSettings,
+    Row,
+    list_contenders,
+    measure,
+    report,
+)
+from lightning_fw.nn.sequence_model import Cell
+from lightning_fw.race.run import quiet_lightning
+from lightning_fw.race.tasks import TASKS, Task
+
+HEADINGS = (
+    "all-\nreduces\na batch",
+    "bytes\na batch",
+    "ms\na batch",
+    "test\nmetric",
+    "batches\nto target",
+    "all-\nreduces\nto target",
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    arguments = argparse.ArgumentParser(
+        prog="lightning-fw bench --comm",
+        description="Count what ranks tell each other a batch, and how far each way to train comes "
+        "with as many samples, on gloo processes of this machine.",
+        epilog="example: lightning-fw bench --comm --devices 4 --steps 1 2 5 10 --json comm.json",
+    )
+    add = arguments.add_argument
+    add("--task", choices=("adding", "digits"), default="adding", help="(default: adding)")
+    add("--cell", choices=get_args(Cell), default="lstm", help="(default: lstm)")
+    add("--devices", type=_several, default=2, help="ranks (default: 2)")
+    add(
+        "--steps",
+        type=positive,
+        nargs="+",
+        default=[1, 2, 5, 10],
+        metavar="K",
+        help="inner steps of a window (default: 1 2 5 10)",
+    )
+    add("--batches", type=positive, default=250, help="batches of each rank (default: 250)")
+    add("--every", type=positive, default=10, help="batches between two tests (default: 10)")
+    add("--seeds", type=positive, default=1, help="runs of each (default: 1)")
+    add("--first-seed", type=seed, default=0, help="seed of the first run (default: 0)")
+    add("--threads", type=positive, default=1, help="torch threads of a rank (default: 1)")
+    add("--json", type=file_to_write, help="write the report here, too")
+    return arguments
+
+
+def _several(text: str) -> int:
+    if positive(text) < 2:
+        raise argparse.ArgumentTypeError(f"must be a whole number >= 2, got {text}")
+    return int(text)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command.
+
+    Args:
+        argv: Arguments after ``bench --comm``.
+
+    Returns:
+        The exit status.
+    """
+    options = vars(parser().parse_args(argv))
+    path: Path | None = options.pop("json")
+    settings = CommunicationSettings(**options)
+    torch.set_num_threads(settings.threads)
+    rows: list[Row] = []
+    # Processes are not to be forked beside a thread that draws.
+    with quiet_lightning(), Live(table(rows, settings), auto_refresh=False) as live:
+        for contender in list_contenders(settings):
+            rows.append(measure(contender, settings))
+            live.update(table(rows, settings), refresh=True)
+    if path is not None:
+        path.write_text(json.dumps(report(settings, rows), indent=2) + "\n")
+    return 0
+
+
+def table(rows: Sequence[Row], settings: CommunicationSettings) -> Table:
+    """The rows that are measured so far."""
+    task: Task = TASKS[settings.task]
+    samples = settings.batches * settings.devices * task.batch_size
+    others = max((row.other_calls_a_batch for row in rows), default=0)
+    found = Table(
+        title=f"{task.title}, {settings.cell.upper()}: {settings.devices} gloo processes of one "
+        f"machine, {settings.batches} batches of {task.batch_size} each, {samples:,} samples",
+        caption=f"bytes: handed to collectives by each rank. Besides all-reduces {others:.2f} "
+        "calls a batch: Lightning asks whether a rank is to end.",
+    )
+    found.add_column("ranks talk at")
+    for heading in HEADINGS:
+        found.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        found.add_row(row.name, *cells(row))
+    return found
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """A row's numbers, as tables show them."""
+    batches, messages = row.batches_to_target, row.all_reduces_to_target
+    return (
+        f"{row.all_reduces_a_batch:.2f}",
+        f"{row.bytes_a_batch:,.0f}",
+        f"{1e3 * row.seconds_a_batch:.0f}",
+        f"{row.test_metric:.4f}",
+        "–" if batches is None else f"{batches:.0f}",
+        "–" if messages is None else f"{messages}",
+    )

@@ -1,0 +1,188 @@
+"""What a way to train tells other ranks, and what it has learned from as many samples."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lightning_fw.communication.traffic import Counts, Traffic
+from lightning_fw.inner_loop import Sync
+from lightning_fw.nn import FrankWolfeSequenceModel
+from lightning_fw.processes import Tell, on_ranks
+from lightning_fw.race.methods import Method, choose_method
+from lightning_fw.race.points import Point
+from lightning_fw.race.run import run
+from lightning_fw.race.summary import arrival
+from lightning_fw.race.tasks import TASKS
+
+FORMAT = "lightning_fw bench --comm 1"
+
+# Enough for counts a batch that do not depend on where in a window they begin.
+_COUNTED_BATCHES = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommunicationSettings:
+    """What the user asked for.
+
+    Attributes:
+        task: Name of the task.
+        cell: Recurrent cell.
+        devices: Ranks.
+        steps: K of the windows.
+        batches: Batches of each rank.
+        every: Batches between two looks at the test metric.
+        seeds: Runs of each contender.
+        first_seed: Seed of the first run.
+        threads: Of torch, in each rank.
+    """
+
+    task: str
+    cell: str
+    devices: int
+    steps: Sequence[int]
+    batches: int
+    every: int
+    seeds: int
+    first_seed: int
+    threads: int
+
+
+class Contender(NamedTuple):
+    """A way to train on several ranks; K = ``steps``."""
+
+    title: str
+    method: Method
+    steps: int
+
+
+class Row(NamedTuple):
+    """What a contender came to; medians over the seeds.
+
+    Attributes:
+        name: Its title.
+        steps: K.
+        all_reduces_a_batch: Calls of all-reduce a batch.
+        other_calls_a_batch: Calls of other collectives a batch.
+        bytes_a_batch: Bytes handed to all collectives, a batch and rank.
+        seconds_a_batch: Seconds of training a batch.
+        test_metric: After all batches.
+        batches_to_target: Of each rank; None where the median run does not arrive.
+    """
+
+    name: str
+    steps: int
+    all_reduces_a_batch: float
+    other_calls_a_batch: float
+    bytes_a_batch: float
+    seconds_a_batch: float
+    test_metric: float
+    batches_to_target: float | None
+
+    @property
+    def all_reduces_to_target(self) -> int | None:
+        """All-reduces until the target; None where the median run does not arrive."""
+        if self.batches_to_target is None:
+            return None
+        return math.ceil(self.batches_to_target * self.all_reduces_a_batch)
+
+    def as_json(self) -> dict[str, Any]:
+        """All fields, and what follows from them."""
+        return {**self._asdict(), "all_reduces_to_target": self.all_reduces_to_target}
+
+
+def list_contenders(settings: CommunicationSettings) -> list[Contender]:
+    """DDP with its tuned baseline; a message a step; a message a window."""
+    adam = choose_method("adam-clip", settings.task, settings.cell, ranks=settings.devices)
+    found = [Contender(f"DDP, {adam.label}", adam, 1)]
+    ways: dict[Sync, str] = {"step": "every step", "restart": "local windows"}
+    for sync, words in ways.items():
+        for steps in settings.steps:
+            model = partial(FrankWolfeSequenceModel, sync=sync, steps=steps)
+            title = f"{words}, K={steps}"
+            found.append(Contender(title, Method("local", model), steps))
+    return found
+
+
+def measure(contender: Contender, settings: CommunicationSettings) -> Row:
+    """Count its collectives, then train it without counting."""
+    task = TASKS[settings.task]
+    runs = [
+        _train(contender, settings, seed)
+        for seed in range(settings.first_seed, settings.first_seed + settings.seeds)
+    ]
+    arrivals = [arrival(run, task) for run in runs]
+    reached = statistics.median(math.inf if p is None else p.evaluations for p in arrivals)
+    return Row(
+        contender.title,
+        contender.steps,
+        *count(contender, settings),
+        statistics.median(second for run in runs for second in _seconds_a_batch(run)),
+        statistics.median(run[-1].test_metric for run in runs),
+        reached if math.isfinite(reached) else None,
+    )
+
+
+def count(contender: Contender, settings: CommunicationSettings) -> Counts:
+    """The collectives of a batch in mid-training: whole windows, after as many others."""
+    span = contender.steps * math.ceil(_COUNTED_BATCHES / contender.steps)
+
+    def work(tell: Tell) -> None:
+        with Traffic() as traffic:
+            report = lambda point: tell(traffic.counts)  # noqa: E731
+            _run(contender, settings, settings.first_seed, 2 * span, span, report)
+
+    told: list[Counts] = []
+    on_ranks(work, settings.devices, told.append)
+    before, after = told
+    return after.per_batch_since(before, span)
+
+
+def _train(contender: Contender, settings: CommunicationSettings, seed: int) -> list[Point]:
+    points: list[Point] = []
+
+    def work(tell: Tell) -> None:
+        _run(contender, settings, seed, settings.batches, settings.every, tell)
+
+    on_ranks(work, settings.devices, points.append)
+    return points
+
+
+def _run(
+    contender: Contender,
+    settings: CommunicationSettings,
+    seed: int,
+    budget: int,
+    every: int,
+    report: Tell,
+) -> None:
+    run(
+        contender.method,
+        TASKS[settings.task],
+        settings.cell,
+        seed,
+        budget=budget,
+        every=every,
+        root=Path("data"),
+        report=report,
+        ranks=settings.devices,
+    )
+
+
+def _seconds_a_batch(points: Sequence[Point]) -> list[float]:
+    """Between one point and the next; the first, where processes warm up, is left out."""
+    pairs = list(pairwise(points))
+    if not pairs:
+        return [points[0].seconds / points[0].evaluations]
+    return [(b.seconds - a.seconds) / (b.evaluations - a.evaluations) for a, b in pairs]
+
+
+def report(settings: CommunicationSettings, rows: Sequence[Row]) -> dict[str, Any]:
+    """The rows and what they were measured with, for a file."""
+    return {"format": FORMAT, **asdict(settings), "results": [row.as_json() for row in rows]}

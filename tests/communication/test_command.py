@@ -1,0 +1,66 @@
+"""``lightning-fw bench --comm`` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from multiprocessing import active_children
+
+import pytest
+
+from lightning_fw.cli import main
+from lightning_fw.race.tasks import TASKS
+
+pytest.importorskip("sklearn", reason="needs the extra `data`")
+
+TINY = ("bench", "--comm", "--task", "digits", "--cell", "rnn", "--steps", "2", "--every", "2")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    yield
+    assert active_children() == []
+
+
+def test_it_writes_its_table_and_json(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(TASKS, "digits", replace(TASKS["digits"], target=0.0))
+    path = tmp_path / "comm.json"
+    assert main([*TINY, "--batches", "4", "--json", str(path)]) == 0
+    told = capsys.readouterr().out
+    assert "2 gloo processes of one machine" in " ".join(told.split())
+    report = json.loads(path.read_text())
+    assert report["format"] == "lightning_fw bench --comm 1"
+    assert (report["devices"], report["batches"], report["steps"]) == (2, 4, [2])
+    rows = report["results"]
+    assert [row["name"] for row in rows][1:] == ["every step, K=2", "local windows, K=2"]
+    assert rows[0]["name"].startswith("DDP, Adam + clipping (not tuned: ")
+    assert [row["all_reduces_a_batch"] for row in rows] == [1, 1.5, 0.5]
+    assert all(row["seconds_a_batch"] > 0 and 0 <= row["test_metric"] <= 1 for row in rows)
+    assert [row["batches_to_target"] for row in rows] == [2, 2, 2]
+    assert [row["all_reduces_to_target"] for row in rows] == [2, 3, 1]
+
+
+def test_a_target_that_is_not_reached_is_left_open(tmp_path, capsys):
+    path = tmp_path / "comm.json"
+    assert main([*TINY, "--batches", "1", "--seeds", "2", "--json", str(path)]) == 0
+    rows = json.loads(path.read_text())["results"]
+    assert {row["batches_to_target"] for row in rows} == {None}
+    assert {row["all_reduces_to_target"] for row in rows} == {None}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--devices", "1"), "--devices: must be a whole number >= 2, got 1"),
+        (("--devices", "two"), "--devices: must be a whole number >= 1, got two"),
+        (("--steps", "0"), "--steps: must be a whole number >= 1, got 0"),
+        (("--batches", "-1"), "--batches: must be a whole number >= 1, got -1"),
+        (("--task", "mnist"), "invalid choice: 'mnist'"),
+        (("--json", "none/comm.json"), "--json: must be a file in a directory that exists, got"),
+        (("--rounds", "3"), "unrecognized arguments: --rounds 3"),
+    ],
+)
+def test_a_mistake_is_named_before_it_measures(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["bench", "--comm", *arguments])
+    assert message in " ".join(capsys.readouterr().err.split())

@@ -1,0 +1,105 @@
+"""What is counted is what torch's profiler sees, and what the algorithms must send."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from multiprocessing import active_children
+
+import pytest
+import torch
+
+from lightning_fw.communication.measure import CommunicationSettings, Contender, count
+from lightning_fw.communication.traffic import Counts, Traffic
+from lightning_fw.nn import FrankWolfeSequenceModel, SequenceModel
+from lightning_fw.processes import on_ranks
+from lightning_fw.race.methods import Method
+from lightning_fw.race.run import run
+from lightning_fw.race.tasks import TASKS
+
+pytest.importorskip("sklearn", reason="needs the extra `data`")
+
+SETTINGS = CommunicationSettings(
+    task="digits",
+    cell="gru",
+    devices=2,
+    steps=[3],
+    batches=6,
+    every=3,
+    seeds=1,
+    first_seed=0,
+    threads=1,
+)
+# GRU of 128 units on 8 channels, with two biases of 3 gates each, and the head for 10 digits.
+GRADIENT_BYTES = 4 * (3 * 128 * (8 + 128 + 2) + 10 * 129)
+# Lightning 2.6.6 asks once a batch whether a rank got SIGTERM.
+LIGHTNINGS_BYTES = 8
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    yield
+    assert active_children() == []
+
+
+def contender(model, steps):
+    return Contender("", Method("adam", model), steps)
+
+
+def test_ddp_sends_four_bytes_a_parameter_a_batch():
+    counted = count(contender(SequenceModel, 1), SETTINGS)
+    assert counted == Counts(1, 1, GRADIENT_BYTES + LIGHTNINGS_BYTES)
+
+
+@pytest.mark.parametrize("steps", [2, 5])
+def test_windows_that_talk_at_every_step_send_their_slopes_besides(steps):
+    model = partial(FrankWolfeSequenceModel, steps=steps)
+    all_reduces, others, sent = count(contender(model, steps), SETTINGS)
+    assert (all_reduces, others) == pytest.approx((1 + 1 / steps, 1))
+    assert sent == pytest.approx(GRADIENT_BYTES + LIGHTNINGS_BYTES + 8 / steps)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_local_windows_send_one_message_for_all_their_batches(steps):
+    model = partial(FrankWolfeSequenceModel, sync="restart", steps=steps)
+    all_reduces, others, sent = count(contender(model, steps), SETTINGS)
+    assert (all_reduces, others) == pytest.approx((1 / steps, 1))
+    # Besides d_K: whether and how far this rank moved, which of 6 tensors did, and two slopes.
+    assert sent == pytest.approx((GRADIENT_BYTES + 4 * (2 + 6 + 2)) / steps + LIGHTNINGS_BYTES)
+
+
+def test_the_profiler_sees_the_same_all_reduces():
+    def work(tell):
+        def train(budget):
+            run(
+                Method("adam", SequenceModel),
+                TASKS["digits"],
+                "gru",
+                0,
+                budget=budget,
+                every=budget,
+                root=None,
+                report=lambda point: None,
+                ranks=2,
+            )
+
+        with Traffic() as traffic:
+            train(5)
+        with torch.profiler.profile(record_shapes=True) as profile:
+            train(5)
+        shapes = [e.input_shapes for e in profile.events() if e.name == "gloo:all_reduce"]
+        tell((traffic.counts.all_reduces, [math.prod(shape[0]) for shape in shapes]))
+
+    told = []
+    on_ranks(work, 2, told.append)
+    ((all_reduces, sizes),) = told
+    assert all_reduces == len(sizes)
+    assert [4 * size for size in sizes].count(GRADIENT_BYTES) == 5
+
+
+def test_operations_that_are_no_collectives_do_not_count():
+    with Traffic() as traffic:
+        total = torch.ones(3) + torch.ones(3)
+    assert total.tolist() == [2, 2, 2]
+    assert traffic.counts == Counts(0, 0, 0)
+    assert Counts(5, 7, 90).per_batch_since(Counts(1, 5, 30), 4) == Counts(1, 0.5, 15)
