@@ -108,18 +108,5 @@ def table(rows: Sequence[Row], settings: CommunicationSettings) -> Table:
     for heading in HEADINGS:
         found.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        found.add_row(row.name, *cells(row))
+        found.add_row(row.name, *row.cells())
     return found
-
-
-def cells(row: Row) -> tuple[str, ...]:
-    """A row's numbers, as tables show them."""
-    batches, messages = row.batches_to_target, row.all_reduces_to_target
-    return (
-        f"{row.all_reduces_a_batch:.2f}",
-        f"{row.bytes_a_batch:,.0f}",
-        f"{1e3 * row.seconds_a_batch:.0f}",
-        f"{row.test_metric:.4f}",
-        "–" if batches is None else f"{batches:.0f}",
-        "–" if messages is None else f"{messages}",
-    )

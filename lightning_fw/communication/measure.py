@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from lightning_fw.communication.traffic import Counts, Traffic
 from lightning_fw.inner_loop import Sync
@@ -54,11 +54,15 @@ class CommunicationSettings:
     threads: int
 
 
+Way = Literal["ddp", "step", "restart"]
+
+
 class Contender(NamedTuple):
     """A way to train on several ranks; K = ``steps``."""
 
     title: str
     method: Method
+    way: Way
     steps: int
 
 
@@ -67,6 +71,7 @@ class Row(NamedTuple):
 
     Attributes:
         name: Its title.
+        way: ``"ddp"``: plain DDP; otherwise when ranks talk, as InnerLoop has it.
         steps: K.
         all_reduces_a_batch: Calls of all-reduce a batch.
         other_calls_a_batch: Calls of other collectives a batch.
@@ -77,6 +82,7 @@ class Row(NamedTuple):
     """
 
     name: str
+    way: Way
     steps: int
     all_reduces_a_batch: float
     other_calls_a_batch: float
@@ -92,21 +98,29 @@ class Row(NamedTuple):
             return None
         return math.ceil(self.batches_to_target * self.all_reduces_a_batch)
 
-    def as_json(self) -> dict[str, Any]:
-        """All fields, and what follows from them."""
-        return {**self._asdict(), "all_reduces_to_target": self.all_reduces_to_target}
+    def cells(self) -> tuple[str, ...]:
+        """Its numbers, as tables show them."""
+        batches, messages = self.batches_to_target, self.all_reduces_to_target
+        return (
+            f"{self.all_reduces_a_batch:.2f}",
+            f"{self.bytes_a_batch:,.0f}",
+            f"{1e3 * self.seconds_a_batch:.0f}",
+            f"{self.test_metric:.4f}",
+            "–" if batches is None else f"{batches:.0f}",
+            "–" if messages is None else f"{messages}",
+        )
 
 
 def list_contenders(settings: CommunicationSettings) -> list[Contender]:
     """DDP with its tuned baseline; a message a step; a message a window."""
     adam = choose_method("adam-clip", settings.task, settings.cell, ranks=settings.devices)
-    found = [Contender(f"DDP, {adam.label}", adam, 1)]
+    found = [Contender(f"DDP, {adam.label}", adam, "ddp", 1)]
     ways: dict[Sync, str] = {"step": "every step", "restart": "local windows"}
     for sync, words in ways.items():
         for steps in settings.steps:
             model = partial(FrankWolfeSequenceModel, sync=sync, steps=steps)
             title = f"{words}, K={steps}"
-            found.append(Contender(title, Method("local", model), steps))
+            found.append(Contender(title, Method("local", model), sync, steps))
     return found
 
 
@@ -121,6 +135,7 @@ def measure(contender: Contender, settings: CommunicationSettings) -> Row:
     reached = statistics.median(math.inf if p is None else p.evaluations for p in arrivals)
     return Row(
         contender.title,
+        contender.way,
         contender.steps,
         *count(contender, settings),
         statistics.median(second for run in runs for second in _seconds_a_batch(run)),
@@ -185,4 +200,4 @@ def _seconds_a_batch(points: Sequence[Point]) -> list[float]:
 
 def report(settings: CommunicationSettings, rows: Sequence[Row]) -> dict[str, Any]:
     """The rows and what they were measured with, for a file."""
-    return {"format": FORMAT, **asdict(settings), "results": [row.as_json() for row in rows]}
+    return {"format": FORMAT, **asdict(settings), "results": [row._asdict() for row in rows]}

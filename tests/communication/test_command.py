@@ -9,6 +9,7 @@ from multiprocessing import active_children
 import pytest
 
 from lightning_fw.cli import main
+from lightning_fw.communication.measure import Row
 from lightning_fw.race.tasks import TASKS
 
 pytest.importorskip("sklearn", reason="needs the extra `data`")
@@ -37,7 +38,8 @@ def test_it_writes_its_table_and_json(tmp_path, capsys, monkeypatch):
     assert [row["all_reduces_a_batch"] for row in rows] == [1, 1.5, 0.5]
     assert all(row["seconds_a_batch"] > 0 and 0 <= row["test_metric"] <= 1 for row in rows)
     assert [row["batches_to_target"] for row in rows] == [2, 2, 2]
-    assert [row["all_reduces_to_target"] for row in rows] == [2, 3, 1]
+    assert [Row(**row).all_reduces_to_target for row in rows] == [2, 3, 1]
+    assert [row["way"] for row in rows] == ["ddp", "step", "restart"]
 
 
 def test_a_target_that_is_not_reached_is_left_open(tmp_path, capsys):
@@ -45,7 +47,7 @@ def test_a_target_that_is_not_reached_is_left_open(tmp_path, capsys):
     assert main([*TINY, "--batches", "1", "--seeds", "2", "--json", str(path)]) == 0
     rows = json.loads(path.read_text())["results"]
     assert {row["batches_to_target"] for row in rows} == {None}
-    assert {row["all_reduces_to_target"] for row in rows} == {None}
+    assert {Row(**row).all_reduces_to_target for row in rows} == {None}
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def nothing_is_left():
 
 
 def contender(model, steps):
-    return Contender("", Method("adam", model), steps)
+    return Contender("", Method("adam", model), "step", steps)
 
 
 def test_ddp_sends_four_bytes_a_parameter_a_batch():

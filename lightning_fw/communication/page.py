@@ -1,0 +1,149 @@
+"""What ``docs/communication.md`` shows, from what ``lightning-fw bench --comm --json`` measured.
+
+``python -m lightning_fw.communication.page runs/comm-2.json runs/comm-4.json --image FILE`` prints
+the page's tables in Markdown and draws its picture. The model takes its batches to the target from
+the last file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_fw.arguments import file_to_write
+from lightning_fw.communication.figure import (
+    GIGABIT,
+    INTERCONNECTS,
+    LEAST,
+    MOST,
+    NETWORKS,
+    RANKS,
+    best,
+    cluster,
+    draw,
+)
+from lightning_fw.communication.measure import FORMAT, Row, Way
+from lightning_fw.communication.wall_clock import LocalWindows, break_even_bandwidth
+from lightning_fw.race.plot import require_matplotlib
+from lightning_fw.race.tasks import TASKS
+
+Report = dict[str, Any]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the tables and draw the picture.
+
+    Args:
+        argv: Arguments.
+
+    Returns:
+        The exit status.
+    """
+    parser = argparse.ArgumentParser(prog="python -m lightning_fw.communication.page")
+    parser.add_argument("reports", type=_report, nargs="+", metavar="JSON")
+    parser.add_argument("--image", type=file_to_write, required=True, help="the picture to draw")
+    options = parser.parse_args(argv)
+    require_matplotlib()
+    last: Report = options.reports[-1]
+    windows = beside(last, "ddp")
+    if not windows:
+        parser.error("the last JSON must have DDP and local windows that reached the target")
+    lines: list[str] = []
+    for report in options.reports:
+        lines += [*measured(report), ""]
+    lines += [*speed_ups(windows), "", *break_evens(beside(last, "step"))]
+    print("\n".join(lines))
+    draw(windows, options.image, last["devices"])
+    return 0
+
+
+def _report(text: str) -> Report:
+    try:
+        report: Report = json.loads(Path(text).read_text())
+        if report["format"] != FORMAT:
+            raise ValueError(f"format {report['format']!r}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise argparse.ArgumentTypeError(
+            f"must be what bench --comm --json wrote, got {text} ({error})"
+        ) from error
+    report["results"] = [Row(**row) for row in report["results"]]
+    return report
+
+
+def _row(report: Report, way: Way, steps: int) -> Row | None:
+    """The row of a way and K, where it reached the target."""
+    for row in report["results"]:
+        if (row.way, row.steps) == (way, steps) and row.batches_to_target is not None:
+            found: Row = row
+            return found
+    return None
+
+
+def beside(report: Report, way: Way) -> list[LocalWindows]:
+    """The local windows that reached the target beside DDP, or beside a message at every step."""
+    found = []
+    for steps in report["steps"]:
+        local = _row(report, "restart", steps)
+        other = _row(report, way, 1 if way == "ddp" else steps)
+        if local is not None and other is not None:
+            batches = (local.batches_to_target or 0) / (other.batches_to_target or math.nan)
+            # Not below 1, which only noise can make it: both compute the same gradient.
+            overhead = max(1.0, local.seconds_a_batch / other.seconds_a_batch)
+            found.append(LocalWindows(steps=steps, batches=batches, overhead=overhead))
+    return found
+
+
+def measured(report: Report) -> Iterator[str]:
+    """The table of one report."""
+    task = TASKS[report["task"]]
+    yield (
+        f"{task.title}, {report['cell'].upper()}, {report['devices']} ranks on one machine (gloo), "
+        f"batches of {task.batch_size}; test loss after {report['batches']} batches of each rank; "
+        f"target {task.metric} {task.goal}; medians of {report['seeds']} seeds."
+    )
+    yield ""
+    yield (
+        "| ranks talk at | all-reduces a batch | bytes a batch | ms a batch | "
+        f"{task.metric} | batches to target | all-reduces to target |"
+    )
+    yield "| --- |" + " ---: |" * 6
+    for row in report["results"]:
+        yield f"| {' | '.join((row.name, *row.cells()))} |"
+
+
+def speed_ups(windows: Sequence[LocalWindows]) -> Iterator[str]:
+    """How many times sooner than DDP the best of the windows arrives, from least to most."""
+    yield f"| network | interconnect | {' | '.join(f'{ranks} ranks' for ranks in RANKS)} |"
+    yield "| --- | --- |" + " ---: |" * len(RANKS)
+    for title, network in NETWORKS.items():
+        for name, gigabits in INTERCONNECTS.items():
+            cells = []
+            for ranks in RANKS:
+                (least, _), (most, steps) = (
+                    best(network, ranks, gigabits, windows, bound) for bound in (LEAST, MOST)
+                )
+                cells.append(f"{least:.1f} to {most:.1f} (K = {steps})")
+            yield f"| {title} | {name} | {' | '.join(cells)} |"
+
+
+def break_evens(windows: Sequence[LocalWindows]) -> Iterator[str]:
+    """Below which bandwidth windows apart beat the same windows with a message at every step."""
+    columns = [f"{title.split(',')[0]}, {ranks}" for title in ("small", "large") for ranks in RANKS]
+    yield f"| K | batches | {' | '.join(columns)} |"
+    yield "| --- | ---: |" + " ---: |" * len(columns)
+    for w in windows:
+        cells = []
+        for network in NETWORKS.values():
+            for ranks in RANKS:
+                at = break_even_bandwidth(network, cluster(ranks, 1.0, "halving"), w) / GIGABIT
+                cells.append("always" if math.isinf(at) else f"{at:.3g}" if at else "never")
+        yield f"| {w.steps} | × {w.batches:.2f} | {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

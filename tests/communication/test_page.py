@@ -1,0 +1,101 @@
+"""The page's tables and picture, from a report made by hand."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lightning_fw.communication import figure
+from lightning_fw.communication.measure import FORMAT, Row
+from lightning_fw.communication.page import beside, break_evens, main, speed_ups
+from lightning_fw.communication.wall_clock import LocalWindows
+
+pytest.importorskip("matplotlib", reason="needs the extra `plot`")
+
+ROWS = [
+    Row("DDP", "ddp", 1, 1.0, 1.0, 1000.0, 0.10, 0.015, 400.0),
+    Row("every step, K=2", "step", 2, 1.5, 1.0, 1004.0, 0.11, 0.01, 100.0),
+    Row("every step, K=5", "step", 5, 1.2, 1.0, 1002.0, 0.11, 0.03, None),
+    Row("local windows, K=2", "restart", 2, 0.5, 1.0, 500.0, 0.12, 0.01, 130.0),
+    Row("local windows, K=5", "restart", 5, 0.2, 1.0, 200.0, 0.09, 0.01, 200.0),
+]
+REPORT = {
+    "format": FORMAT,
+    "task": "adding",
+    "cell": "lstm",
+    "devices": 4,
+    "steps": [2, 5],
+    "batches": 500,
+    "every": 10,
+    "seeds": 3,
+    "first_seed": 0,
+    "threads": 1,
+}
+
+
+@pytest.fixture
+def report(tmp_path):
+    path = tmp_path / "comm.json"
+    path.write_text(json.dumps({**REPORT, "results": [row._asdict() for row in ROWS]}))
+    return path
+
+
+def test_it_prints_the_tables_and_draws_the_picture(report, tmp_path, capsys):
+    assert main([str(report), "--image", str(tmp_path / "figure.png")]) == 0
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("adding problem, T = 100, LSTM, 4 ranks on one machine (gloo)")
+    assert "| DDP | 1.00 | 1,000 | 100 | 0.0150 | 400 | 400 |" in lines
+    assert "| every step, K=5 | 1.20 | 1,002 | 110 | 0.0300 | – | – |" in lines
+    assert "| local windows, K=2 | 0.50 | 500 | 120 | 0.0100 | 130 | 65 |" in lines
+    assert sum(line.startswith("| 68,000") for line in lines) == len(figure.INTERCONNECTS)
+
+
+def test_windows_are_compared_in_batches_and_seconds_with_noise_left_out():
+    report = {**REPORT, "results": ROWS}
+    assert beside(report, "ddp") == [
+        LocalWindows(steps=2, batches=130 / 400, overhead=0.12 / 0.10),
+        LocalWindows(steps=5, batches=200 / 400, overhead=1.0),
+    ]
+    assert beside(report, "step") == [
+        LocalWindows(steps=2, batches=1.3, overhead=0.12 / 0.11),
+    ]
+
+
+def test_the_tables_say_where_it_pays_always_and_never():
+    (*_, always), (*_, never) = (
+        list(break_evens([LocalWindows(steps=2, batches=batches)])) for batches in (0.9, 2.0)
+    )
+    assert always == "| 2 | × 0.90 |" + " always |" * 6
+    assert never == "| 2 | × 2.00 |" + " never |" * 6
+
+
+def test_the_table_of_speed_ups_takes_the_better_windows():
+    windows = [LocalWindows(steps=1, batches=0.5), LocalWindows(steps=10)]
+    lines = list(speed_ups(windows))
+    assert len(lines) == 2 + len(figure.NETWORKS) * len(figure.INTERCONNECTS)
+    slow = next(line for line in lines if line.startswith("| 32 million") and "1 GbE" in line)
+    assert "(K = 10)" in slow
+    fast = next(line for line in lines if line.startswith("| 32 million") and "NVLink" in line)
+    assert "(K = 1)" in fast
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "else"}, "must be what bench --comm --json wrote, got"),
+        ({"results": [row._asdict() for row in ROWS[1:]]}, "the last JSON must have DDP and local"),
+    ],
+)
+def test_a_file_of_something_else_is_named(report, tmp_path, capsys, change, message):
+    report.write_text(json.dumps({**json.loads(report.read_text()), **change}))
+    with pytest.raises(SystemExit, match="2"):
+        main([str(report), "--image", str(tmp_path / "figure.png")])
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_missing_file_is_named(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path / "none.json"), "--image", str(tmp_path / "figure.png")])
+    assert "none.json" in capsys.readouterr().err
