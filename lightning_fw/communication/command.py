@@ -54,7 +54,19 @@ def parser() -> argparse.ArgumentParser:
         metavar="K",
         help="inner steps of a window (default: 1 2 5 10)",
     )
-    add("--batches", type=positive, default=250, help="batches of each rank (default: 250)")
+    add(
+        "--batches",
+        type=positive,
+        default=150,
+        help="of each rank, after which test metrics are compared (default: 150)",
+    )
+    add(
+        "--budget",
+        type=positive,
+        default=600,
+        metavar="BATCHES",
+        help="of each rank, to go on to the target with (default: 600)",
+    )
     add("--every", type=positive, default=10, help="batches between two tests (default: 10)")
     add("--seeds", type=positive, default=1, help="runs of each (default: 1)")
     add("--first-seed", type=seed, default=0, help="seed of the first run (default: 0)")
@@ -100,7 +112,8 @@ def table(rows: Sequence[Row], settings: CommunicationSettings) -> Table:
     others = max((row.other_calls_a_batch for row in rows), default=0)
     found = Table(
         title=f"{task.title}, {settings.cell.upper()}: {settings.devices} gloo processes of one "
-        f"machine, {settings.batches} batches of {task.batch_size} each, {samples:,} samples",
+        f"machine, batches of {task.batch_size}; {task.metric} after {settings.batches} of each, "
+        f"{samples:,} samples",
         caption=f"bytes: handed to collectives by each rank. Besides all-reduces {others:.2f} "
         "calls a batch: Lightning asks whether a rank is to end.",
     )

@@ -36,7 +36,8 @@ class CommunicationSettings:
         cell: Recurrent cell.
         devices: Ranks.
         steps: K of the windows.
-        batches: Batches of each rank.
+        batches: Batches of each rank, after which test metrics are compared.
+        budget: Batches of each rank that a run may take to the target.
         every: Batches between two looks at the test metric.
         seeds: Runs of each contender.
         first_seed: Seed of the first run.
@@ -48,6 +49,7 @@ class CommunicationSettings:
     devices: int
     steps: Sequence[int]
     batches: int
+    budget: int
     every: int
     seeds: int
     first_seed: int
@@ -77,7 +79,7 @@ class Row(NamedTuple):
         other_calls_a_batch: Calls of other collectives a batch.
         bytes_a_batch: Bytes handed to all collectives, a batch and rank.
         seconds_a_batch: Seconds of training a batch.
-        test_metric: After all batches.
+        test_metric: After as many batches as the others.
         batches_to_target: Of each rank; None where the median run does not arrive.
     """
 
@@ -139,7 +141,7 @@ def measure(contender: Contender, settings: CommunicationSettings) -> Row:
         contender.steps,
         *count(contender, settings),
         statistics.median(second for run in runs for second in _seconds_a_batch(run)),
-        statistics.median(run[-1].test_metric for run in runs),
+        statistics.median(_at(run, settings.batches).test_metric for run in runs),
         reached if math.isfinite(reached) else None,
     )
 
@@ -148,12 +150,19 @@ def count(contender: Contender, settings: CommunicationSettings) -> Counts:
     """The collectives of a batch in mid-training: whole windows, after as many others."""
     span = contender.steps * math.ceil(_COUNTED_BATCHES / contender.steps)
 
+    told: list[Counts] = []
+
     def work(tell: Tell) -> None:
         with Traffic() as traffic:
-            report = lambda point: tell(traffic.counts)  # noqa: E731
-            _run(contender, settings, settings.first_seed, 2 * span, span, report)
+            _run(
+                contender,
+                settings,
+                settings.first_seed,
+                lambda point: tell(traffic.counts),
+                budget=2 * span,
+                every=span,
+            )
 
-    told: list[Counts] = []
     on_ranks(work, settings.devices, told.append)
     before, after = told
     return after.per_batch_since(before, span)
@@ -163,7 +172,15 @@ def _train(contender: Contender, settings: CommunicationSettings, seed: int) -> 
     points: list[Point] = []
 
     def work(tell: Tell) -> None:
-        _run(contender, settings, seed, settings.batches, settings.every, tell)
+        _run(
+            contender,
+            settings,
+            seed,
+            tell,
+            budget=max(settings.batches, settings.budget),
+            every=settings.every,
+            stop_at_target=settings.batches,
+        )
 
     on_ranks(work, settings.devices, points.append)
     return points
@@ -173,9 +190,11 @@ def _run(
     contender: Contender,
     settings: CommunicationSettings,
     seed: int,
+    report: Tell,
+    *,
     budget: int,
     every: int,
-    report: Tell,
+    stop_at_target: int | None = None,
 ) -> None:
     run(
         contender.method,
@@ -186,8 +205,14 @@ def _run(
         every=every,
         root=Path("data"),
         report=report,
+        stop_at_target=stop_at_target,
         ranks=settings.devices,
     )
+
+
+def _at(points: Sequence[Point], batches: int) -> Point:
+    """The first point after so many batches."""
+    return next((point for point in points if point.evaluations >= batches), points[-1])
 
 
 def _seconds_a_batch(points: Sequence[Point]) -> list[float]:

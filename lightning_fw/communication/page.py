@@ -103,8 +103,8 @@ def measured(report: Report) -> Iterator[str]:
     task = TASKS[report["task"]]
     yield (
         f"{task.title}, {report['cell'].upper()}, {report['devices']} ranks on one machine (gloo), "
-        f"batches of {task.batch_size}; test loss after {report['batches']} batches of each rank; "
-        f"target {task.metric} {task.goal}; medians of {report['seeds']} seeds."
+        f"batches of {task.batch_size}; {task.metric} after {report['batches']} of each rank; "
+        f"target: {task.goal}; medians of {report['seeds']} seeds."
     )
     yield ""
     yield (

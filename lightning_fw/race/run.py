@@ -37,7 +37,7 @@ class Referee(Callback):
         judge: Sequences and targets to measure the metric on.
         budget: Gradient evaluations to spend.
         every: Gradient evaluations between two points.
-        is_over: Whether a metric ends the run before the budget does; None: none does, and ranks
+        is_over: Whether a point ends the run before the budget does; None: none does, and ranks
             have nothing to tell each other.
         report: Called with every point.
     """
@@ -49,7 +49,7 @@ class Referee(Callback):
         *,
         budget: int,
         every: int,
-        is_over: Callable[[float], bool] | None,
+        is_over: Callable[[Point], bool] | None,
         report: Callable[[Point], None],
     ) -> None:
         self._start, self._judge = start, (judge[0], judge[1])
@@ -84,14 +84,15 @@ class Referee(Callback):
         self._resumed = perf_counter()
 
     def _measure(self, pl_module: L.LightningModule) -> bool:
-        """Report a point, and tell whether its metric ends the run."""
+        """Report a point, and tell whether it ends the run."""
         loss = torch.stack(self._losses).mean().item()
         self._losses.clear()
         metric = cast(SequenceModel, pl_module).metric(self._judge)
         # Where training has diverged: NaN has no place in an order, infinity is the worst.
         metric = math.inf if math.isnan(metric) else metric
-        self._report(Point(*self._start, self._evaluations, self._seconds, loss, metric))
-        return self._is_over is not None and self._is_over(metric)
+        point = Point(*self._start, self._evaluations, self._seconds, loss, metric)
+        self._report(point)
+        return self._is_over is not None and self._is_over(point)
 
 
 def run(
@@ -105,7 +106,7 @@ def run(
     root: Path,
     report: Callable[[Point], None],
     judge: Split = "test",
-    stop_at_target: bool = False,
+    stop_at_target: int | None = None,
     ranks: int = 1,
 ) -> None:
     """Train until the budget is spent. Weights and batches depend on the seed alone.
@@ -122,7 +123,8 @@ def run(
         root: Directory of data files, where the task has any.
         report: Called with every point.
         judge: The split that the metric is measured on.
-        stop_at_target: Whether the run ends where it reaches the task's target.
+        stop_at_target: The run ends where it is at the task's target after so many evaluations;
+            None: where the budget does.
         ranks: Processes that train together, each on batches of its own.
 
     Raises:
@@ -133,12 +135,16 @@ def run(
     model = method.make_model(
         cell=cell, input_size=data.input_size, output_size=data.output_size, kind=data.kind
     )
+
+    def is_over(point: Point) -> bool:
+        return point.evaluations >= (stop_at_target or 0) and task.reached(point.test_metric)
+
     referee = Referee(
         (method.name, seed),
         data.split(judge).tensors,
         budget=budget,
         every=every,
-        is_over=task.reached if stop_at_target else None,
+        is_over=None if stop_at_target is None else is_over,
         report=report,
     )
     clip = None if method.setting is None else method.setting.clip

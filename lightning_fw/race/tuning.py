@@ -79,7 +79,7 @@ def _try(method: MethodName, setting: Setting, options: argparse.Namespace) -> T
             root=options.data,
             report=points.append,
             judge="val",
-            stop_at_target=True,
+            stop_at_target=0,
         )
         arrived = task.reached(points[-1].test_metric)
         reached += arrived

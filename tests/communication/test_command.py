@@ -26,7 +26,7 @@ def nothing_is_left():
 def test_it_writes_its_table_and_json(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(TASKS, "digits", replace(TASKS["digits"], target=0.0))
     path = tmp_path / "comm.json"
-    assert main([*TINY, "--batches", "4", "--json", str(path)]) == 0
+    assert main([*TINY, "--batches", "4", "--budget", "1", "--json", str(path)]) == 0
     told = capsys.readouterr().out
     assert "2 gloo processes of one machine" in " ".join(told.split())
     report = json.loads(path.read_text())
@@ -44,7 +44,8 @@ def test_it_writes_its_table_and_json(tmp_path, capsys, monkeypatch):
 
 def test_a_target_that_is_not_reached_is_left_open(tmp_path, capsys):
     path = tmp_path / "comm.json"
-    assert main([*TINY, "--batches", "1", "--seeds", "2", "--json", str(path)]) == 0
+    arguments = ["--batches", "1", "--budget", "2", "--seeds", "2", "--json", str(path)]
+    assert main([*TINY, *arguments]) == 0
     rows = json.loads(path.read_text())["results"]
     assert {row["batches_to_target"] for row in rows} == {None}
     assert {Row(**row).all_reduces_to_target for row in rows} == {None}

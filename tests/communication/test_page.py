@@ -27,6 +27,7 @@ REPORT = {
     "devices": 4,
     "steps": [2, 5],
     "batches": 500,
+    "budget": 500,
     "every": 10,
     "seeds": 3,
     "first_seed": 0,

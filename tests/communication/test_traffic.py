@@ -25,6 +25,7 @@ SETTINGS = CommunicationSettings(
     devices=2,
     steps=[3],
     batches=6,
+    budget=6,
     every=3,
     seeds=1,
     first_seed=0,

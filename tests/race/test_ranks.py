@@ -106,7 +106,7 @@ def test_a_seed_gives_the_same_points_again():
 def test_ranks_stop_together_at_the_target():
     easy = replace(SHORT, target=10.0)
     method = choose_method("adam", "adding", "gru")
-    points = points_of(method, task=easy, budget=12, every=4, stop_at_target=True)
+    points = points_of(method, task=easy, budget=12, every=4, stop_at_target=0)
     assert [p.evaluations for p in points] == [4]
 
 

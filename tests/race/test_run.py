@@ -116,8 +116,10 @@ def test_diverged_is_the_worst_metric_there_is():
 def test_a_run_may_end_at_the_target():
     easy, method = replace(SHORT, target=10.0), choose_method("paper", "adding", "gru")
     assert [p.evaluations for p in points_of(method, task=easy)] == [4, 8, 12]
-    stopped = points_of(method, task=easy, stop_at_target=True)
+    stopped = points_of(method, task=easy, stop_at_target=0)
     assert [p.evaluations for p in stopped] == [4]
+    later = points_of(method, task=easy, stop_at_target=5)
+    assert [p.evaluations for p in later] == [4, 8]
 
 
 def test_the_judge_is_the_split_asked_for():
