@@ -92,6 +92,7 @@ def main(argv: Sequence[str]) -> int:
     """
     options = vars(parser().parse_args(argv))
     path: Path | None = options.pop("json")
+    options["steps"] = list(dict.fromkeys(options["steps"]))
     settings = CommunicationSettings(**options)
     torch.set_num_threads(settings.threads)
     rows: list[Row] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,13 +19,35 @@ GIGABIT = 1e9 / 8
 RANKS = (8, 64, 512)
 # Of an interconnect through TCP; links with a protocol of their own have a tenth of it.
 LATENCY = 2e-5
-# Seconds of a batch of 50 sequences of 100 steps on an accelerator: a small layer waits for its
-# steps one after the other, about 50 µs each; a large one computes 6 operations a parameter and
-# step of each sequence, at 20 TFLOP/s.
-NETWORKS = {
-    "68,000 parameters, 5 ms a batch": Network(parameters=68_000, seconds=5e-3),
-    "32 million parameters, 48 ms a batch": Network(parameters=32_000_000, seconds=48e-3),
-}
+
+
+class Case(NamedTuple):
+    """A network to show, with f, what the spectral oracle adds to a batch of it."""
+
+    title: str
+    network: Network
+    overhead: float
+
+
+# Operations a parameter: of a batch of 50 sequences of 100 steps, forward and backward; and of the
+# spectral oracle, a unit: 17 products of two square gates.
+_BATCH_OPERATIONS = 6 * 50 * 100
+_ORACLE_OPERATIONS = 17 * 2
+
+
+def _case(title: str, units: int, parameters: int, seconds: float) -> Case:
+    overhead = 1 + _ORACLE_OPERATIONS * units / _BATCH_OPERATIONS
+    return Case(
+        f"{title}, f = {overhead:.2f}", Network(parameters=parameters, seconds=seconds), overhead
+    )
+
+
+# Seconds on an accelerator: a small layer waits for its steps one after the other, about 50 µs
+# each; a large one computes at 20 TFLOP/s.
+CASES = (
+    _case("68,000 parameters, 5 ms a batch", 128, 68_000, 5e-3),
+    _case("32 million, 48 ms a batch", 2_000, 32_000_000, 48e-3),
+)
 # Gbit/s of each rank: Ethernet, and NVLink of an H100 in one direction.
 INTERCONNECTS = {"1 GbE": 1.0, "10 GbE": 10.0, "100 GbE": 100.0, "NVLink": 3_600.0}
 
@@ -55,11 +78,12 @@ def cluster(ranks: int, gigabits: float, algorithm: Algorithm) -> Cluster:
 
 
 def best(
-    network: Network, ranks: int, gigabits: float, windows: Sequence[LocalWindows], bound: Bound
+    case: Case, ranks: int, gigabits: float, windows: Sequence[LocalWindows], bound: Bound
 ) -> tuple[float, int]:
-    """The largest speed-up of the windows, and the K that has it."""
+    """The largest speed-up of the windows, with the case's oracle, and the K that has it."""
     on = cluster(ranks, gigabits, bound.algorithm)
-    return max((speed_up(network, on, w, bound.overlap), w.steps) for w in windows)
+    ours = [replace(w, overhead=case.overhead) for w in windows]
+    return max((speed_up(case.network, on, w, bound.overlap), w.steps) for w in ours)
 
 
 def draw(windows: Sequence[LocalWindows], path: Path, ranks_measured: int) -> None:
@@ -74,10 +98,10 @@ def draw(windows: Sequence[LocalWindows], path: Path, ranks_measured: int) -> No
 
     figure = Figure(figsize=(10, 5), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    for panel, (title, network) in zip(panels, NETWORKS.items(), strict=True):
-        _draw_curves(panel, network, windows)
+    for panel, case in zip(panels, CASES, strict=True):
+        _draw_curves(panel, case, windows)
         _draw_frame(panel)
-        panel.set_title(title, fontsize=10)
+        panel.set_title(case.title, fontsize=10)
     # From DDP's own time, with room for the names of interconnects.
     low, high = panels[0].get_ylim()
     panels[0].set_ylim(min(1.0, low), _HEADROOM * high)
@@ -93,14 +117,14 @@ def draw(windows: Sequence[LocalWindows], path: Path, ranks_measured: int) -> No
     figure.savefig(path, dpi=120)
 
 
-def _draw_curves(panel: Any, network: Network, windows: Sequence[LocalWindows]) -> None:
+def _draw_curves(panel: Any, case: Case, windows: Sequence[LocalWindows]) -> None:
     low, high = _RANGE
     x = [low * (high / low) ** (i / (_POINTS - 1)) for i in range(_POINTS)]
     for ranks in RANKS:
         for bound in (MOST, LEAST):
-            y = [best(network, ranks, at, windows, bound)[0] for at in x]
+            y = [best(case, ranks, at, windows, bound)[0] for at in x]
             panel.plot(x, y, color=_COLORS[ranks], linestyle=bound.line, linewidth=1.7)
-    batches_alone = max(1 / (w.batches * w.overhead) for w in windows)
+    batches_alone = max(1 / (w.batches * case.overhead) for w in windows)
     panel.axhline(batches_alone, color="gray", linewidth=1.2, linestyle=":")
 
 

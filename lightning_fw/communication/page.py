@@ -12,23 +12,26 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from lightning_fw.arguments import file_to_write
 from lightning_fw.communication.figure import (
+    CASES,
     GIGABIT,
     INTERCONNECTS,
     LEAST,
     MOST,
-    NETWORKS,
     RANKS,
+    Case,
     best,
     cluster,
     draw,
 )
 from lightning_fw.communication.measure import FORMAT, Row, Way
-from lightning_fw.communication.wall_clock import LocalWindows, break_even_bandwidth
+from lightning_fw.communication.wall_clock import LocalWindows, Network, break_even_bandwidth
 from lightning_fw.race.plot import require_matplotlib
 from lightning_fw.race.tasks import TASKS
 
@@ -56,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
     lines: list[str] = []
     for report in options.reports:
         lines += [*measured(report), ""]
-    lines += [*speed_ups(windows), "", *break_evens(beside(last, "step"))]
+    lines += [*speed_ups(windows), "", *break_evens(windows, beside(last, "step"))]
     print("\n".join(lines))
     draw(windows, options.image, last["devices"])
     return 0
@@ -92,9 +95,7 @@ def beside(report: Report, way: Way) -> list[LocalWindows]:
         other = _row(report, way, 1 if way == "ddp" else steps)
         if local is not None and other is not None:
             batches = (local.batches_to_target or 0) / (other.batches_to_target or math.nan)
-            # Not below 1, which only noise can make it: both compute the same gradient.
-            overhead = max(1.0, local.seconds_a_batch / other.seconds_a_batch)
-            found.append(LocalWindows(steps=steps, batches=batches, overhead=overhead))
+            found.append(LocalWindows(steps=steps, batches=batches))
     return found
 
 
@@ -120,29 +121,51 @@ def speed_ups(windows: Sequence[LocalWindows]) -> Iterator[str]:
     """How many times sooner than DDP the best of the windows arrives, from least to most."""
     yield f"| network | interconnect | {' | '.join(f'{ranks} ranks' for ranks in RANKS)} |"
     yield "| --- | --- |" + " ---: |" * len(RANKS)
-    for title, network in NETWORKS.items():
+    for case in CASES:
         for name, gigabits in INTERCONNECTS.items():
             cells = []
             for ranks in RANKS:
                 (least, _), (most, steps) = (
-                    best(network, ranks, gigabits, windows, bound) for bound in (LEAST, MOST)
+                    best(case, ranks, gigabits, windows, bound) for bound in (LEAST, MOST)
                 )
                 cells.append(f"{least:.1f} to {most:.1f} (K = {steps})")
-            yield f"| {title} | {name} | {' | '.join(cells)} |"
+            yield f"| {case.title} | {name} | {' | '.join(cells)} |"
 
 
-def break_evens(windows: Sequence[LocalWindows]) -> Iterator[str]:
-    """Below which bandwidth windows apart beat the same windows with a message at every step."""
-    columns = [f"{title.split(',')[0]}, {ranks}" for title in ("small", "large") for ranks in RANKS]
-    yield f"| K | batches | {' | '.join(columns)} |"
-    yield "| --- | ---: |" + " ---: |" * len(columns)
-    for w in windows:
-        cells = []
-        for network in NETWORKS.values():
-            for ranks in RANKS:
-                at = break_even_bandwidth(network, cluster(ranks, 1.0, "halving"), w) / GIGABIT
-                cells.append("always" if math.isinf(at) else f"{at:.3g}" if at else "never")
-        yield f"| {w.steps} | × {w.batches:.2f} | {' | '.join(cells)} |"
+def break_evens(
+    beside_ddp: Sequence[LocalWindows], beside_step: Sequence[LocalWindows]
+) -> Iterator[str]:
+    """Below which bandwidth local windows arrive first, in Gbit/s of each rank.
+
+    Where nothing overlaps, by recursive halving.
+
+    Args:
+        beside_ddp: Beside DDP without the oracle.
+        beside_step: Beside windows that talk at every step, which have the oracle, too.
+    """
+    columns = [f"{size}, {ranks} ranks" for size in ("68,000", "32 million") for ranks in RANKS]
+    yield f"| beside | K | batches | {' | '.join(columns)} |"
+    yield "| --- | --- | ---: |" + " ---: |" * len(columns)
+    for w in beside_ddp:
+        cells = [_break_even(c.network, n, replace(w, overhead=c.overhead)) for c, n in _corners()]
+        yield f"| DDP, Adam | {w.steps} | × {w.batches:.2f} | {' | '.join(cells)} |"
+    for w in beside_step:
+        slowed = [
+            (replace(c.network, seconds=c.overhead * c.network.seconds), n) for c, n in _corners()
+        ]
+        cells = [_break_even(network, n, w) for network, n in slowed]
+        yield f"| every step | {w.steps} | × {w.batches:.2f} | {' | '.join(cells)} |"
+
+
+def _corners() -> list[tuple[Case, int]]:
+    return list(product(CASES, RANKS))
+
+
+def _break_even(network: Network, ranks: int, windows: LocalWindows) -> str:
+    bandwidth = break_even_bandwidth(network, cluster(ranks, 1.0, "halving"), windows)
+    if math.isinf(bandwidth):
+        return "always"
+    return f"{bandwidth / GIGABIT:.3g}" if bandwidth else "never"
 
 
 if __name__ == "__main__":

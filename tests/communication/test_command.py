@@ -14,7 +14,7 @@ from lightning_fw.race.tasks import TASKS
 
 pytest.importorskip("sklearn", reason="needs the extra `data`")
 
-TINY = ("bench", "--comm", "--task", "digits", "--cell", "rnn", "--steps", "2", "--every", "2")
+TINY = ("bench", "--comm", "--task", "digits", "--cell", "rnn", "--steps", "2", "2", "--every", "2")
 
 
 @pytest.fixture(autouse=True)
