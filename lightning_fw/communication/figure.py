@@ -124,6 +124,7 @@ def _draw_curves(panel: Any, case: Case, windows: Sequence[LocalWindows]) -> Non
         for bound in (MOST, LEAST):
             y = [best(case, ranks, at, windows, bound)[0] for at in x]
             panel.plot(x, y, color=_COLORS[ranks], linestyle=bound.line, linewidth=1.7)
+    panel.axhline(1, color="black", linewidth=0.8)
     batches_alone = max(1 / (w.batches * case.overhead) for w in windows)
     panel.axhline(batches_alone, color="gray", linewidth=1.2, linestyle=":")
 

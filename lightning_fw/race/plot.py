@@ -70,9 +70,11 @@ def draw(
         panel.grid(alpha=0.25)
         panel.set_xlim(left=0)
         panel.spines[["top", "right"]].set_visible(False)
-    ranks = "" if settings.devices == 1 else f" a rank, {settings.devices} ranks"
+    a_rank, ranks = (
+        ("", "") if settings.devices == 1 else (" a rank", f", {settings.devices} ranks")
+    )
     panels[0].set_xlabel(
-        f"gradient evaluations{ranks} (one forward and backward, batch {task.batch_size})"
+        f"gradient evaluations{a_rank} (one forward and backward, batch {task.batch_size})"
     )
     panels[1].set_xlabel("seconds of training")
     panels[0].set_ylabel(task.metric)
@@ -81,7 +83,7 @@ def draw(
     counts = {len(runs_of(points, method.name)) for method in methods} - {0}
     seeds = "–".join(map(str, sorted({min(counts), max(counts)})))
     over = "one seed" if seeds == "1" else f"median and range of {seeds} seeds"
-    figure.suptitle(f"{task.title}, {settings.cell.upper()} of 128 units: {over}")
+    figure.suptitle(f"{task.title}, {settings.cell.upper()} of 128 units{ranks}: {over}")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(path, dpi=120)
