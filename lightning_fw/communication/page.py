@@ -102,10 +102,12 @@ def beside(report: Report, way: Way) -> list[LocalWindows]:
 def measured(report: Report) -> Iterator[str]:
     """The table of one report."""
     task = TASKS[report["task"]]
+    first, count = report["first_seed"], report["seeds"]
+    seeds = f"seed {first}" if count == 1 else f"medians of {count} seeds"
     yield (
         f"{task.title}, {report['cell'].upper()}, {report['devices']} ranks on one machine (gloo), "
         f"batches of {task.batch_size}; {task.metric} after {report['batches']} of each rank; "
-        f"target: {task.goal}; medians of {report['seeds']} seeds."
+        f"target: {task.goal}; {seeds}."
     )
     yield ""
     yield (

@@ -49,6 +49,7 @@ class Setting:
 TUNED: dict[tuple[str, str, str, int], Setting] = {
     ("adding", "lstm", "adam", 1): Setting(0.01),  # 1 of 2, 1438 evaluations
     ("adding", "lstm", "adam-clip", 1): Setting(0.02, 0.1),  # 2 of 2, 575 evaluations
+    ("adding", "lstm", "adam-clip", 4): Setting(0.02, 0.1),  # 2 of 2, 388 evaluations
     ("adding", "lstm", "authors", 1): Setting(0.003),  # 0 of 2, 2000 evaluations
     ("digits", "lstm", "adam", 1): Setting(0.02),  # 2 of 2, 188 evaluations
     ("digits", "lstm", "adam-clip", 1): Setting(0.02, 0.1),  # 2 of 2, 175 evaluations
