@@ -33,8 +33,10 @@ SETTINGS = CommunicationSettings(
 )
 # GRU of 128 units on 8 channels, with two biases of 3 gates each, and the head for 10 digits.
 GRADIENT_BYTES = 4 * (3 * 128 * (8 + 128 + 2) + 10 * 129)
-# Lightning 2.6.6 asks once a batch whether a rank got SIGTERM.
+# Lightning 2.6.6 asks whether a rank got SIGTERM.
 LIGHTNINGS_BYTES = 8
+# Ten batches are counted, and an epoch of eleven ends with the first of them.
+EPOCHS_A_BATCH = 1 / 10
 
 
 @pytest.fixture(autouse=True)
@@ -53,20 +55,25 @@ def test_ddp_sends_four_bytes_a_parameter_a_batch():
 
 
 @pytest.mark.parametrize("steps", [2, 5])
-def test_windows_that_talk_at_every_step_send_their_slopes_besides(steps):
+def test_windows_that_talk_at_every_step_send_what_ddp_does(steps):
     model = partial(FrankWolfeSequenceModel, steps=steps)
     all_reduces, others, sent = count(contender(model, steps), SETTINGS)
-    assert (all_reduces, others) == pytest.approx((1 + 1 / steps, 1))
-    assert sent == pytest.approx(GRADIENT_BYTES + LIGHTNINGS_BYTES + 8 / steps)
+    # Where an epoch begins, ranks compare their numbers of batches: two of 4 bytes.
+    assert (all_reduces, others) == pytest.approx((1 + EPOCHS_A_BATCH, 1))
+    assert sent == pytest.approx(GRADIENT_BYTES + LIGHTNINGS_BYTES + 8 * EPOCHS_A_BATCH)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_local_windows_send_one_message_for_all_their_batches(steps):
     model = partial(FrankWolfeSequenceModel, sync="restart", steps=steps)
     all_reduces, others, sent = count(contender(model, steps), SETTINGS)
-    assert (all_reduces, others) == pytest.approx((1 / steps, 1))
-    # Besides d_K: whether and how far this rank moved, which of 6 tensors did, and two slopes.
-    assert sent == pytest.approx((GRADIENT_BYTES + 4 * (2 + 6 + 2)) / steps + LIGHTNINGS_BYTES)
+    # Lightning's question follows a restart, and here one more than windows end: the first.
+    questions = 1 if steps == 1 else 1 / steps + EPOCHS_A_BATCH
+    assert (all_reduces, others) == pytest.approx((1 / steps, questions))
+    # Besides d_K: whether and how far this rank moved, whether its epoch has ended, which of 6
+    # tensors moved, and two slopes.
+    message = GRADIENT_BYTES + 4 * (3 + 6 + 2)
+    assert sent == pytest.approx(message / steps + LIGHTNINGS_BYTES * questions)
 
 
 def test_the_profiler_sees_the_same_all_reduces():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lightning as L
 import pytest
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy
 
@@ -47,13 +48,20 @@ def test_others_pass(strategy):
     require_strategy(strategy())
 
 
-def test_a_fit_asks_before_it_builds_anything(make_trainer):
-    class Untouched(Sharded):
-        def configure_model(self):
-            raise AssertionError("came too far")
+class Untouched(Sharded):
+    def configure_model(self):
+        raise AssertionError("came too far")
 
-    with pytest.raises(ValueError, match="got DeepSpeedStrategy"):
-        make_trainer(strategy=DeepSpeedStrategy(), devices=1).fit(Untouched(InnerLoop()))
+
+def refusal_of_a_strategy() -> str:
+    trainer = L.Trainer(accelerator="cpu", strategy=DeepSpeedStrategy(), devices=1, max_epochs=1)
+    with pytest.raises(ValueError, match="`strategy`") as error:
+        trainer.fit(Untouched(InnerLoop()))
+    return str(error.value)
+
+
+def test_a_fit_asks_before_it_builds_anything():
+    assert "got DeepSpeedStrategy" in on_ranks(refusal_of_a_strategy, ranks=1)[0]
 
 
 def refusal_of_windows_apart() -> str:

@@ -57,7 +57,7 @@ def slow(*layout):
     ("start", "nodes", "devices"),
     [
         (by_torchrun, 2, 1),
-        (by_lightning, 2, 1),
+        slow(by_lightning, 2, 1),
         (by_lightning, 1, 2),
         slow(by_torchrun, 2, 2),
         slow(by_lightning, 2, 2),
