@@ -14,13 +14,14 @@ from lightning_fw.foreach import (
     blend_,
     copy_,
     inner,
+    inners,
     pick,
     scale_,
     working_dtype,
     zero_,
 )
 from lightning_fw.scalars import Scalar, on_host, scalar, total
-from lightning_fw.shards import like, whole
+from lightning_fw.shards import like, saved
 
 # Below it the factor is written into the tensors: far from overflow of 1 / factor in float32.
 _SMALLEST_FACTOR = 1e-3
@@ -208,8 +209,8 @@ class Displacement:
 
 
 def _squared_length(atoms: Atoms) -> Scalar:
-    pairs = zip(atoms.tensors, atoms.scales, strict=True)
-    return total([scale**2 * inner([tensor], [tensor]) for tensor, scale in pairs])
+    squares = inners(atoms.tensors, atoms.tensors)
+    return total([scale**2 * square for scale, square in zip(atoms.scales, squares, strict=True)])
 
 
 def zeros_beside(parameters: Sequence[Tensor]) -> list[Tensor]:
@@ -220,8 +221,8 @@ def zeros_beside(parameters: Sequence[Tensor]) -> list[Tensor]:
 
 
 def clones(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Copies that a checkpoint can keep, in one piece each."""
-    return [whole(tensor.detach()).clone() for tensor in tensors]
+    """Copies that a checkpoint can keep; of those in parts whole ones, on rank 0 alone."""
+    return [saved(tensor.detach()) for tensor in tensors]
 
 
 def copy_shared(
@@ -250,19 +251,19 @@ def require_both(name: str, saved: object, mine: object) -> None:
         )
 
 
-def load(name: str, buffers: list[Tensor] | None, saved: list[Tensor] | None) -> None:
+def load(name: str, buffers: list[Tensor] | None, state: list[Tensor] | None) -> None:
     """Copy saved tensors into buffers in place; None is what was not saved.
 
     Raises:
         ValueError: If they do not fit each other.
     """
-    if saved is None:
+    if state is None:
         return
     mine = [tuple(tensor.shape) for tensor in buffers or []]
-    theirs = [tuple(tensor.shape) for tensor in saved]
+    theirs = [tuple(tensor.shape) for tensor in state]
     if buffers is None or mine != theirs:
         raise ValueError(
             f"`state` has a {name} of shapes {theirs}, expected {mine}. "
             "Load it into the parameters and the InnerLoop that it was saved from."
         )
-    copy_(buffers, [like(tensor.to(b.device), b) for tensor, b in zip(saved, buffers, strict=True)])
+    copy_(buffers, [like(tensor.to(b.device), b) for tensor, b in zip(state, buffers, strict=True)])

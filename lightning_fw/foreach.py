@@ -38,6 +38,12 @@ def tensor_norms(tensors: Sequence[Tensor], order: float = 2.0) -> list[Tensor]:
     return _norms(tensors, order)
 
 
+def power_sums(tensors: Sequence[Tensor], order: float) -> list[Tensor]:
+    """Σ x^order over the entries of each tensor, none of them below 0."""
+    sums = [part.pow(order).sum() for part in parts(tensors)]
+    return over_ranks(sums, tensors, "sum") if any_sharded(tensors) else sums
+
+
 def _joined_norms(norms: list[Tensor], tensors: Sequence[Tensor], order: float) -> list[Tensor]:
     """Norms of tensors, from those of this rank's parts."""
     if order == math.inf:
@@ -88,10 +94,15 @@ def pick(items: list[T], indices: Sequence[int]) -> list[T]:
 
 def inner(left: Sequence[Tensor], right: Sequence[Tensor]) -> Scalar:
     """⟨left, right⟩ summed over all tensors."""
-    dots = [_dot(x, y) for x, y in zip(parts(left), parts(right), strict=True)]
+    return total(inners(left, right))
+
+
+def inners(left: Sequence[Tensor], right: Sequence[Tensor]) -> list[Scalar]:
+    """⟨left_i, right_i⟩ of each pair of tensors."""
     if any_sharded(left):
-        dots = over_ranks(dots, left, "sum")
-    return total([scalar(dot) for dot in dots])
+        dots = [_dot(x, y) for x, y in zip(parts(left), parts(right), strict=True)]
+        return [scalar(dot) for dot in over_ranks(dots, left, "sum")]
+    return [scalar(_dot(x, y)) for x, y in zip(left, right, strict=True)]
 
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:

@@ -42,6 +42,14 @@ def whole(tensor: Tensor) -> Tensor:
     return full
 
 
+def saved(tensor: Tensor) -> Tensor:
+    """A copy for a checkpoint: of one in parts the whole on the CPU, empty but on rank 0."""
+    if not any_sharded([tensor]):
+        return tensor.clone()
+    gathered = whole(tensor)
+    return gathered.cpu() if distributed.get_rank() == 0 else gathered.new_empty(0, device="cpu")
+
+
 def like(tensor: Tensor, model: Tensor) -> Tensor:
     """A tensor in one piece, equal on all ranks, in parts as ``model`` is."""
     if not any_sharded([model]):

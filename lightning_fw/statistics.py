@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_fw.balls._base import Atoms, Ball, Infos
 from lightning_fw.displacement import Displacement, clones
-from lightning_fw.foreach import inner
+from lightning_fw.foreach import inner, inners
 from lightning_fw.record import RestartRecord
 from lightning_fw.restarts import Progress
 from lightning_fw.scalars import Scalar, at_least, at_most, to_floats, total
@@ -168,9 +168,5 @@ def _unless_skipped(value: Scalar, weight: Scalar) -> Scalar:
 
 def slope_along(gradients: Sequence[Tensor], atoms: Atoms) -> Scalar:
     """⟨g, s⟩ over all parameters."""
-    return total(
-        [
-            inner([gradient], [tensor]) * scale
-            for gradient, tensor, scale in zip(gradients, atoms.tensors, atoms.scales, strict=True)
-        ]
-    )
+    slopes = inners(gradients, atoms.tensors)
+    return total([slope * scale for slope, scale in zip(slopes, atoms.scales, strict=True)])

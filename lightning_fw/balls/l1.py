@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,6 @@ from torch import Tensor
 
 from lightning_fw.balls._base import Atoms, Infos
 from lightning_fw.balls._vector import VectorBall
-from lightning_fw.foreach import tensor_norms
 from lightning_fw.scalars import Scalar
 from lightning_fw.shards import any_sharded, over_ranks, parts, place_among_ranks
 
@@ -49,29 +47,38 @@ class L1Ball(VectorBall):
             torch.zeros_like(gradient, memory_format=torch.contiguous_format)
             for gradient in gradients
         ]
-        peaks, mine = _peaks(gradients)
+        own, own_atoms = parts(gradients), parts(atoms)
+        found = [_peak(part) for part in own]
+        peaks, mine = _over_ranks([peak for peak, _ in found], gradients)
         for block in self.blocks(len(gradients), infos):
             winner = torch.stack([peaks[index] for index in block]).argmax()
             for position, index in enumerate(block):
-                (part,), (atom,) = parts([gradients[index]]), parts([atoms[index]])
+                part, (_, place) = own[index], found[index]
                 if part.numel():
-                    place = part.reshape(-1).abs().argmax().reshape(1)
-                    downhill = -part.reshape(-1).gather(0, place).sign()
+                    downhill = -part.reshape(-1).gather(0, place.reshape(1)).sign()
                     moves = (winner == position) & mine[index]
-                    atom.view(-1).scatter_(0, place, downhill * moves)
+                    own_atoms[index].view(-1).scatter_(0, place.reshape(1), downhill * moves)
         return Atoms(atoms, [1.0] * len(atoms))
 
 
-def _peaks(gradients: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor | bool]]:
-    """max |g| of each tensor, and whether this rank holds its first entry of that size."""
-    peaks = tensor_norms(gradients, math.inf)
-    mine: list[Tensor | bool] = [True] * len(peaks)
-    if any_sharded(gradients):
-        own = tensor_norms(parts(gradients), math.inf)
-        places = [
-            torch.where(here == peak, place_among_ranks(gradient), _NOWHERE)
-            for here, peak, gradient in zip(own, peaks, gradients, strict=True)
-        ]
-        firsts = over_ranks(places, gradients, "min")
-        mine = [place == first for place, first in zip(places, firsts, strict=True)]
-    return peaks, mine
+def _peak(part: Tensor) -> tuple[Tensor, Tensor]:
+    """max |g| and its place, 0 in a rank's empty part."""
+    if not part.numel():
+        return part.new_zeros(()), torch.zeros((), dtype=torch.int64, device=part.device)
+    values, places = part.reshape(-1).abs().max(dim=0)
+    return values, places
+
+
+def _over_ranks(
+    own: list[Tensor], gradients: Sequence[Tensor]
+) -> tuple[list[Tensor], list[Tensor | bool]]:
+    """max |g| of each tensor from those of parts, and whether the first of that size is here."""
+    if not any_sharded(gradients):
+        return own, [True] * len(own)
+    peaks = over_ranks(own, gradients, "max")
+    places = [
+        torch.where(here == peak, place_among_ranks(gradient), _NOWHERE)
+        for here, peak, gradient in zip(own, peaks, gradients, strict=True)
+    ]
+    firsts = over_ranks(places, gradients, "min")
+    return peaks, [place == first for place, first in zip(places, firsts, strict=True)]

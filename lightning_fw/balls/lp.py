@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_fw.balls._base import Atoms, Infos
 from lightning_fw.balls._vector import VectorBall
 from lightning_fw.checks import require_number
-from lightning_fw.foreach import tensor_norms
+from lightning_fw.foreach import power_sums, tensor_norms
 from lightning_fw.scalars import Scalar
 
 
@@ -58,31 +58,37 @@ class LpBall(VectorBall):
         infos: Infos | None = None,
         norms: Sequence[Scalar] | None = None,
     ) -> Atoms:
-        q = self.dual_order
-        atoms = list(gradients)
-        for block in self.blocks(len(gradients), infos):
-            shares, _, powers = _shares([gradients[index] for index in block], q)
+        q, blocks = self.dual_order, self.blocks(len(gradients), infos)
+        atoms, _, powers = _shares(gradients, blocks, q)
+        for block, power in zip(blocks, powers, strict=True):
             # ‖|g|^(q−1)‖_p = (Σ |g|^q)^(1/p): the atom stays in the ball for any rounding of q.
             # The sum is at least 1 unless the gradient is zero, whose atom is 0 and not 0 / 0.
-            length = powers.clamp_min(1.0).pow(1 / self.p)
-            for index, share in zip(block, shares, strict=True):
-                atoms[index] = share.pow_(q - 1).div_(length).mul_(gradients[index].sign())
+            length = power.clamp_min(1.0).pow(1 / self.p)
+            for index in block:
+                atoms[index].pow_(q - 1).div_(length).mul_(gradients[index].sign())
         return Atoms(atoms, [-1.0] * len(atoms))
 
     def _norms_of_order(
         self, order: float, tensors: Sequence[Tensor], infos: Infos | None
     ) -> Tensor:
-        norms = []
-        for block in self.blocks(len(tensors), infos):
-            _, peak, powers = _shares([tensors[index] for index in block], order)
-            norms.append(peak * powers.pow(1 / order))
-        return torch.stack(norms)
+        _, peaks, powers = _shares(tensors, self.blocks(len(tensors), infos), order)
+        return torch.stack(
+            [peak * power.pow(1 / order) for peak, power in zip(peaks, powers, strict=True)]
+        )
 
 
-def _shares(tensors: Sequence[Tensor], order: float) -> tuple[list[Tensor], Tensor, Tensor]:
-    """|tensors| / peak with the peak max |tensors|, the peak, and Σ (|tensors| / peak)^order."""
-    peak = torch.stack(tensor_norms(tensors, math.inf)).amax()
-    peak = peak.clamp_min(torch.finfo(peak.dtype).tiny)
-    shares = [tensor.abs().to(peak.dtype) / peak for tensor in tensors]
-    powers = tensor_norms([share.pow(order) for share in shares], 1)
-    return shares, peak, torch.stack(powers).sum()
+def _shares(
+    tensors: Sequence[Tensor], blocks: Sequence[Sequence[int]], order: float
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """|tensors| / peak, and of each block the peak max |tensors| and Σ (|tensors| / peak)^order."""
+    highest = tensor_norms(tensors, math.inf)
+    shares, peaks = list(tensors), []
+    for block in blocks:
+        peak = torch.stack([highest[index] for index in block]).amax()
+        peak = peak.clamp_min(torch.finfo(peak.dtype).tiny)
+        peaks.append(peak)
+        for index in block:
+            shares[index] = tensors[index].abs().to(peak.dtype) / peak
+    sums = power_sums(shares, order)
+    powers = [torch.stack([sums[index] for index in block]).sum() for block in blocks]
+    return shares, peaks, powers
