@@ -30,7 +30,8 @@ TOTALS = {
 }
 COSTS = ("batches", "gradient_seconds", "oracle_seconds", "outer_seconds")
 _ATTRIBUTES = (*MEANS.values(), *TOTALS.values(), *COSTS)
-# A window all of whose steps were skipped makes no outer step, and must not cheapen the others'.
+# A window all of whose steps were skipped makes no outer step, and must not cheapen the others';
+# where ranks run windows apart, it makes one if others took steps.
 _COLUMNS = (*_ATTRIBUTES, "outer_steps")
 
 
@@ -47,7 +48,8 @@ def moments(records: Iterable[RestartRecord]) -> Tensor:
     sums, counts = [0.0] * len(_COLUMNS), [0] * len(_COLUMNS)
     for record in records:
         values = [float(getattr(record, name)) for name in _ATTRIBUTES]
-        for index, value in enumerate([*values, float(record.steps > 0)]):
+        stepped = record.steps > 0 or record.agreement > 0
+        for index, value in enumerate([*values, float(stepped)]):
             if not isnan(value):
                 sums[index] += value
                 counts[index] += 1
