@@ -82,10 +82,10 @@ class Anchor:
         return {p.data_ptr(): weight.clone() for p, weight in pairs}
 
     def _require_whole(self, purpose: str) -> None:
-        """FSDP2 may have gathered the weights for the pass in progress: they are not these."""
+        """FSDP2 may have gathered weights for the pass in progress: they are not these."""
         if any_sharded(self._parameters):
             raise RuntimeError(
-                f"`training_step` cannot {purpose} within itself with weights in parts (FSDP2), "
+                f"`training_step` cannot {purpose} within itself with weights in parts, "
                 "got one that does. Do it after the batch, as in on_train_batch_end."
             )
 

@@ -15,8 +15,9 @@ from lightning_fw.manual.batches import pieces
 from lightning_fw.manual.checkpoints import attend_to_checkpoints
 from lightning_fw.manual.epoch import is_last_batch
 from lightning_fw.manual.evaluation import TrainingStep, evaluate
-from lightning_fw.manual.even_batches import require_even_batches
+from lightning_fw.manual.even_batches import require_even_batches, require_even_chunks
 from lightning_fw.manual.hooks import step_optimizer, zero_gradients
+from lightning_fw.manual.listeners import is_heard, tell
 from lightning_fw.manual.loss_scale import scale_direction, unscale_gradients
 from lightning_fw.manual.lr_sweep import attend_to_sweep
 from lightning_fw.manual.ranks import (
@@ -30,7 +31,7 @@ from lightning_fw.manual.saved_state import describe, differences
 from lightning_fw.manual.schedulers import OuterSteps
 from lightning_fw.manual.states_of_ranks import of_all_ranks, to_go_on_with
 from lightning_fw.manual.strategies import drop_gathered, gathering_modules
-from lightning_fw.manual.termination import ask, ask_once_a_restart, note_restart
+from lightning_fw.manual.termination import ask_once_a_restart, note_restart
 from lightning_fw.parameters import ParameterInfo, trainable
 from lightning_fw.tally import Tally
 from lightning_fw.window import Window
@@ -54,7 +55,8 @@ class Driver:
         self.inner_loop = inner_loop
         self.window = self._new_window(module, *self._parameters(module))
         self.outer_steps = OuterSteps()
-        self._apart = go_apart(inner_loop)
+        self._rank, self._ranks = module.trainer.global_rank, module.trainer.world_size
+        self._apart = go_apart(module.trainer, inner_loop)
         if self._apart:
             ask_once_a_restart(module.trainer)
         self._gathering = gathering_modules(module)
@@ -79,13 +81,15 @@ class Driver:
             # StochasticWeightAveraging's last epoch only renews batch-norm statistics.
             return training_step(module, *arguments)
         attend_to_checkpoints(trainer)
-        require_even_batches(trainer, self.inner_loop)
+        require_even_batches(trainer)
         if self.window.is_full:
             # Saved on an error in the restart itself, as where another rank was lost.
             self._restart(module, None, early=False, ended=False)
         opens, restarts = self.window.is_fresh, self.window.restart
         with self._tally.measure("inner"):
             chunks = pieces(module, self.inner_loop, arguments)
+            if self.inner_loop.batches == "split" and not self._apart:
+                require_even_chunks(trainer, len(chunks))
         first = None
         for position, piece in enumerate(chunks):
             at_end = position == len(chunks) - 1
@@ -143,7 +147,7 @@ class Driver:
                 )
         except StopIteration:
             # A training_step that takes dataloader_iter met the end of it.
-            self._inner_step(module, None, at_end=True)
+            self._end_window(module)
             raise
         finally:
             drop_gathered(self._gathering)
@@ -166,20 +170,24 @@ class Driver:
             if loss is not None:
                 unscale_gradients(trainer)
             is_whole = last or window.holds + 1 >= loop.accumulate_grad_batches
-            if loss is not None and not is_whole:
+            # Ranks apart stay at the same place of their windows, and count every batch.
+            counts = loss is not None or self._apart
+            if counts and not is_whole:
                 window.accumulate(loss)
-            elif loss is not None or (last and window.holds):
+            elif counts or (last and window.holds):
                 window.step(loss, last=last)
         early = not window.is_full and window.holds == 0 and self._restart_is_wanted(trainer)
         closes = window.attempts > 0 and (last or early or window.is_full)
-        closes = closes or (ended and self._apart)
         if closes:
             self._restart(module, loss, early=early and not last, ended=ended)
-        while ended and not self.window.all_ended and not _is_done(trainer):
-            # Ranks with more batches are on their way still.
-            ask(trainer)
-            self._restart(module, None, early=False, ended=True)
         return closes
+
+    def _end_window(self, module: Any) -> None:
+        """Close the window that the end of the data cut off."""
+        if self.window.holds:
+            self.window.step(last=True)
+        if self.window.attempts:
+            self._restart(module, None, early=False, ended=True)
 
     def _restart_is_wanted(self, trainer: Any) -> bool:
         if self.inner_loop.restart_when is None:
@@ -192,7 +200,8 @@ class Driver:
         """Close the window, step the outer optimizer and tell everybody."""
         trainer = module.trainer
         with self._tally.measure("inner"):
-            record = self.window.close(early=early, ended=ended, reduce=mean_over_ranks)
+            apart = {"reduce": mean_over_ranks} if self._apart else {}
+            record = self.window.close(early=early, ended=ended, **apart)
         if self.window.has_direction:
             with self._tally.measure("outer"):
                 self._drop_strangers(module)
@@ -207,10 +216,7 @@ class Driver:
             )
         synchronize_buffers(module)
         note_restart(trainer)
-        record = self._tally.close(record)
-        module.on_restart(record)
-        for callback in _listeners(module):
-            callback.on_restart(trainer, module, record)
+        tell(module, self._tally.close(record))
 
     def _drop_strangers(self, module: Any) -> None:
         """Drop plain gradients of parameters that joined in mid-window: theirs is the next."""
@@ -229,7 +235,7 @@ class Driver:
         ):
             previous, self.window = self.window, self._new_window(module, parameters, infos)
             self.window.succeed(previous)
-        self.window.statistics.enabled = _is_heard(module)
+        self.window.statistics.enabled = is_heard(module, parameters)
 
     def _parameters(self, module: Any) -> tuple[list[nn.Parameter], list[ParameterInfo]]:
         return trainable(module.optimizers().param_groups, module)
@@ -237,7 +243,8 @@ class Driver:
     def _new_window(
         self, module: Any, parameters: list[nn.Parameter], infos: list[ParameterInfo]
     ) -> Window:
-        return Window(self.inner_loop, parameters, infos, statistics=_is_heard(module))
+        heard = is_heard(module, parameters)
+        return Window(self.inner_loop, parameters, infos, statistics=heard)
 
     def state_dict(self, *, all_ranks: bool = False) -> dict[str, Any]:
         """The window in progress, the cost counted in it, and what both depend on.
@@ -257,7 +264,9 @@ class Driver:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what :meth:`state_dict` gave; with a warning anew where settings differ."""
         found = differences(state["settings"], self._describe())
-        window, goes_on = to_go_on_with(state["window"], state.get("windows", []))
+        window, goes_on = to_go_on_with(
+            state["window"], state.get("windows", []), self._rank, self._ranks
+        )
         self.outer_steps = OuterSteps(**state["outer_steps"])
         # Also what a window cost that is not gone on with.
         self._tally.load_state_dict(state["tally"])
@@ -280,14 +289,3 @@ class Driver:
 def _is_done(trainer: Any) -> bool:
     """Whether no outer step is left, which Lightning checks between batches alone."""
     return bool(0 <= trainer.max_steps <= trainer.global_step)
-
-
-def _is_heard(module: Any) -> bool:
-    """Whether anybody wants to know what a window's record tells."""
-    own = getattr(module.on_restart, "__qualname__", "")
-    return bool(_listeners(module)) or own != "FrankWolfeMixin.on_restart"
-
-
-def _listeners(module: Any) -> list[Any]:
-    """The callbacks that want restart records."""
-    return [callback for callback in module.trainer.callbacks if hasattr(callback, "on_restart")]

@@ -21,13 +21,14 @@ class Gradients:
 
     Attributes:
         batches: Batches held for the step to come.
+        skipped: Batches that have nothing to hold, and count for nothing in the mean.
     """
 
     def __init__(self, parameters: Sequence[Tensor]) -> None:
         self._parameters = list(parameters)
         self._sums: dict[int, Tensor] = {}
         self._losses: list[Tensor] = []
-        self.batches = 0
+        self.batches = self.skipped = 0
 
     def drop(self) -> None:
         """Set every ``p.grad`` to None."""
@@ -55,6 +56,7 @@ class Gradients:
 
         With batches held, means over these and, where there is one, the batch in ``p.grad``.
         """
+        self.skipped = 0
         if not self.batches:
             return *self._take_from_parameters(), loss
         if any(p.grad is not None for p in self._parameters):
@@ -86,7 +88,12 @@ class Gradients:
     def state_dict(self) -> dict[str, Any]:
         """What is held: sums by index of the parameter, losses, and of how many batches."""
         sums = dict(zip(self._sums, clones(list(self._sums.values())), strict=True))
-        return {"sums": sums, "losses": list(self._losses), "batches": self.batches}
+        return {
+            "sums": sums,
+            "losses": list(self._losses),
+            "batches": self.batches,
+            "skipped": self.skipped,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what :meth:`state_dict` gave."""
@@ -97,3 +104,4 @@ class Gradients:
         }
         self._losses = [loss.to(device) for loss in state["losses"]]
         self.batches = state["batches"]
+        self.skipped = state.get("skipped", 0)

@@ -23,12 +23,10 @@ class Joined(NamedTuple):
     Attributes:
         slopes: Those of SlopeRatio, shape (2,); None without it.
         agreement: ‖mean d_K‖₂ / mean ‖d_K‖₂, NaN with ``sync="step"``.
-        all_ended: Whether this was the last window of the epoch on every rank.
     """
 
     slopes: Tensor | None
     agreement: Scalar = nan
-    all_ended: bool = True
 
 
 def share(
@@ -48,6 +46,9 @@ def share(
         slopes: Those of SlopeRatio on this rank, shape (2,); None without it.
         mean: Averages a tensor over ranks; called at most once.
         ended: Whether this is the epoch's last window here.
+
+    Raises:
+        ValueError: With ``"restart"``, if it is on some ranks alone.
     """
     if sync == "restart":
         return join(displacement, slopes, mean, ended=ended)
@@ -64,32 +65,51 @@ def join(
     """d_K ← the mean of d_K over the ranks that took a step, in one message.
 
     A mean of points of a ball lies in it. A parameter that moved on some ranks alone counts as
-    standing still on the others; the slopes of SlopeRatio travel along.
+    standing still on the others; the slopes of SlopeRatio travel along, and a rank without any
+    counts for nothing in their mean.
 
     Args:
         displacement: This rank's, changed in place.
         slopes: This rank's, shape (2,).
         mean: Averages a tensor over ranks; called once.
         ended: Whether this is the epoch's last window here.
+
+    Raises:
+        ValueError: On all ranks, if it is on some alone.
     """
     tensors = displacement.unfactored()
     first = tensors[0]
     stepped = torch.as_tensor(displacement.k > 0, device=first.device)
-    head = [stepped, displacement.length(), not ended, *displacement.moved]
+    head = [stepped, displacement.length(), ended, *displacement.moved]
     dtype = first.dtype
     for tensor in tensors:
         dtype = torch.promote_types(dtype, tensor.dtype)
     numbers = [torch.as_tensor(n, device=first.device).to(dtype).reshape(1) for n in head]
-    mine = first.new_zeros(2, dtype=dtype) if slopes is None else slopes.to(dtype)
-    message = mean(torch.cat([*numbers, mine, *(tensor.reshape(-1) for tensor in tensors)]))
-    active, length, on_the_way, *moved = message[: len(head)].tolist()
+    known = torch.zeros(2, dtype=torch.bool) if slopes is None else slopes.isfinite()
+    mine = torch.zeros(2) if slopes is None else slopes.nan_to_num()
+    pairs = [pair.to(first.device, dtype) for pair in (mine, known)]
+    message = mean(torch.cat([*numbers, *pairs, *(tensor.reshape(-1) for tensor in tensors)]))
+    active, length, at_end, *moved = message[: len(head)].tolist()
+    _require_even(at_end)
+    sums, counts, rest = message[len(head) :].split_with_sizes(
+        [2, 2, message.numel() - len(head) - 4]
+    )
     active = max(active, _TINY)
-    rest = message[len(head) + 2 :] / active
+    rest = rest / active
     sizes = [tensor.numel() for tensor in tensors]
     for tensor, averaged in zip(tensors, rest.split(sizes), strict=True):
         tensor.copy_(averaged.view_as(tensor))
     displacement.moved = [value > 0 and active > _TINY for value in moved]
     agreement = displacement.length() / max(length / active, _TINY)
-    if slopes is not None:
-        slopes = message[len(head) : len(head) + 2].to(slopes.dtype)
-    return Joined(slopes, agreement, all_ended=on_the_way == 0)
+    # 0 / 0 where no rank has the slope: NaN, as it was.
+    return Joined(None if slopes is None else (sums / counts).to(slopes.dtype), agreement)
+
+
+def _require_even(at_end: float) -> None:
+    """Raise if some ranks, and not all, have come to the end of their epoch."""
+    if 0 < at_end < 1:
+        raise ValueError(
+            "`train_dataloaders` must give every rank as many batches, got an epoch that ended on "
+            f"{at_end:.0%} of the ranks, with a window or more to come on the others. Pass "
+            "Trainer(limit_train_batches=...), or even the loaders out."
+        )

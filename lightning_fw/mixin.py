@@ -205,6 +205,7 @@ def _configure_callbacks(module: Any, configure_callbacks: Callable[..., Any]) -
     configured = configure_callbacks(module)
     if module._trainer is not None and module._trainer.state.fn == "fit":
         module._saved_driver_state = None
+        ask_every_batch(module._trainer)
         require_strategy(module._trainer.strategy)
         require_trainer_settings(module._trainer, configured)
         # A copy made inside of training_step took these along.
@@ -262,15 +263,14 @@ def _on_load_checkpoint(
 def _teardown(module: Any, teardown: Callable[..., Any], *arguments: Any) -> None:
     """After a fit, keep of its window what a checkpoint would, on the CPU, and free the rest.
 
-    Weights in parts would be gathered for it, and after an error not all ranks may take part.
+    Weights in parts are not gathered for it: a later fit begins with a window of its own.
     """
     teardown(module, *arguments)
     if module._driver is not None:
         ask_every_batch(module.trainer)
-        if not (module.trainer.interrupted and any_sharded(module._driver.window.parameters)):
-            module._saved_driver_state = apply_to_collection(
-                module._driver.state_dict(), Tensor, Tensor.cpu
-            )
+        if not any_sharded(module._driver.window.parameters):
+            state = module._driver.state_dict(all_ranks=True)
+            module._saved_driver_state = apply_to_collection(state, Tensor, Tensor.cpu)
         module._driver = None
 
 

@@ -55,7 +55,7 @@ class Radius:
         return None if self._slopes is None else self._slopes.of_window()
 
     def close(self, slopes: Tensor | None) -> None:
-        """End a window, with its slopes averaged over ranks."""
+        """End a window, with the slopes that ranks agree on."""
         if self._slopes is not None and slopes is not None:
             self._slopes.close(slopes)
 

@@ -71,7 +71,7 @@ class Slopes:
         return torch.stack([a.to(radius.dtype), b.to(radius.dtype)])
 
     def close(self, slopes: Tensor) -> None:
-        """Update the radius with the window's two slopes, averaged over ranks."""
+        """Update the radius with the window's two slopes, as ranks agree on them."""
         self.state = self.rule.update(self.state, slopes[0], slopes[1])
         self._at_anchor = self._at_end = None
 

@@ -42,7 +42,6 @@ class Window:
     Attributes:
         anchor: ω, which it can copy, or restore in mid-evaluation.
         has_direction: Whether the window before left its direction in ``p.grad``.
-        all_ended: Whether the window before was the epoch's last on all ranks, with windows apart.
 
     Raises:
         ValueError: If there are no parameters, they are not real floating-point tensors of one
@@ -89,7 +88,6 @@ class Window:
         self._radius = Radius(inner_loop, parameters)
         self.statistics = WindowStatistics(enabled=statistics)
         self.has_direction = False
-        self.all_ended = True
         self._open()
 
     def _open(self) -> None:
@@ -126,8 +124,8 @@ class Window:
 
     @property
     def holds(self) -> int:
-        """Batches whose gradients wait for others to make an inner step."""
-        return self._gradients.batches
+        """Batches that wait for others to make an inner step."""
+        return self._gradients.batches + self._gradients.skipped
 
     @contextmanager
     def displaced(self, *, drop_direction: bool = True) -> Iterator[None]:
@@ -153,8 +151,11 @@ class Window:
             self.has_direction = False
 
     def accumulate(self, loss: Tensor | None = None) -> None:
-        """Hold gradients and loss of a batch for the inner step to come."""
-        self._gradients.hold(loss)
+        """Hold gradients and loss of a batch for the inner step to come; without a loss neither."""
+        if loss is None:
+            self._gradients.skipped += 1
+        else:
+            self._gradients.hold(loss)
 
     def step(self, loss: Tensor | None = None, *, last: bool = False) -> None:
         """Take one inner step along the gradients in ``p.grad``, and set these to None.
@@ -250,7 +251,6 @@ class Window:
         """
         sync, slopes = self.inner_loop.sync, self._radius.slopes()
         joined = share(sync, self._displacement, slopes, reduce, ended=ended)
-        self.all_ended = joined.all_ended
         self._radius.close(joined.slopes)
         record = self.statistics.record(
             self._displacement,

@@ -7,46 +7,48 @@ from typing import Any
 import torch
 from torch import distributed
 
-from lightning_fw.inner_loop import InnerLoop
-from lightning_fw.manual.ranks import ranks
+from lightning_fw.manual.epoch import is_last_batch
 
 
-def require_even_batches(trainer: Any, inner_loop: InnerLoop) -> None:
-    """Raise on all ranks if an epoch gives them different numbers of batches and they may not.
+def require_even_batches(trainer: Any) -> None:
+    """Raise on all ranks, at an epoch's first batch, if it gives them different numbers of batches.
 
-    Windows apart may be of different numbers where nothing but restarts asks for all ranks. A
-    loader that does not know its length is not seen through.
+    A loader that does not know its length is not seen through.
 
     Raises:
-        ValueError: At the epoch's first batch.
+        ValueError: Naming the numbers.
     """
-    reason = _reason(trainer, inner_loop)
-    if ranks() == 1 or reason is None or trainer.fit_loop.batch_idx > 0:
+    if trainer.world_size == 1 or trainer.fit_loop.batch_idx > 0:
         return
-    mine = float(trainer.num_training_batches)
-    extremes = torch.tensor([mine, -mine], device=trainer.strategy.root_device)
-    distributed.all_reduce(extremes, distributed.ReduceOp.MAX)
-    most, fewest = int(extremes[0]), int(-extremes[1])
-    if most != fewest:
+    fewest, most = _extremes(trainer, trainer.num_training_batches)
+    if fewest != most and most != float("inf"):
         raise ValueError(
-            f"`train_dataloaders` must give every rank as many batches {reason}, got {fewest} to "
-            f"{most}. Pass Trainer(limit_train_batches={fewest}), a DistributedSampler, or "
-            'InnerLoop(sync="restart") without what asks all ranks in mid-epoch.'
+            f"`train_dataloaders` must give every rank as many batches, got {fewest:.0f} to "
+            f"{most:.0f}. Pass Trainer(limit_train_batches={fewest:.0f}), or a DistributedSampler."
         )
 
 
-def _reason(trainer: Any, inner_loop: InnerLoop) -> str | None:
-    """What asks all ranks in mid-epoch."""
-    if inner_loop.sync == "step":
-        return 'with sync="step"'
-    if inner_loop.restart_when is not None:
-        return "with `restart_when`"
-    every = trainer.val_check_interval
-    if trainer.enable_validation and every != 1.0:
-        return f"with val_check_interval={every}"
-    for callback in trainer.checkpoint_callbacks:
-        if getattr(callback, "_every_n_train_steps", 0) or getattr(
-            callback, "_train_time_interval", None
-        ):
-            return f"with a {type(callback).__name__} that saves in mid-epoch"
-    return None
+def require_even_chunks(trainer: Any, chunks: int) -> None:
+    """Raise on all ranks if an epoch's last batch, which may be short, gives other chunks to some.
+
+    Raises:
+        ValueError: Naming the numbers.
+    """
+    if trainer.world_size == 1 or not is_last_batch(trainer):
+        return
+    fewest, most = _extremes(trainer, chunks)
+    if fewest != most:
+        raise ValueError(
+            f"`train_dataloaders` must give every rank as many chunks, got {fewest:.0f} to "
+            f"{most:.0f} in an epoch's last batch, which is shorter than `steps` with "
+            'batches="split". Pass drop_last=True to the loader.'
+        )
+
+
+def _extremes(trainer: Any, mine: float) -> tuple[float, float]:
+    """The smallest and the largest of the ranks' numbers."""
+    device = trainer.strategy.root_device
+    message = torch.tensor([mine, -mine], dtype=torch.float32, device=device)
+    distributed.all_reduce(message, distributed.ReduceOp.MAX)
+    most, negated = message.tolist()
+    return -negated, most

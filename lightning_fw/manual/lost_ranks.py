@@ -7,6 +7,9 @@ from contextlib import contextmanager
 
 from torch import distributed
 
+# Gloo has no error of its own: it names a file of its source, or says this alone.
+_GLOO = ("/gloo/", "Application timeout caused pair closure")
+
 
 @contextmanager
 def lost_ranks_told() -> Iterator[None]:
@@ -21,14 +24,14 @@ def lost_ranks_told() -> Iterator[None]:
         if not _is_of_a_message(error):
             raise
         raise RuntimeError(
-            "Another rank is gone or does not answer; its own error stands in its own output. "
-            "This rank's weights are back at the anchor. Resume from the last checkpoint, with as "
-            f"many ranks or another number of them. ({str(error).splitlines()[0]})"
+            "Another rank is gone or does not answer; its own error stands in its own output, "
+            "where it does not wait for this one elsewhere. This rank's weights are back at the "
+            "anchor. Resume from the last checkpoint, with as many ranks or another number of "
+            f"them. ({str(error).splitlines()[0]})"
         ) from error
 
 
 def _is_of_a_message(error: RuntimeError) -> bool:
     if not (distributed.is_available() and distributed.is_initialized()):
         return False
-    # Gloo has no error of its own, and names itself.
-    return isinstance(error, distributed.DistError) or "gloo" in str(error)
+    return isinstance(error, distributed.DistError) or any(s in str(error) for s in _GLOO)

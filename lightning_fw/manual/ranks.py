@@ -14,34 +14,28 @@ from lightning_fw.inner_loop import InnerLoop
 _BUFFER_SETTINGS = ("forward_sync_buffers", "broadcast_buffers")
 
 
-def ranks() -> int:
-    """How many take part: 1 where no process group is."""
-    is_running = distributed.is_available() and distributed.is_initialized()
-    return distributed.get_world_size() if is_running else 1
-
-
 def mean_over_ranks(tensor: Tensor) -> Tensor:
-    """The mean over all ranks: one collective where there are several."""
-    count = ranks()
-    if count == 1:
-        return tensor
+    """The mean over all ranks, by one collective."""
     distributed.all_reduce(tensor)
-    return tensor.div_(count)
+    return tensor.div_(distributed.get_world_size())
 
 
-def go_apart(inner_loop: InnerLoop) -> bool:
+def go_apart(trainer: Any, inner_loop: InnerLoop) -> bool:
     """Whether ranks run windows of their own."""
-    return inner_loop.sync == "restart" and ranks() > 1
+    return bool(inner_loop.sync == "restart" and trainer.world_size > 1)
 
 
 def synchronize_buffers(module: Any) -> None:
     """Give all ranks the buffers of rank 0, such as batch-norm statistics.
 
     Under automatic optimization DDP does so at every batch; under manual optimization Lightning
-    2.6.6 turns that off (``strategies/ddp.py``, ``on_after_inner_forward``). Where the user told
-    DDP not to, they are each rank's own.
+    2.6.6 turns that off (``strategies/ddp.py``, ``on_after_inner_forward``). Under strategies other
+    than DDP, and where the user told it not to, they are each rank's own.
     """
-    if ranks() == 1 or False in map(_ddp_settings(module.trainer).get, _BUFFER_SETTINGS):
+    settings = getattr(module.trainer.strategy, "_ddp_kwargs", None)
+    if settings is None or module.trainer.world_size == 1:
+        return
+    if False in map(settings.get, _BUFFER_SETTINGS):
         return
     by_dtype: dict[torch.dtype, list[Tensor]] = {}
     for buffer in module.buffers():
@@ -52,11 +46,6 @@ def synchronize_buffers(module: Any) -> None:
         values = torch.split(message, [buffer.numel() for buffer in buffers])
         for buffer, value in zip(buffers, values, strict=True):
             buffer.copy_(value.view_as(buffer))
-
-
-def _ddp_settings(trainer: Any) -> dict[str, Any]:
-    settings: dict[str, Any] = getattr(trainer.strategy, "_ddp_kwargs", {})
-    return settings
 
 
 def backward_passes_apart(trainer: Any, *, apart: bool) -> AbstractContextManager[None]:

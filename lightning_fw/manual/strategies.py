@@ -25,8 +25,9 @@ def require_strategy(strategy: Any) -> None:
         if base.__name__ in _REFUSED:
             raise ValueError(
                 f"`strategy` must be one that FrankWolfeMixin can drive, got {base.__name__}, "
-                f'which {_REFUSED[base.__name__]}. Pass Trainer(strategy="ddp"), or '
-                "ModelParallelStrategy() for weights in parts (FSDP2)."
+                f'which {_REFUSED[base.__name__]}. Pass Trainer(strategy="ddp"), or for weights in '
+                "parts (FSDP2) ModelParallelStrategy(data_parallel_size=..., "
+                "tensor_parallel_size=1)."
             )
 
 
@@ -51,6 +52,7 @@ def require_local_windows(trainer: Any) -> None:
 
 def gathering_modules(module: nn.Module) -> list[Any]:
     """The modules that gather their weights for a pass: FSDP2's."""
+    # Not by its class, FSDPModule, which has moved from torch to torch.
     return [child for child in module.modules() if hasattr(child, "reshard")]
 
 

@@ -10,8 +10,8 @@ _QUESTION = "_broadcast_sigterm_tensor"
 class AskOnceARestart:
     """Stands in for Lightning's question where ranks run windows apart.
 
-    Lightning 2.6.6 sends a message before every batch (pull request 20825, issue 21487), which
-    ranks at different places of their windows would have to wait for.
+    Lightning 2.6.6 sends a message before every batch (pull request 20825, issue 21487), for which
+    ranks would wait that have nothing else to say before the restart.
 
     Args:
         epoch_loop: The trainer's, which asks.
@@ -44,13 +44,6 @@ def note_restart(trainer: Any) -> None:
     question = vars(trainer.fit_loop.epoch_loop).get(_QUESTION)
     if question is not None:
         question.note_restart()
-
-
-def ask(trainer: Any) -> None:
-    """Ask as before a batch, for a rank that has none left."""
-    question = vars(trainer.fit_loop.epoch_loop).get(_QUESTION)
-    if question is not None:
-        question()
 
 
 def ask_every_batch(trainer: Any) -> None:

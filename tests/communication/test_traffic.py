@@ -37,6 +37,8 @@ GRADIENT_BYTES = 4 * (3 * 128 * (8 + 128 + 2) + 10 * 129)
 LIGHTNINGS_BYTES = 8
 # Ten batches are counted, and an epoch of eleven ends with the first of them.
 EPOCHS_A_BATCH = 1 / 10
+# There ranks compare their numbers of batches: two of 4 bytes.
+EPOCHS_BYTES = 8 * EPOCHS_A_BATCH
 
 
 @pytest.fixture(autouse=True)
@@ -58,9 +60,8 @@ def test_ddp_sends_four_bytes_a_parameter_a_batch():
 def test_windows_that_talk_at_every_step_send_what_ddp_does(steps):
     model = partial(FrankWolfeSequenceModel, steps=steps)
     all_reduces, others, sent = count(contender(model, steps), SETTINGS)
-    # Where an epoch begins, ranks compare their numbers of batches: two of 4 bytes.
     assert (all_reduces, others) == pytest.approx((1 + EPOCHS_A_BATCH, 1))
-    assert sent == pytest.approx(GRADIENT_BYTES + LIGHTNINGS_BYTES + 8 * EPOCHS_A_BATCH)
+    assert sent == pytest.approx(GRADIENT_BYTES + LIGHTNINGS_BYTES + EPOCHS_BYTES)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
@@ -69,11 +70,11 @@ def test_local_windows_send_one_message_for_all_their_batches(steps):
     all_reduces, others, sent = count(contender(model, steps), SETTINGS)
     # Lightning's question follows a restart, and here one more than windows end: the first.
     questions = 1 if steps == 1 else 1 / steps + EPOCHS_A_BATCH
-    assert (all_reduces, others) == pytest.approx((1 / steps, questions))
+    assert (all_reduces, others) == pytest.approx((1 / steps + EPOCHS_A_BATCH, questions))
     # Besides d_K: whether and how far this rank moved, whether its epoch has ended, which of 6
-    # tensors moved, and two slopes.
-    message = GRADIENT_BYTES + 4 * (3 + 6 + 2)
-    assert sent == pytest.approx(message / steps + LIGHTNINGS_BYTES * questions)
+    # tensors moved, and two slopes, and whether it has these.
+    message = GRADIENT_BYTES + 4 * (3 + 6 + 2 + 2)
+    assert sent == pytest.approx(message / steps + LIGHTNINGS_BYTES * questions + EPOCHS_BYTES)
 
 
 def test_the_profiler_sees_the_same_all_reduces():

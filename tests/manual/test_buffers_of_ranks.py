@@ -18,6 +18,10 @@ class Normalizing(Recurrent):
         super().__init__(inner_loop)
         self.norm = nn.BatchNorm1d(5)
         self.register_buffer("spread", torch.zeros(()))
+        self.register_buffer("rank", torch.zeros((), dtype=torch.int64))
+
+    def on_train_start(self) -> None:
+        self.rank.fill_(self.global_rank)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(self.norm(x))
@@ -29,7 +33,7 @@ class Normalizing(Recurrent):
         return float((ranks[0] - ranks[1]).abs().max())
 
     def on_restart(self, record) -> None:
-        self.spread.fill_(max(float(self.spread), self.distance()))
+        self.spread.fill_(max(float(self.spread), self.distance(), int(self.rank)))
 
 
 class NormalizingApart(Normalizing):

@@ -37,7 +37,7 @@ class OwnFSDPStrategy(FSDPStrategy):
 def test_the_refusal_names_those_to_use(strategy, name):
     expected = (
         f"`strategy` must be one that FrankWolfeMixin can drive, got {name}, which .*"
-        r'Trainer\(strategy="ddp"\), or ModelParallelStrategy\(\)'
+        r'Trainer\(strategy="ddp"\), or for .* ModelParallelStrategy\(data_parallel_size=\.\.\.'
     )
     with pytest.raises(ValueError, match=expected):
         require_strategy(strategy())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import torch
 from torch.optim import SGD
 
 from lightning_fw import InnerLoop, L2Ball, SlopeRatio
+from lightning_fw.manual.states_of_ranks import to_go_on_with
+from lightning_fw.window import Window
 from tests.manual.interrupted import Batches, Module, SaveAfter
 from tests.ranks import on_ranks
 
@@ -38,7 +41,9 @@ def outer(parameters: Any) -> SGD:
     return SGD(parameters, lr=1.0, momentum=0.5, nesterov=True)
 
 
-def fit(*callbacks: L.Callback, ckpt_path: Path | None = None) -> tuple[torch.Tensor, int]:
+def fit(
+    *callbacks: L.Callback, ckpt_path: Path | None = None, saved_at_the_end: Path | None = None
+) -> tuple[torch.Tensor, int]:
     warnings.simplefilter("ignore")
     ranks = int(os.environ.get("WORLD_SIZE", 1))
     trainer = L.Trainer(
@@ -55,11 +60,13 @@ def fit(*callbacks: L.Callback, ckpt_path: Path | None = None) -> tuple[torch.Te
     )
     module = Module(LOOP, outer).double()
     trainer.fit(module, Own(trainer.global_rank), ckpt_path=ckpt_path)
+    if saved_at_the_end is not None:
+        trainer.save_checkpoint(saved_at_the_end)
     return module.weights(), trainer.global_step
 
 
 def interrupted_and_not(folder: Path, saved_after: list[int]) -> list[Any]:
-    straight = fit(SaveAfter(folder, saved_after))
+    straight = fit(SaveAfter(folder, saved_after), saved_at_the_end=folder / "end.ckpt")
     return [straight, *(fit(ckpt_path=folder / f"{count}.ckpt") for count in saved_after)]
 
 
@@ -85,6 +92,12 @@ def test_every_rank_goes_on_with_its_own_window(position, on_two_ranks):
         assert resumed_steps == steps == 6
 
 
+def test_a_file_written_after_the_fit_holds_every_window_too(folder, on_two_ranks):
+    windows = torch.load(folder / "end.ckpt", weights_only=True)["frank_wolfe"]["windows"]
+    assert len(windows) == 2
+    assert not torch.equal(windows[0]["momentum"][0], windows[1]["momentum"][0])
+
+
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_another_number_of_ranks_can_go_on(ranks, folder, on_two_ranks):
     fits = on_ranks(resumed_from, folder / "5.ckpt", ranks=ranks)
@@ -105,6 +118,19 @@ def test_momentum_is_the_mean_of_all_ranks_for_another_number_of_them(folder, on
     (told,) = on_ranks(momentum_after_resume, folder / "5.ckpt", ranks=1)
     for mine, a, b in zip(told, first, second, strict=True):
         torch.testing.assert_close(mine, (a + b) / 2)
+
+
+def test_what_was_held_for_a_step_does_not_go_on_with_another_number_of_ranks():
+    parameters = [torch.nn.Parameter(torch.zeros(2))]
+    window = Window(replace(LOOP, accumulate_grad_batches=2), parameters)
+    parameters[0].grad = torch.ones(2)
+    window.accumulate(torch.tensor(1.0))
+    states = [window.state_dict()] * 2
+    assert to_go_on_with(states[0], states, 1, 2) == (states[1], True)
+    new, goes_on = to_go_on_with(states[0], states, 0, 3)
+    assert not goes_on
+    window.load_state_dict(new)
+    assert window.holds == 0
 
 
 def momentum_after_resume(path: Path) -> list[torch.Tensor]:

@@ -1,0 +1,33 @@
+"""Who hears of restarts: the module, and every callback with an ``on_restart``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from lightning_fw.record import RestartRecord
+from lightning_fw.shards import any_sharded
+
+
+def is_heard(module: Any, parameters: Sequence[Tensor]) -> bool:
+    """Whether anybody wants to know what a window's record tells.
+
+    With weights in parts all ranks work on it, and somebody may listen on one of them alone.
+    """
+    own = getattr(module.on_restart, "__qualname__", "")
+    return (
+        bool(_listeners(module)) or own != "FrankWolfeMixin.on_restart" or any_sharded(parameters)
+    )
+
+
+def tell(module: Any, record: RestartRecord) -> None:
+    """Call ``on_restart`` of the module and of callbacks."""
+    module.on_restart(record)
+    for callback in _listeners(module):
+        callback.on_restart(module.trainer, module, record)
+
+
+def _listeners(module: Any) -> list[Any]:
+    return [callback for callback in module.trainer.callbacks if hasattr(callback, "on_restart")]
