@@ -110,6 +110,6 @@ def _require_even(at_end: float) -> None:
     if 0 < at_end < 1:
         raise ValueError(
             "`train_dataloaders` must give every rank as many batches, got an epoch that ended on "
-            f"{at_end:.0%} of the ranks, with a window or more to come on the others. Pass "
-            "Trainer(limit_train_batches=...), or even the loaders out."
+            f"{at_end:.0%} of the ranks a window or more before the others'. Pass "
+            "Trainer(limit_train_batches=...), or give each rank's loader as much."
         )

@@ -120,7 +120,7 @@ class Window:
     @property
     def is_fresh(self) -> bool:
         """Whether no evaluation of this window was made yet."""
-        return self.attempts == 0 and self._gradients.batches == 0
+        return self.attempts == 0 and self.holds == 0
 
     @property
     def holds(self) -> int:

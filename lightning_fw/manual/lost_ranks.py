@@ -24,10 +24,9 @@ def lost_ranks_told() -> Iterator[None]:
         if not _is_of_a_message(error):
             raise
         raise RuntimeError(
-            "Another rank is gone or does not answer; its own error stands in its own output, "
-            "where it does not wait for this one elsewhere. This rank's weights are back at the "
-            "anchor. Resume from the last checkpoint, with as many ranks or another number of "
-            f"them. ({str(error).splitlines()[0]})"
+            "Another rank is gone or does not answer: look for the reason in its own output. This "
+            "rank's weights are back at the anchor. Resume from the last checkpoint, with as many "
+            f"ranks or another number of them. ({str(error).splitlines()[0]})"
         ) from error
 
 
