@@ -57,6 +57,15 @@ def test_moments_of_two_fits_add_up(first, second):
     torch.testing.assert_close(moments(first) + moments(second), moments(first + second))
 
 
+def test_an_outer_step_that_other_ranks_made_due_counts():
+    """A rank whose steps were all skipped makes it too, where ranks run windows apart."""
+    own = {"gradient_seconds": 2.0, "gradient_evaluations": 1.0, "outer_seconds": 1.0}
+    for agreement, outer_steps in ((0.9, 2), (0.0, 1), (nan, 1)):
+        windows = [record(steps=3, **own), record(steps=0, agreement=agreement, **own)]
+        summary = summarize(moments(windows))
+        assert summary["fw/bptt_seconds_per_batch"] == pytest.approx(2.0 + 2.0 / outer_steps)
+
+
 def test_cost_is_that_of_the_sums():
     cheap = record(batches=1, gradient_evaluations=1.0, gradient_seconds=1.0, outer_seconds=0.5)
     dear = record(batches=3, gradient_evaluations=3.0, gradient_seconds=7.0, outer_seconds=1.5)
