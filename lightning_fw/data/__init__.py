@@ -1,8 +1,15 @@
 """LightningDataModules of the benchmark tasks."""
 
 from lightning_fw.data.adding import AddingProblem
+from lightning_fw.data.copy_memory import CopyMemory
 from lightning_fw.data.digits import SequentialDigits
 from lightning_fw.data.mnist import SequentialMNIST
 from lightning_fw.data.sequences import SequenceData
 
-__all__ = ["AddingProblem", "SequenceData", "SequentialDigits", "SequentialMNIST"]
+__all__ = [
+    "AddingProblem",
+    "CopyMemory",
+    "SequenceData",
+    "SequentialDigits",
+    "SequentialMNIST",
+]

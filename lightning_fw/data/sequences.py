@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from typing_extensions import override
 
 Split = Literal["train", "val", "test"]
-Kind = Literal["regression", "classification"]
+Kind = Literal["regression", "classification", "classification_per_step"]
 Loader = DataLoader[tuple[Tensor, ...]]
 
 
@@ -20,8 +20,9 @@ class SequenceData(L.LightningDataModule, ABC):
     """Sequences of shape (batch, time, input_size), float32, and their targets.
 
     Targets are float32 of shape (batch, output_size) for a regression, int64 class indices of
-    shape (batch,) for a classification. The order of the training batches follows from ``seed``
-    alone, whatever the model draws in between.
+    shape (batch,) for a classification, and of shape (batch, time) for a classification per step.
+    The order of the training batches follows from ``seed`` alone, whatever the model draws in
+    between.
 
     Args:
         batch_size: Sequences a batch.
@@ -30,7 +31,7 @@ class SequenceData(L.LightningDataModule, ABC):
     Attributes:
         input_size: Channels of a sequence.
         output_size: Numbers or classes to predict.
-        kind: ``"regression"`` or ``"classification"``.
+        kind: ``"regression"``, ``"classification"`` or ``"classification_per_step"``.
 
     Raises:
         ValueError: If ``batch_size`` < 1.

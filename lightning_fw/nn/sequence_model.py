@@ -1,4 +1,4 @@
-"""A recurrent network that reads a sequence and answers at its end."""
+"""A recurrent network that reads a sequence and answers at its end, or at every step."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ _CELLS: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
 
 class SequenceModel(L.LightningModule):
-    """One recurrent layer and a linear head on its last state, trained by Adam.
+    """One recurrent layer and a linear head on its last state, or on all, trained by Adam.
 
     Args:
         cell: ``"rnn"`` (tanh), ``"lstm"`` or ``"gru"``, as torch has them.
         input_size: Channels of a sequence.
         output_size: Numbers or classes to predict.
-        kind: ``"regression"``: mean squared error; ``"classification"``: cross-entropy.
+        kind: ``"regression"``: mean squared error; ``"classification"``: cross-entropy;
+            ``"classification_per_step"``: the same with an answer at every step.
         hidden_size: Units of the layer.
         lr: Learning rate of Adam.
 
@@ -63,25 +64,30 @@ class SequenceModel(L.LightningModule):
 
     @override
     def forward(self, x: Tensor) -> Tensor:
-        """Predictions of shape (batch, output_size) for sequences (batch, time, input_size)."""
+        """Predictions for sequences of shape (batch, time, input_size).
+
+        They have the shape (batch, output_size); with an answer at every step
+        (batch, time, output_size).
+        """
         states: Tensor = self.rnn(x)[0]
-        predictions: Tensor = self.head(states[:, -1])
+        per_step = self.kind == "classification_per_step"
+        predictions: Tensor = self.head(states if per_step else states[:, -1])
         return predictions
 
     def loss(self, batch: Batch) -> Tensor:
         """Mean squared error or cross-entropy of a batch."""
         x, y = batch
-        if self.kind == "classification":
-            return functional.cross_entropy(self(x), y)
-        return functional.mse_loss(self(x), y)
+        if self.kind == "regression":
+            return functional.mse_loss(self(x), y)
+        return functional.cross_entropy(self(x).flatten(0, -2), y.flatten())
 
     @torch.no_grad()
     def metric(self, batch: Batch) -> float:
         """Accuracy of a classification, mean squared error of a regression."""
         x, y = batch
-        if self.kind == "classification":
-            return float((self(x).argmax(-1) == y).float().mean())
-        return float(functional.mse_loss(self(x), y))
+        if self.kind == "regression":
+            return float(functional.mse_loss(self(x), y))
+        return float((self(x).argmax(-1) == y).float().mean())
 
     @override
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
