@@ -61,7 +61,7 @@ class AddingProblem(SequenceData):
     @override
     def make_split(self, split: Split) -> tuple[Tensor, Tensor]:
         size, length = self.sizes[split], self.sequence_length
-        generator = torch.Generator().manual_seed(3 * self.seed + list(self.sizes).index(split))
+        generator = torch.Generator().manual_seed(self.seed_of(split))
         values = torch.rand(size, length, generator=generator)
         marks = torch.zeros(size, length)
         for start, end in ((0, length // 2), (length // 2, length)):

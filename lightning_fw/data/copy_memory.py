@@ -73,7 +73,7 @@ class CopyMemory(SequenceData):
 
     @override
     def make_split(self, split: Split) -> tuple[Tensor, Tensor]:
-        generator = torch.Generator().manual_seed(3 * self.seed + list(self.sizes).index(split))
+        generator = torch.Generator().manual_seed(self.seed_of(split))
         symbols = torch.randint(_SYMBOLS, (self.sizes[split], _LENGTH), generator=generator)
         silence = torch.full((len(symbols), self.delay + _LENGTH), _BLANK)
         read = torch.cat([symbols, silence], dim=1)

@@ -1,4 +1,4 @@
-"""MNIST as sequences: by row, by pixel, or by pixel in a permuted order."""
+"""MNIST as sequences: by row, with noise after the rows, by pixel, in a permuted order."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_fw.data.idx import read_idx
-from lightning_fw.data.sequences import Kind, SequenceData, Split, require_choice
+from lightning_fw.data.noise import NoisySequences, with_noise_after
+from lightning_fw.data.sequences import Kind, SequenceData, Sequences, Split, require_choice
 
-By = Literal["row", "pixel", "permuted"]
+By = Literal["row", "pixel", "permuted", "padded"]
 
 # SHA-256 of the gzipped files, as LeCun, Cortes and Burges published them.
 _SHA256 = {
@@ -31,6 +32,7 @@ _SHA256 = {
 }
 _VALIDATION_SIZE = {"train": 5_000, "t10k": 1_000}
 _PERMUTATION_SEED = 92_916
+_PADDED_LENGTH = 1_000
 
 
 class SequentialMNIST(SequenceData):
@@ -41,14 +43,15 @@ class SequentialMNIST(SequenceData):
     these are split 8,000 / 1,000 / 1,000. Splits are drawn with a fixed seed.
 
     Source: LeCun, Bottou, Bengio, Haffner (1998); the permuted order after Le, Jaitly, Hinton
-    (2015), arXiv:1504.00941.
+    (2015), arXiv:1504.00941; the noise after Chang, Chen, Haber, Chi (2019), arXiv:1902.09689.
 
     Args:
         root: Directory of the files.
         by: ``"row"``: 28 steps of 28 values; ``"pixel"``: 784 steps of one value;
-            ``"permuted"``: the same in a random order with a fixed seed.
+            ``"permuted"``: the same in a random order with a fixed seed; ``"padded"``: the 28 rows,
+            then 972 steps of 28 values from N(0, 1), an image's own at each reading.
         batch_size: Sequences a batch.
-        seed: Of the order of the batches.
+        seed: Of the order of the batches and of the noise.
         download: Fetch missing files, and check them against their SHA-256.
         base_url: Where from.
 
@@ -80,7 +83,7 @@ class SequentialMNIST(SequenceData):
         self.by = by
         self.download = download
         self.base_url = base_url
-        self.input_size, self.output_size = (28 if by == "row" else 1), 10
+        self.input_size, self.output_size = (28 if by in ("row", "padded") else 1), 10
 
     @override
     def prepare_data(self) -> None:
@@ -98,6 +101,13 @@ class SequentialMNIST(SequenceData):
         for name in missing:
             url = f"{self.base_url.rstrip('/')}/{name}"
             pooch.retrieve(url, f"sha256:{_SHA256[name]}", fname=name, path=self.root)
+
+    @override
+    def make_dataset(self, split: Split) -> Sequences:
+        if self.by != "padded":
+            return super().make_dataset(split)
+        # Padded beforehand, the 60,000 images would take 6.7 GB.
+        return NoisySequences(*self.make_split(split), noisy=_padded, seed=self.seed_of(split))
 
     @override
     def make_split(self, split: Split) -> tuple[Tensor, Tensor]:
@@ -152,6 +162,10 @@ class SequentialMNIST(SequenceData):
                 "Put it there, or pass download=True."
             )
         return path
+
+
+def _padded(rows: Tensor, generator: torch.Generator) -> Tensor:
+    return with_noise_after(rows, _PADDED_LENGTH, generator)
 
 
 def _find(root: Path, name: str) -> Path | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import lightning as L
 import torch
@@ -11,8 +11,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 from typing_extensions import override
 
+from lightning_fw.data.noise import NoisySequences
+
 Split = Literal["train", "val", "test"]
 Kind = Literal["regression", "classification", "classification_per_step"]
+Sequences = TensorDataset | NoisySequences
 Loader = DataLoader[tuple[Tensor, ...]]
 
 
@@ -46,17 +49,25 @@ class SequenceData(L.LightningDataModule, ABC):
         require_at_least("batch_size", batch_size, 1)
         self.batch_size = batch_size
         self.seed = seed
-        self._splits: dict[Split, TensorDataset] = {}
+        self._splits: dict[Split, Sequences] = {}
 
     @abstractmethod
     def make_split(self, split: Split) -> tuple[Tensor, Tensor]:
         """Sequences and targets of one split."""
 
-    def split(self, split: Split) -> TensorDataset:
+    def make_dataset(self, split: Split) -> Sequences:
+        """What a split is read from; override it for noise that is drawn at each reading."""
+        return TensorDataset(*self.make_split(split))
+
+    def split(self, split: Split) -> Sequences:
         """One split, made at the first call."""
         if split not in self._splits:
-            self._splits[split] = TensorDataset(*self.make_split(split))
+            self._splits[split] = self.make_dataset(split)
         return self._splits[split]
+
+    def seed_of(self, split: Split) -> int:
+        """A seed of its own for each split and each ``seed``."""
+        return 3 * self.seed + get_args(Split).index(split)
 
     @override
     def train_dataloader(self) -> Loader:

@@ -73,6 +73,33 @@ def test_rows_pixels_and_permuted_pixels_are_the_same_values(tmp_path):
     assert torch.equal(permuted, again)
 
 
+def test_padded_rows_are_the_rows_then_noise(tmp_path):
+    write_files(tmp_path, "t10k", 2010)
+    rows = SequentialMNIST(tmp_path, by="row").split("train").tensors
+    data = SequentialMNIST(tmp_path, by="padded", batch_size=10)
+    assert data.input_size == 28
+    padded, labels = data.split("train").tensors
+    assert padded.shape == (10, 1000, 28) and padded.dtype == torch.float32
+    assert torch.equal(padded[:, :28], rows[0]) and torch.equal(labels, rows[1])
+    noise = padded[:, 28:]
+    assert noise.mean().abs() < 0.01 and (noise.std() - 1).abs() < 0.01
+    assert not torch.equal(noise[0], noise[1])
+
+
+def test_an_image_keeps_its_noise_and_another_seed_has_another(tmp_path):
+    write_files(tmp_path, "t10k", 2010)
+
+    def image(seed, split="train"):
+        return SequentialMNIST(tmp_path, by="padded", seed=seed).split(split)[3][0]
+
+    data = SequentialMNIST(tmp_path, by="padded", batch_size=10)
+    first, second = (next(iter(data.train_dataloader()))[0].sum((1, 2)) for _ in range(2))
+    torch.testing.assert_close(first.sort().values, second.sort().values)
+    assert torch.equal(image(0), image(0))
+    noises = [image(0)[28:], image(1)[28:], image(0, "val")[28:], image(0, "test")[28:]]
+    assert len(torch.stack(noises).flatten(1).unique(dim=0)) == 4
+
+
 def test_real_files(shared_data):
     data = SequentialMNIST(shared_data / "mnist")
     assert sizes(data) == [8000, 1000, 1000]
@@ -124,7 +151,7 @@ def test_missing_files_say_how_to_get_them(tmp_path):
 
 
 def test_an_unknown_reading_is_named(tmp_path):
-    with pytest.raises(ValueError, match="`by` must be one of 'row', 'pixel', 'permuted', got 'x'"):
+    with pytest.raises(ValueError, match="`by` must be one of 'row', .*'padded', got 'x'"):
         SequentialMNIST(tmp_path, by="x")
 
 

@@ -1,0 +1,71 @@
+"""Sequences with noise that is drawn when they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import Dataset
+from typing_extensions import override
+
+# torch's CPU generator takes the lowest 32 bits of a seed.
+_SEEDS = 2**32
+
+
+class NoisySequences(Dataset[tuple[Tensor, ...]]):
+    """Clean sequences in memory, each given its noise at the moment when it is read.
+
+    A sequence's noise depends on ``seed``, its index and, if ``redrawn``, on how often it was read
+    before: not on the order of the batches, nor on the rank that reads it.
+
+    Args:
+        sequences: Of shape (size, …).
+        targets: Of shape (size, …).
+        noisy: What a sequence becomes, given a generator to draw from.
+        seed: Of the noise.
+        redrawn: Whether a sequence has other noise at each reading.
+
+    Example:
+        >>> def noisy(x, generator):
+        ...     return x + torch.randn(x.shape, generator=generator)
+        >>> fixed = NoisySequences(torch.zeros(9, 5, 2), torch.zeros(9), noisy=noisy, seed=0)
+        >>> bool((fixed[3][0] == fixed[3][0]).all())
+        True
+    """
+
+    def __init__(
+        self,
+        sequences: Tensor,
+        targets: Tensor,
+        *,
+        noisy: Callable[[Tensor, Generator], Tensor],
+        seed: int,
+        redrawn: bool = False,
+    ) -> None:
+        self._sequences, self._targets = sequences, targets
+        self._noisy = noisy
+        self._redrawn = redrawn
+        generator = torch.Generator().manual_seed(seed)
+        self._seeds = torch.randint(_SEEDS, (len(sequences),), generator=generator)
+
+    def __len__(self) -> int:
+        return len(self._sequences)
+
+    @override
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        generator = torch.Generator().manual_seed(int(self._seeds[index]))
+        if self._redrawn:
+            self._seeds[index] = (self._seeds[index] + 1) % _SEEDS
+        return self._noisy(self._sequences[index], generator), self._targets[index]
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All sequences, read once, and the targets, as a ``TensorDataset`` has them."""
+        return torch.stack([self[index][0] for index in range(len(self))]), self._targets
+
+
+def with_noise_after(sequence: Tensor, length: int, generator: Generator) -> Tensor:
+    """A sequence of shape (time, input_size), then values from N(0, 1) up to ``length`` steps."""
+    noise = torch.randn(length - len(sequence), *sequence.shape[1:], generator=generator)
+    return torch.cat([sequence, noise])

@@ -1,0 +1,63 @@
+"""Noise depends on the seed, the sequence and the number of readings, and on nothing else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lightning_fw.data.noise import NoisySequences, with_noise_after
+
+
+def added(x, generator):
+    return x + torch.randn(x.shape, generator=generator)
+
+
+def make(seed=0, *, redrawn=False, size=200):
+    clean = torch.arange(size).float().reshape(size, 1, 1).expand(size, 30, 2)
+    return NoisySequences(clean, torch.arange(size), noisy=added, seed=seed, redrawn=redrawn)
+
+
+def test_fixed_noise_is_the_same_at_each_reading_and_in_any_order():
+    data, backwards = make(), make()
+    forwards = [data[i][0] for i in range(len(data))]
+    again = [data[i][0] for i in range(len(data))]
+    reverse = [backwards[i][0] for i in reversed(range(len(data)))][::-1]
+    assert all(map(torch.equal, forwards, again))
+    assert all(map(torch.equal, forwards, reverse))
+
+
+def test_redrawn_noise_follows_from_the_number_of_readings_alone():
+    data, backwards = make(redrawn=True), make(redrawn=True)
+    first = [data[i][0] for i in range(len(data))]
+    second = [data[i][0] for i in range(len(data))]
+    assert not any(map(torch.equal, first, second))
+    for _ in range(2):
+        reverse = [backwards[i][0] for i in reversed(range(len(data)))][::-1]
+    assert all(map(torch.equal, second, reverse))
+
+
+@pytest.mark.parametrize("redrawn", [False, True])
+def test_noise_is_standard_normal_and_unrelated_between_sequences_and_seeds(redrawn):
+    drawn = []
+    for seed in (0, 1):
+        data = make(seed, redrawn=redrawn)
+        drawn.append(data.tensors[0] - torch.arange(200.0).reshape(200, 1, 1))
+    noise = torch.stack(drawn).flatten(2).flatten(0, 1)
+    assert noise.mean().item() == pytest.approx(0, abs=0.03)
+    assert noise.std().item() == pytest.approx(1, abs=0.03)
+    correlation = torch.corrcoef(noise).fill_diagonal_(0)
+    assert correlation.abs().max() < 0.75
+    assert correlation.mean().item() == pytest.approx(0, abs=1e-3)
+
+
+def test_targets_are_the_clean_ones():
+    assert make().tensors[1].tolist() == list(range(200))
+    assert make()[7][1].item() == 7
+
+
+def test_noise_comes_after_the_sequence():
+    sequence = torch.full((3, 4), 9.0)
+    padded = with_noise_after(sequence, 50, torch.Generator().manual_seed(0))
+    assert padded.shape == (50, 4)
+    assert torch.equal(padded[:3], sequence)
+    assert padded[3:].abs().max() < 6
