@@ -5,6 +5,7 @@ from lightning_fw.data.copy_memory import CopyMemory
 from lightning_fw.data.digits import SequentialDigits
 from lightning_fw.data.mnist import SequentialMNIST
 from lightning_fw.data.sequences import SequenceData
+from lightning_fw.data.text import TextData
 
 __all__ = [
     "AddingProblem",
@@ -12,4 +13,5 @@ __all__ = [
     "SequenceData",
     "SequentialDigits",
     "SequentialMNIST",
+    "TextData",
 ]
