@@ -2,6 +2,7 @@
 
 from lightning_fw.data.adding import AddingProblem
 from lightning_fw.data.copy_memory import CopyMemory
+from lightning_fw.data.corpora import PennTreebank, WikiText2
 from lightning_fw.data.digits import SequentialDigits
 from lightning_fw.data.mnist import SequentialMNIST
 from lightning_fw.data.sequences import SequenceData
@@ -10,8 +11,10 @@ from lightning_fw.data.text import TextData
 __all__ = [
     "AddingProblem",
     "CopyMemory",
+    "PennTreebank",
     "SequenceData",
     "SequentialDigits",
     "SequentialMNIST",
     "TextData",
+    "WikiText2",
 ]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_fw.data.downloads import download
 from lightning_fw.data.idx import read_idx
 from lightning_fw.data.noise import NoisySequences, with_noise_after
 from lightning_fw.data.sequences import Kind, SequenceData, Sequences, Split, require_choice
@@ -89,18 +90,9 @@ class SequentialMNIST(SequenceData):
     def prepare_data(self) -> None:
         if not self.download:
             return
-        missing = [name for name in _SHA256 if _find(self.root, name) is None]
-        if not missing:
-            return
-        try:
-            import pooch
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "SequentialMNIST(download=True) needs pooch. Run pip install 'lightning-fw[data]'."
-            ) from error
-        for name in missing:
+        for name in (name for name in _SHA256 if _find(self.root, name) is None):
             url = f"{self.base_url.rstrip('/')}/{name}"
-            pooch.retrieve(url, f"sha256:{_SHA256[name]}", fname=name, path=self.root)
+            download(url, _SHA256[name], self.root / name, asked_by="SequentialMNIST")
 
     @override
     def make_dataset(self, split: Split) -> Sequences:

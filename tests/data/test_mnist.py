@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import gzip
-import http.server
 import struct
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -15,6 +12,7 @@ import torch
 
 from lightning_fw.data import SequentialMNIST, mnist
 from lightning_fw.data.idx import read_idx
+from tests.data.served import served, sha256
 
 
 def idx_bytes(array: torch.Tensor) -> bytes:
@@ -158,25 +156,13 @@ def test_an_unknown_reading_is_named(tmp_path):
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     """A local server of small files, whose checksums stand in for the published ones."""
-    import hashlib
-
     source = tmp_path / "server"
     write_files(source, "t10k", 2010)
     write_files(source, "train", 5010)
-    checksums = {
-        name: hashlib.sha256((source / name).read_bytes()).hexdigest() for name in mnist._SHA256
-    }
+    checksums = {name: sha256(source / name) for name in mnist._SHA256}
     monkeypatch.setattr(mnist, "_SHA256", checksums)
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    handler = functools.partial(Handler, directory=source)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_address[1]}", source
-        running.shutdown()
+    with served(source) as url:
+        yield url, source
 
 
 def test_missing_files_are_downloaded_once(tmp_path, server):
