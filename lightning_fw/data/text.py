@@ -26,7 +26,8 @@ class TextData(L.LightningDataModule):
     the file holds, line ends included. The vocabulary is that of the training text, with ``<unk>``
     at index 0 for whatever else appears. Batches come in the order of the text, as
     :class:`TokenStream` cuts it: keep the network's state, detached, from batch to batch, and drop
-    it where ``batch_idx`` is 0.
+    it where ``batch_idx`` is 0. That goes with ``InnerLoop(batches="successive")``, the default:
+    ``"same"`` and ``"split"`` call the training step several times a batch.
 
     A part without a file of its own is cut off the end of the training file, 5 % of its tokens:
     the last for the test, those before for the validation.
