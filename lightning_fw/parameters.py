@@ -47,7 +47,7 @@ def trainable(
         Parameters and infos, of equal length.
     """
     names = {id(parameter): name for name, parameter in module.named_parameters()}
-    gates = _gates(module)
+    gates = stacked_gates(module)
     parameters: list[nn.Parameter] = []
     infos: list[ParameterInfo] = []
     for group, entries in enumerate(param_groups):
@@ -63,6 +63,25 @@ def trainable(
                 )
             )
     return parameters, infos
+
+
+def stacked_gates(module: nn.Module) -> dict[int, int]:
+    """How many gates torch stacks in each weight of an LSTM or a GRU.
+
+    Args:
+        module: Any module.
+
+    Returns:
+        Gates by the id of the parameter; weights of a single matrix are left out.
+    """
+    found: dict[int, int] = {}
+    for child in module.modules():
+        for kind, gates in _STACKED_GATES:
+            if isinstance(child, kind):
+                for name, parameter in child.named_parameters(recurse=False):
+                    if name.startswith(("weight_ih", "weight_hh")):
+                        found[id(parameter)] = gates
+    return found
 
 
 def require_movable(parameters: Sequence[Tensor]) -> None:
@@ -83,14 +102,3 @@ def require_movable(parameters: Sequence[Tensor]) -> None:
                 f"{p.dtype} on {p.device} beside {parameters[0].device}. "
                 "Leave it to an optimizer of its own, or move it."
             )
-
-
-def _gates(module: nn.Module) -> dict[int, int]:
-    found: dict[int, int] = {}
-    for child in module.modules():
-        for kind, gates in _STACKED_GATES:
-            if isinstance(child, kind):
-                for name, parameter in child.named_parameters(recurse=False):
-                    if name.startswith(("weight_ih", "weight_hh")):
-                        found[id(parameter)] = gates
-    return found
