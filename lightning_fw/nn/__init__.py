@@ -1,6 +1,16 @@
 """Recurrent networks, and initial weights for them."""
 
+from lightning_fw.nn.indrnn import IndRNN, indrnn_bound
+from lightning_fw.nn.indrnn_stack import IndRNNStack
 from lightning_fw.nn.initialization import irnn_, orthogonal_
 from lightning_fw.nn.sequence_model import FrankWolfeSequenceModel, SequenceModel
 
-__all__ = ["FrankWolfeSequenceModel", "SequenceModel", "irnn_", "orthogonal_"]
+__all__ = [
+    "FrankWolfeSequenceModel",
+    "IndRNN",
+    "IndRNNStack",
+    "SequenceModel",
+    "indrnn_bound",
+    "irnn_",
+    "orthogonal_",
+]
