@@ -1,11 +1,15 @@
 """Recurrent networks, and initial weights for them."""
 
+from lightning_fw.nn.fast_grnn import FastGRNN
+from lightning_fw.nn.fast_rnn import FastRNN
 from lightning_fw.nn.indrnn import IndRNN, indrnn_bound
 from lightning_fw.nn.indrnn_stack import IndRNNStack
 from lightning_fw.nn.initialization import irnn_, orthogonal_
 from lightning_fw.nn.sequence_model import FrankWolfeSequenceModel, SequenceModel
 
 __all__ = [
+    "FastGRNN",
+    "FastRNN",
     "FrankWolfeSequenceModel",
     "IndRNN",
     "IndRNNStack",

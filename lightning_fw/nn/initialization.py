@@ -64,8 +64,9 @@ def orthogonal_(module: nn.Module, *, gain: float = 1.0) -> None:
     """Make every recurrent matrix orthogonal, gate by gate.
 
     Each gate W of shape (hidden, hidden) of each ``weight_hh*`` gets WᵀW = ``gain``² I. Where a
-    state is projected, W of shape (hidden, projected) has orthogonal columns. Vectors, such as the
-    recurrent weights of an :class:`IndRNN`, and all else stay as they are.
+    state is projected, W of shape (hidden, projected) has orthogonal columns; of a recurrence of
+    low rank, both factors are orthogonal. Vectors, such as the recurrent weights of an
+    :class:`IndRNN`, and all else stay as they are.
 
     Args:
         module: Any module that holds recurrent layers; changed in place.
