@@ -5,9 +5,11 @@ from lightning_fw.nn.fast_rnn import FastRNN
 from lightning_fw.nn.indrnn import IndRNN, indrnn_bound
 from lightning_fw.nn.indrnn_stack import IndRNNStack
 from lightning_fw.nn.initialization import irnn_, orthogonal_
+from lightning_fw.nn.sbo_rnn import SBORNN
 from lightning_fw.nn.sequence_model import FrankWolfeSequenceModel, SequenceModel
 
 __all__ = [
+    "SBORNN",
     "FastGRNN",
     "FastRNN",
     "FrankWolfeSequenceModel",

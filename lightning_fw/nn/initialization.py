@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -70,7 +72,7 @@ def orthogonal_(module: nn.Module, *, gain: float = 1.0) -> None:
 
     Args:
         module: Any module that holds recurrent layers; changed in place.
-        gain: Singular values of each gate.
+        gain: Singular values of each gate, or of the product of two factors.
 
     Raises:
         TypeError: If ``gain`` is not a number.
@@ -94,14 +96,16 @@ def orthogonal_(module: nn.Module, *, gain: float = 1.0) -> None:
             "named weight_hh*. Pass a recurrent layer, or a module that has one."
         )
     gates = stacked_gates(module)
-    for matrix in matrices:
+    for name, matrix in matrices.items():
+        # Of a product, whose singular values are those of its factors multiplied.
+        is_factor = name.endswith(("_left", "_right"))
         for gate in matrix.chunk(gates.get(id(matrix), 1)):
-            nn.init.orthogonal_(gate, gain)
+            nn.init.orthogonal_(gate, math.sqrt(gain) if is_factor else gain)
 
 
-def _recurrent_matrices(module: nn.Module) -> list[Tensor]:
-    return [
-        parameter
+def _recurrent_matrices(module: nn.Module) -> dict[str, Tensor]:
+    return {
+        name: parameter
         for name, parameter in module.named_parameters()
         if name.rpartition(".")[2].startswith("weight_hh") and parameter.ndim == 2
-    ]
+    }
