@@ -1,5 +1,6 @@
 """Recurrent networks, and initial weights for them."""
 
+from lightning_fw.nn.equilibrium_rnn import EquilibriumRNN
 from lightning_fw.nn.fast_grnn import FastGRNN
 from lightning_fw.nn.fast_rnn import FastRNN
 from lightning_fw.nn.indrnn import IndRNN, indrnn_bound
@@ -10,6 +11,7 @@ from lightning_fw.nn.sequence_model import FrankWolfeSequenceModel, SequenceMode
 
 __all__ = [
     "SBORNN",
+    "EquilibriumRNN",
     "FastGRNN",
     "FastRNN",
     "FrankWolfeSequenceModel",
