@@ -15,19 +15,23 @@ from lightning_fw.checks import require_count
 from lightning_fw.data.sequences import Kind, require_choice
 from lightning_fw.inner_loop import InnerLoop, Sync
 from lightning_fw.mixin import FrankWolfeMixin
+from lightning_fw.nn.cells import NEW_CELLS, NewCell
 
 Cell = Literal["rnn", "lstm", "gru"]
 Preset = Literal["spectral", "paper", "authors"]
 Batch = tuple[Tensor, Tensor]
 
-_CELLS: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+_CELLS: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU, **NEW_CELLS}
 
 
 class SequenceModel(L.LightningModule):
     """One recurrent layer and a linear head on its last state, or on all, trained by Adam.
 
     Args:
-        cell: ``"rnn"`` (tanh), ``"lstm"`` or ``"gru"``, as torch has them.
+        cell: ``"rnn"`` (tanh), ``"lstm"`` or ``"gru"``, as torch has them; ``"irnn"``, a ReLU
+            network initialized by :func:`irnn_`; ``"indrnn"``, ``"indrnn-stack"``, ``"fastrnn"``,
+            ``"fastgrnn"``, ``"sbo-rnn"`` or ``"equilibrium"``, the layers of this folder with
+            their default settings.
         input_size: Channels of a sequence.
         output_size: Numbers or classes to predict.
         kind: ``"regression"``: mean squared error; ``"classification"``: cross-entropy;
@@ -46,7 +50,7 @@ class SequenceModel(L.LightningModule):
 
     def __init__(
         self,
-        cell: Cell = "lstm",
+        cell: Cell | NewCell = "lstm",
         *,
         input_size: int,
         output_size: int,
@@ -55,7 +59,7 @@ class SequenceModel(L.LightningModule):
         lr: float = 1e-3,
     ) -> None:
         super().__init__()
-        require_choice("cell", cell, get_args(Cell))
+        require_choice("cell", cell, get_args(Cell) + get_args(NewCell))
         require_choice("kind", kind, get_args(Kind))
         self.kind = kind
         self.lr = lr
@@ -132,7 +136,7 @@ class FrankWolfeSequenceModel(FrankWolfeMixin, SequenceModel):
 
     def __init__(
         self,
-        cell: Cell = "lstm",
+        cell: Cell | NewCell = "lstm",
         *,
         preset: Preset = "spectral",
         sync: Sync = "step",
