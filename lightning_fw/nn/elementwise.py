@@ -18,7 +18,7 @@ def relu_recurrence(inputs: Tensor, recurrent: Tensor, first: Tensor) -> Tensor:
     ∂L/∂h_0 = u ⊙ δ_1.
 
     A step costs two tensor operations forward and three backward, in place in slices that fit the
-    processor's cache: autograd would record six nodes a step and allocate for each.
+    processor's cache; a loop under autograd would keep and allocate a tensor for each of its own.
 
     Args:
         inputs: z of shape (time, batch, hidden).

@@ -48,6 +48,16 @@ def test_a_part_of_the_arguments_may_need_no_gradient():
     assert z.grad is None and h.grad is None
 
 
+@pytest.mark.parametrize(
+    "function", [lambda w: bounded(w, 2.0), lambda w: relu_recurrence(w, w[0, 0], w[0])]
+)
+def test_a_second_derivative_is_refused(function):
+    w = torch.rand(1, 1, 1, requires_grad=True)
+    (slope,) = torch.autograd.grad(function(w).square().sum(), w, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
+
+
 def test_gradients_of_views_reach_the_recurrence():
     layer = inside()
     x = torch.randn(2, 5, INPUTS)
