@@ -115,8 +115,8 @@ def table(rows: Sequence[Row], settings: CommunicationSettings) -> Table:
         title=f"{task.title}, {settings.cell.upper()}: {settings.devices} gloo processes of one "
         f"machine, batches of {task.batch_size}; {task.metric} after {settings.batches} of each, "
         f"{samples:,} samples",
-        caption=f"bytes: handed to collectives by each rank. Besides all-reduces {others:.2f} "
-        "calls a batch: Lightning asks whether a rank is to end.",
+        caption="bytes: handed to collectives by each rank. Besides all-reduces up to "
+        f"{others:.2f} calls a batch: Lightning asks whether a rank is to end.",
     )
     found.add_column("ranks talk at")
     for heading in HEADINGS:
