@@ -86,10 +86,7 @@ class Driver:
             # Saved on an error in the restart itself, as where another rank was lost.
             self._restart(module, None, early=False, ended=False)
         opens, restarts = self.window.is_fresh, self.window.restart
-        with self._tally.measure("inner"):
-            chunks = pieces(module, self.inner_loop, arguments)
-            if self.inner_loop.batches == "split" and not self._apart:
-                require_even_chunks(trainer, len(chunks))
+        chunks = self._chunks(module, arguments)
         first = None
         for position, piece in enumerate(chunks):
             at_end = position == len(chunks) - 1
@@ -106,6 +103,13 @@ class Driver:
                 break
         attend_to_sweep(trainer, opens=opens, closes=self.window.restart > restarts)
         return first
+
+    def _chunks(self, module: Any, arguments: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        with self._tally.measure("inner"):
+            chunks = pieces(module, self.inner_loop, arguments)
+            if self.inner_loop.batches == "split" and not self._apart:
+                require_even_chunks(module.trainer, len(chunks))
+            return chunks
 
     def _share(self, chunks: int) -> float:
         """What one of so many chunks of a batch costs, in gradient evaluations."""

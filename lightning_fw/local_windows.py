@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import nan
 from typing import NamedTuple
 
@@ -78,31 +78,38 @@ def join(
         ValueError: On all ranks, if it is on some alone.
     """
     tensors = displacement.unfactored()
-    first = tensors[0]
-    stepped = torch.as_tensor(displacement.k > 0, device=first.device)
-    head = [stepped, displacement.length(), ended, *displacement.moved]
-    dtype = first.dtype
-    for tensor in tensors:
-        dtype = torch.promote_types(dtype, tensor.dtype)
-    numbers = [torch.as_tensor(n, device=first.device).to(dtype).reshape(1) for n in head]
-    known = torch.zeros(2, dtype=torch.bool) if slopes is None else slopes.isfinite()
-    mine = torch.zeros(2) if slopes is None else slopes.nan_to_num()
-    pairs = [pair.to(first.device, dtype) for pair in (mine, known)]
-    message = mean(torch.cat([*numbers, *pairs, *(tensor.reshape(-1) for tensor in tensors)]))
-    active, length, at_end, *moved = message[: len(head)].tolist()
+    head = [displacement.k > 0, displacement.length(), ended, *_known(slopes), *displacement.moved]
+    message = mean(_flat(head, tensors))
+    active, length, at_end, a, b, has_a, has_b, *moved = message[: len(head)].tolist()
     _require_even(at_end)
-    sums, counts, rest = message[len(head) :].split_with_sizes(
-        [2, 2, message.numel() - len(head) - 4]
-    )
     active = max(active, _TINY)
-    rest = rest / active
+    rest = message[len(head) :] / active
     sizes = [tensor.numel() for tensor in tensors]
     for tensor, averaged in zip(tensors, rest.split(sizes), strict=True):
         tensor.copy_(averaged.view_as(tensor))
     displacement.moved = [value > 0 and active > _TINY for value in moved]
     agreement = displacement.length() / max(length / active, _TINY)
-    # 0 / 0 where no rank has the slope: NaN, as it was.
-    return Joined(None if slopes is None else (sums / counts).to(slopes.dtype), agreement)
+    if slopes is not None:
+        pairs = ((a, has_a), (b, has_b))
+        slopes = slopes.new_tensor([total / count if count else nan for total, count in pairs])
+    return Joined(slopes, agreement)
+
+
+def _known(slopes: Tensor | None) -> list[Scalar]:
+    """Both slopes, 0 where there is none, and whether each is there."""
+    if slopes is None:
+        return [0.0] * 4
+    return [*slopes.nan_to_num(), *slopes.isfinite()]
+
+
+def _flat(head: Sequence[Scalar], tensors: Sequence[Tensor]) -> Tensor:
+    """Scalars and tensors in one vector of the widest dtype among the tensors."""
+    first = tensors[0]
+    dtype = first.dtype
+    for tensor in tensors:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    numbers = [torch.as_tensor(n, device=first.device).to(dtype).reshape(1) for n in head]
+    return torch.cat([*numbers, *(tensor.reshape(-1) for tensor in tensors)])
 
 
 def _require_even(at_end: float) -> None:
