@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_fw.data.sequences import Kind, SequenceData, Split, require_at_least
+from lightning_fw.data.sequences import (
+    Kind,
+    SequenceData,
+    Split,
+    require_at_least,
+    require_sizes,
+)
 
 
 class AddingProblem(SequenceData):
@@ -53,9 +59,7 @@ class AddingProblem(SequenceData):
         super().__init__(batch_size=batch_size, seed=seed)
         require_at_least("sequence_length", sequence_length, 2)
         self.sequence_length = sequence_length
-        self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
-        for split, size in self.sizes.items():
-            require_at_least(f"{split}_size", size, 1)
+        self.sizes = require_sizes(train_size, val_size, test_size)
         self.input_size, self.output_size = 2, 1
 
     @override

@@ -9,7 +9,13 @@ from torch import Tensor
 from torch.nn import functional
 from typing_extensions import override
 
-from lightning_fw.data.sequences import Kind, SequenceData, Split, require_at_least
+from lightning_fw.data.sequences import (
+    Kind,
+    SequenceData,
+    Split,
+    require_at_least,
+    require_sizes,
+)
 
 _SYMBOLS, _LENGTH = 8, 10
 _BLANK, _DELIMITER = 8, 9
@@ -65,9 +71,7 @@ class CopyMemory(SequenceData):
         super().__init__(batch_size=batch_size, seed=seed)
         require_at_least("delay", delay, 1)
         self.delay = delay
-        self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
-        for split, size in self.sizes.items():
-            require_at_least(f"{split}_size", size, 1)
+        self.sizes = require_sizes(train_size, val_size, test_size)
         # A delimiter is read, never answered.
         self.input_size, self.output_size = _SYMBOLS + 2, _SYMBOLS + 1
 

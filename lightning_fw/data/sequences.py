@@ -96,6 +96,19 @@ def require_at_least(name: str, value: int, least: int) -> None:
         raise ValueError(f"`{name}` must be at least {least}, got {value}. Pass {name} >= {least}.")
 
 
+def require_sizes(train_size: int, val_size: int, test_size: int) -> dict[Split, int]:
+    """Sizes by split.
+
+    Raises:
+        TypeError: If one is not an int.
+        ValueError: If one is below 1.
+    """
+    sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
+    for split, size in sizes.items():
+        require_at_least(f"{split}_size", size, 1)
+    return sizes
+
+
 def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Raise if ``value`` is none of ``choices``.
 
