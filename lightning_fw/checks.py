@@ -26,3 +26,10 @@ def require_positive(name: str, value: float) -> None:
         raise ValueError(f"`{name}` must be positive, got {value}. Pass a {name} > 0.")
     if not math.isfinite(value):
         raise ValueError(f"`{name}` must be finite, got {value}. Pass a finite {name} > 0.")
+
+
+def require_probability(name: str, value: float) -> None:
+    """Raise unless ``value`` is a number in [0, 1)."""
+    require_number(name, value)
+    if not 0 <= value < 1:
+        raise ValueError(f"`{name}` must be in [0, 1), got {value}. Pass 0 <= {name} < 1.")

@@ -8,6 +8,10 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 _LIGHTNING_COMMANDS = ("fit", "validate", "test")
+_DEFAULTS = {
+    "model": "lightning_fw.nn.FrankWolfeRegressor",
+    "data": "lightning_fw.data.AddingProblem",
+}
 _INTERRUPTED = 130
 
 
@@ -52,7 +56,8 @@ def _parser() -> argparse.ArgumentParser:
             "race       Frank-Wolfe against back-propagation at equal gradient evaluations\n"
             "bench      an inner step beside an optimizer's step; --comm: messages between ranks\n"
             "fit, validate, test\n"
-            "           LightningCLI on the networks and data of lightning_fw\n\n"
+            "           LightningCLI on the networks and data of lightning_fw; a network's\n"
+            "           input_size, output_size and per_step are always those of the data\n\n"
             "lightning-fw COMMAND --help tells the options of a command."
         ),
     )
@@ -75,10 +80,13 @@ def _lightning_cli(command: str, arguments: list[str] | None) -> None:
         raise ModuleNotFoundError(
             f"lightning-fw {command} needs jsonargparse. Run pip install 'lightning-fw[cli]'."
         ) from error
+    from lightning import LightningDataModule
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-    from lightning_fw.data import SequenceData
     from lightning_fw.nn import SequenceModel
+
+    given = sys.argv[1:] if arguments is None else arguments
+    asked = {argument.partition("=")[0] for argument in given}
 
     class CLI(LightningCLI):
         """The network takes its sizes from the data."""
@@ -89,17 +97,25 @@ def _lightning_cli(command: str, arguments: list[str] | None) -> None:
             return {name: known[name] for name in _LIGHTNING_COMMANDS}
 
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-            network = {"class_path": "lightning_fw.nn.FrankWolfeSequenceModel"}
-            data = {"class_path": "lightning_fw.data.AddingProblem"}
-            parser.set_defaults({"model": network, "data": data})
-            for name in ("input_size", "output_size", "kind"):
+            # jsonargparse hands a default class's arguments on to another class that is asked for:
+            # AddingProblem's batch_size would be every data's.
+            for name, class_path in _DEFAULTS.items():
+                if f"--{name}" not in asked:
+                    parser.set_defaults({name: {"class_path": class_path}})
+            for name in ("input_size", "output_size"):
                 parser.link_arguments(
                     f"data.{name}", f"model.init_args.{name}", apply_on="instantiate"
                 )
+            parser.link_arguments(
+                "data.kind",
+                "model.init_args.per_step",
+                compute_fn=lambda kind: kind == "classification_per_step",
+                apply_on="instantiate",
+            )
 
     CLI(
         SequenceModel,
-        SequenceData,
+        LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
         auto_configure_optimizers=False,

@@ -53,6 +53,49 @@ def test_fit_alone_trains_on_the_adding_problem(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        ("--model", "FrankWolfeClassifier", "--data", "SequentialDigits"),
+        ("--model=FrankWolfeClassifier", "--data=CopyMemory", "--data.delay", "3"),
+        (
+            *("--model", "LanguageModel", "--model.embedding_size", "4"),
+            *("--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.1"),
+            *("--data", "TextData", "--data.train", "file.txt", "--data.batch_size", "4"),
+        ),
+        ("--model", "FrankWolfeLanguageModel", "--data", "TextData", "--data.train", "file.txt"),
+    ],
+    ids=["classes", "classes per step", "text by SGD", "text"],
+)
+def test_fit_trains_any_network_on_data_of_its_kind(chosen, tmp_path):
+    pytest.importorskip("jsonargparse", reason="needs the extra `cli`")
+    pytest.importorskip("sklearn", reason="needs the extra `data`")
+    (tmp_path / "file.txt").write_text("the cat sat on the mat\n" * 200)
+    done = run(
+        *("fit", *chosen, "--model.hidden_size", "4"),
+        *("--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "`max_steps=1` reached" in done.stderr
+
+
+def test_data_that_is_asked_for_keeps_its_own_defaults(tmp_path):
+    pytest.importorskip("jsonargparse", reason="needs the extra `cli`")
+    done = run("fit", "--data", "SequentialDigits", "--print_config", cwd=tmp_path)
+    assert "batch_size: 32" in done.stdout, done.stderr
+
+
+def test_fit_says_which_network_fits_the_data(tmp_path):
+    pytest.importorskip("jsonargparse", reason="needs the extra `cli`")
+    done = run(
+        *("fit", "--data", "SequentialDigits", "--model.hidden_size", "4"),
+        *("--trainer.accelerator", "cpu", "--trainer.logger", "false"),
+        cwd=tmp_path,
+    )
+    assert "Pass it to a SequenceClassifier or FrankWolfeClassifier." in done.stderr
+
+
 def test_fit_without_jsonargparse_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "jsonargparse", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'lightning-fw\[cli\]'"):

@@ -14,7 +14,7 @@ from typing_extensions import override
 from lightning_fw.data.noise import NoisySequences
 
 Split = Literal["train", "val", "test"]
-Kind = Literal["regression", "classification", "classification_per_step"]
+Kind = Literal["regression", "classification", "classification_per_step", "language"]
 Sequences = TensorDataset | NoisySequences
 Loader = DataLoader[tuple[Tensor, ...]]
 

@@ -9,7 +9,7 @@ import lightning as L
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_fw.data.sequences import Loader, Split, require_at_least, require_choice
+from lightning_fw.data.sequences import Kind, Loader, Split, require_at_least, require_choice
 from lightning_fw.data.token_stream import TokenStream
 from lightning_fw.data.vocabulary import Vocabulary
 
@@ -41,6 +41,9 @@ class TextData(L.LightningDataModule):
         chunk_length: Tokens a batch holds of each.
         min_count: Training tokens less frequent than this become ``<unk>``.
 
+    Attributes:
+        kind: ``"language"``.
+
     Raises:
         TypeError: If a number is not an int.
         ValueError: If ``level`` is unknown or a number is below 1; when read, if a file is empty,
@@ -58,6 +61,7 @@ class TextData(L.LightningDataModule):
         ((4, 7), ['cat', 'sat', 'on', 'the', 'mat', '<eos>', 'the'])
     """
 
+    kind: ClassVar[Kind] = "language"
     # What to do where a file is missing.
     _remedy: ClassVar[str] = "Pass the path of a text file"
 
@@ -93,6 +97,16 @@ class TextData(L.LightningDataModule):
             self._vocabulary = Vocabulary(texts["train"], min_count=self.min_count)
             self._tokens = {split: self._vocabulary.encode(texts[split]) for split in texts}
         return self._vocabulary
+
+    @property
+    def input_size(self) -> int:
+        """Size of the vocabulary."""
+        return len(self.vocabulary)
+
+    @property
+    def output_size(self) -> int:
+        """Size of the vocabulary."""
+        return len(self.vocabulary)
 
     def tokens(self, split: Split) -> Tensor:
         """The whole text of a part: int64, of shape (tokens,)."""

@@ -1,12 +1,15 @@
-"""Recurrent layers by name, beside torch's own."""
+"""Recurrent layers by name: torch's own, and those of this folder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from functools import partial
+from typing import Any, Literal, get_args
 
 from torch import nn
 
+from lightning_fw.checks import require_count, require_probability
+from lightning_fw.data.sequences import require_choice
 from lightning_fw.nn.equilibrium_rnn import EquilibriumRNN
 from lightning_fw.nn.fast_grnn import FastGRNN
 from lightning_fw.nn.fast_rnn import FastRNN
@@ -16,22 +19,99 @@ from lightning_fw.nn.initialization import irnn_
 from lightning_fw.nn.sbo_rnn import SBORNN
 
 NewCell = Literal["irnn", "indrnn", "indrnn-stack", "fastrnn", "fastgrnn", "sbo-rnn", "equilibrium"]
+Cell = Literal["rnn", "lstm", "gru", NewCell]
 
 
-def _irnn(input_size: int, hidden_size: int, *, batch_first: bool = False) -> nn.RNN:
+def _irnn(*sizes: int, **settings: Any) -> nn.RNN:
     """A ReLU network with the initial weights of an IRNN."""
-    rnn = nn.RNN(input_size, hidden_size, nonlinearity="relu", batch_first=batch_first)
+    rnn = nn.RNN(*sizes, nonlinearity="relu", **settings)
     irnn_(rnn)
     return rnn
 
 
-# Each is called as (input_size, hidden_size, batch_first=…).
-NEW_CELLS: dict[str, Callable[..., nn.Module]] = {
+_TORCHS: dict[str, Callable[..., nn.Module]] = {
+    "rnn": nn.RNN,
+    "lstm": nn.LSTM,
+    "gru": nn.GRU,
     "irnn": _irnn,
+}
+_SINGLE: dict[str, Callable[..., nn.Module]] = {
     "indrnn": IndRNN,
-    "indrnn-stack": IndRNNStack,
     "fastrnn": FastRNN,
     "fastgrnn": FastGRNN,
     "sbo-rnn": SBORNN,
     "equilibrium": EquilibriumRNN,
 }
+_STACK = "indrnn-stack"
+
+
+def make_cell(
+    cell: Cell,
+    input_size: int,
+    hidden_size: int,
+    *,
+    num_layers: int | None = None,
+    bidirectional: bool = False,
+    dropout: float = 0.0,
+) -> nn.Module:
+    """A recurrent layer, or several, that reads (batch, time, input_size).
+
+    Args:
+        cell: ``"rnn"`` (tanh), ``"lstm"`` or ``"gru"``, as torch has them; ``"irnn"``, a ReLU
+            network initialized by :func:`irnn_`; ``"indrnn"``, ``"indrnn-stack"``, ``"fastrnn"``,
+            ``"fastgrnn"``, ``"sbo-rnn"`` or ``"equilibrium"``, the layers of this folder with
+            their default settings.
+        input_size: Channels of a sequence.
+        hidden_size: Units of a layer and direction.
+        num_layers: Layers, one on the other, of torch's cells, ``"irnn"`` and ``"indrnn-stack"``;
+            None: 6 in ``"indrnn-stack"``, 1 in the others.
+        bidirectional: Whether torch's cells and ``"irnn"`` read in both directions.
+        dropout: Probability that a unit is dropped between two layers; in ``"indrnn-stack"`` after
+            the last one too.
+
+    Raises:
+        TypeError: If a number is of the wrong kind.
+        ValueError: If ``cell`` is unknown or does not take a setting, or a number is out of range.
+
+    Example:
+        >>> import torch
+        >>> output, _ = make_cell("gru", 2, 8, num_layers=2)(torch.zeros(4, 20, 2))
+        >>> tuple(output.shape)
+        (4, 20, 8)
+    """
+    require_choice("cell", cell, get_args(Cell))
+    require_count("input_size", input_size)
+    require_count("hidden_size", hidden_size)
+    require_probability("dropout", dropout)
+    if num_layers is not None:
+        require_count("num_layers", num_layers)
+    if bidirectional and cell not in _TORCHS:
+        raise ValueError(
+            f'`bidirectional` must be False with cell="{cell}", got True: it reads in one '
+            f"direction. Pass one of {', '.join(map(repr, _TORCHS))} as the cell."
+        )
+    if cell in _SINGLE:
+        if num_layers not in (None, 1):
+            raise ValueError(
+                f'`num_layers` must be 1 with cell="{cell}", got {num_layers}: it is one layer. '
+                f"Pass one of {', '.join(map(repr, (*_TORCHS, _STACK)))} as the cell."
+            )
+        return _SINGLE[cell](input_size, hidden_size, batch_first=True)
+    if cell == _STACK:
+        stack = partial(IndRNNStack, input_size, hidden_size, dropout=dropout, batch_first=True)
+        return stack() if num_layers is None else stack(num_layers=num_layers)
+    layers = num_layers or 1
+    return _TORCHS[cell](
+        input_size,
+        hidden_size,
+        num_layers=layers,
+        bidirectional=bidirectional,
+        # torch warns of a dropout that has no second layer to stand in front of.
+        dropout=dropout if layers > 1 else 0.0,
+        batch_first=True,
+    )
+
+
+def drops_out_at_its_end(cell: Cell) -> bool:
+    """Whether the cell's own dropout follows its last layer."""
+    return cell == _STACK

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from lightning_fw.checks import require_count, require_number
+from lightning_fw.checks import require_count, require_probability
 from lightning_fw.nn.indrnn import IndRNN
 from lightning_fw.nn.recurrent_layer import require_sequences, require_states
 
@@ -63,7 +63,7 @@ class IndRNNStack(nn.Module):
     ) -> None:
         super().__init__()
         require_count("num_layers", num_layers)
-        _require_probability("dropout", dropout)
+        require_probability("dropout", dropout)
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.batch_first = batch_first
@@ -92,9 +92,3 @@ class IndRNNStack(nn.Module):
             if self.training and self.dropout > 0:
                 x = x * functional.dropout(x.new_ones(batch, self.hidden_size), self.dropout)
         return x.transpose(0, 1) if self.batch_first else x, torch.cat(last)
-
-
-def _require_probability(name: str, value: float) -> None:
-    require_number(name, value)
-    if not 0 <= value < 1:
-        raise ValueError(f"`{name}` must be in [0, 1), got {value}. Pass 0 <= {name} < 1.")

@@ -1,70 +1,118 @@
-"""A recurrent network that reads a sequence and answers at its end, or at every step."""
+"""What the networks share: a recurrent layer, a linear head, and the steps of training."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, Literal, get_args
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, get_args
 
 import lightning as L
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.optim import Adam, Optimizer
 from typing_extensions import override
 
 from lightning_fw.checks import require_count
-from lightning_fw.data.sequences import Kind, require_choice
-from lightning_fw.inner_loop import InnerLoop, Sync
-from lightning_fw.mixin import FrankWolfeMixin
-from lightning_fw.nn.cells import NEW_CELLS, NewCell
+from lightning_fw.data.sequences import Kind
+from lightning_fw.nn.cells import Cell, drops_out_at_its_end, make_cell
 
-Cell = Literal["rnn", "lstm", "gru"]
-Preset = Literal["spectral", "paper", "authors"]
 Batch = tuple[Tensor, Tensor]
+# As Lightning's CLI has it, where jsonargparse is a must.
+OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
 
-_CELLS: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU, **NEW_CELLS}
+_FOR_KIND: dict[Kind, str] = {
+    "regression": "SequenceRegressor or FrankWolfeRegressor",
+    "classification": "SequenceClassifier or FrankWolfeClassifier",
+    "classification_per_step": "SequenceClassifier or FrankWolfeClassifier with per_step=True",
+    "language": "LanguageModel or FrankWolfeLanguageModel",
+}
 
 
-class SequenceModel(L.LightningModule):
-    """One recurrent layer and a linear head on its last state, or on all, trained by Adam.
-
-    Args:
-        cell: ``"rnn"`` (tanh), ``"lstm"`` or ``"gru"``, as torch has them; ``"irnn"``, a ReLU
-            network initialized by :func:`irnn_`; ``"indrnn"``, ``"indrnn-stack"``, ``"fastrnn"``,
-            ``"fastgrnn"``, ``"sbo-rnn"`` or ``"equilibrium"``, the layers of this folder with
-            their default settings.
-        input_size: Channels of a sequence.
-        output_size: Numbers or classes to predict.
-        kind: ``"regression"``: mean squared error; ``"classification"``: cross-entropy;
-            ``"classification_per_step"``: the same with an answer at every step.
-        hidden_size: Units of the layer.
-        lr: Learning rate of Adam.
-
-    Raises:
-        ValueError: If ``cell`` or ``kind`` is unknown.
+def adam(parameters: Iterable[Any]) -> Optimizer:
+    """Adam with a learning rate of 1e-3.
 
     Example:
-        >>> model = SequenceModel("gru", input_size=2, output_size=1)
-        >>> tuple(model(torch.zeros(50, 100, 2)).shape)
-        (50, 1)
+        >>> adam([nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"]
+        0.001
     """
+    return Adam(parameters, lr=1e-3)
+
+
+class SequenceModel(L.LightningModule, ABC):
+    """A recurrent network and a linear head, on the last state or on all.
+
+    In front of the head stand layer norm and dropout, each where asked for. In both directions the
+    last state is that of the forward one at the last step and that of the backward one at the
+    first, side by side.
+
+    Logs ``train_loss``, ``val_metric`` and ``test_metric``.
+
+    Args:
+        cell: The recurrent layer, as :func:`~lightning_fw.nn.make_cell` has it.
+        input_size: Channels of a sequence.
+        output_size: Numbers or classes to predict.
+        hidden_size: Units of a layer and direction.
+        num_layers: Layers, where the cell takes them; None: the cell's own number, which is 1 but
+            for ``"indrnn-stack"``.
+        bidirectional: Whether the cell reads in both directions, where it can.
+        dropout: Probability that a unit is dropped, between layers and in front of the head.
+        layer_norm: Whether layer norm stands in front of the head.
+        optimizer: What makes the optimizer from the parameters; Adam with a learning rate of 1e-3
+            by default.
+
+    Attributes:
+        kind: Of the data that it fits.
+
+    Raises:
+        TypeError: If a number is of the wrong kind.
+        ValueError: If ``cell`` is unknown or does not take a setting, or a number is out of range;
+            before training, if the data is of another kind.
+    """
+
+    kind: Kind
+    per_step: bool = False
 
     def __init__(
         self,
-        cell: Cell | NewCell = "lstm",
+        cell: Cell = "lstm",
         *,
         input_size: int,
         output_size: int,
-        kind: Kind = "regression",
         hidden_size: int = 128,
-        lr: float = 1e-3,
+        num_layers: int | None = None,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        layer_norm: bool = False,
+        optimizer: OptimizerCallable = adam,
     ) -> None:
         super().__init__()
-        require_choice("cell", cell, get_args(Cell) + get_args(NewCell))
-        require_choice("kind", kind, get_args(Kind))
-        self.kind = kind
-        self.lr = lr
-        self.rnn = _CELLS[cell](input_size, hidden_size, batch_first=True)
-        self.head = nn.Linear(hidden_size, output_size)
+        require_count("output_size", output_size)
+        self.rnn = make_cell(
+            cell,
+            input_size,
+            hidden_size,
+            num_layers=num_layers,
+            bidirectional=bidirectional,
+            dropout=dropout,
+        )
+        self.bidirectional = bidirectional
+        self.optimizer = optimizer
+        width = 2 * hidden_size if bidirectional else hidden_size
+        self.norm = nn.LayerNorm(width) if layer_norm else nn.Identity()
+        self.dropout = nn.Dropout(0.0 if drops_out_at_its_end(cell) else dropout)
+        self.head = nn.Linear(width, output_size)
+
+    @abstractmethod
+    def criterion(self, predictions: Tensor, y: Tensor) -> Tensor:
+        """The loss of predictions for targets, their mean."""
+
+    @abstractmethod
+    def score(self, predictions: Tensor, y: Tensor) -> Tensor:
+        """The metric of predictions for targets, their mean."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        """What the recurrent layer reads: (batch, time, channels)."""
+        return x
 
     @override
     def forward(self, x: Tensor) -> Tensor:
@@ -73,25 +121,42 @@ class SequenceModel(L.LightningModule):
         They have the shape (batch, output_size); with an answer at every step
         (batch, time, output_size).
         """
-        states: Tensor = self.rnn(x)[0]
-        per_step = self.kind == "classification_per_step"
-        predictions: Tensor = self.head(states if per_step else states[:, -1])
+        return self.answer(self.rnn(self.encode(x))[0])
+
+    def answer(self, states: Tensor) -> Tensor:
+        """Predictions from the states of all steps, (batch, time, width)."""
+        if not self.per_step:
+            states = self._last(states)
+        predictions: Tensor = self.head(self.dropout(self.norm(states)))
         return predictions
 
+    def _last(self, states: Tensor) -> Tensor:
+        if not self.bidirectional:
+            return states[:, -1]
+        forwards, backwards = states.chunk(2, dim=-1)
+        return torch.cat([forwards[:, -1], backwards[:, 0]], dim=-1)
+
     def loss(self, batch: Batch) -> Tensor:
-        """Mean squared error or cross-entropy of a batch."""
+        """The loss of a batch."""
         x, y = batch
-        if self.kind == "regression":
-            return functional.mse_loss(self(x), y)
-        return functional.cross_entropy(self(x).flatten(0, -2), y.flatten())
+        return self.criterion(self(x), y)
 
     @torch.no_grad()
     def metric(self, batch: Batch) -> float:
-        """Accuracy of a classification, mean squared error of a regression."""
+        """The metric of a batch."""
         x, y = batch
-        if self.kind == "regression":
-            return float(functional.mse_loss(self(x), y))
-        return float((self(x).argmax(-1) == y).float().mean())
+        return float(self.score(self(x), y))
+
+    @override
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        data = getattr(self.trainer, "datamodule", None)
+        found: Any = getattr(data, "kind", None)
+        if found in get_args(Kind) and found != self.kind:
+            raise ValueError(
+                f'`datamodule` must be of the kind "{self.kind}" for {type(self).__name__}, got '
+                f'{type(data).__name__} of the kind "{found}". Pass it to a {_FOR_KIND[found]}.'
+            )
 
     @override
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -108,63 +173,5 @@ class SequenceModel(L.LightningModule):
         self.log("test_metric", self.metric(batch), batch_size=len(batch[0]))
 
     @override
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.parameters(), lr=self.lr)
-
-
-class FrankWolfeSequenceModel(FrankWolfeMixin, SequenceModel):
-    """The same network, trained by Frank-Wolfe.
-
-    Args:
-        cell: As :class:`SequenceModel` has it.
-        preset: ``"spectral"``: :meth:`InnerLoop.spectral`; ``"paper"``: :meth:`InnerLoop.paper`;
-            ``"authors"``: :meth:`InnerLoop.authors` with ``lr``.
-        sync: When ranks talk, as :class:`InnerLoop` has it.
-        steps: K, where it is not to be the preset's. With one step ``"spectral"`` keeps its
-            radius: the rule that moves it compares two slopes.
-        **settings: What :class:`SequenceModel` takes besides; only ``"authors"`` uses ``lr``.
-
-    Raises:
-        TypeError: If ``steps`` is not an int.
-        ValueError: If ``preset`` or ``sync`` is unknown, or ``steps`` < 1.
-
-    Example:
-        >>> model = FrankWolfeSequenceModel("lstm", input_size=2, output_size=1)
-        >>> model.configure_frank_wolfe().steps
-        3
-    """
-
-    def __init__(
-        self,
-        cell: Cell | NewCell = "lstm",
-        *,
-        preset: Preset = "spectral",
-        sync: Sync = "step",
-        steps: int | None = None,
-        **settings: Any,
-    ) -> None:
-        super().__init__(cell, **settings)
-        require_choice("preset", preset, get_args(Preset))
-        require_choice("sync", sync, get_args(Sync))
-        if steps is not None:
-            require_count("steps", steps)
-        self.preset = preset
-        self.sync = sync
-        self.steps = steps
-
-    @override
-    def configure_frank_wolfe(self) -> InnerLoop:
-        loop = replace(self._preset(), sync=self.sync)
-        if self.steps is None:
-            return loop
-        rule = None if self.steps == 1 else loop.radius_rule
-        return replace(loop, steps=self.steps, radius_rule=rule)
-
-    def _preset(self) -> InnerLoop:
-        if self.preset == "authors":
-            return InnerLoop.authors(self.lr)
-        return InnerLoop.spectral() if self.preset == "spectral" else InnerLoop.paper()
-
-    @override
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return self.configure_frank_wolfe().outer(self.parameters())
+    def configure_optimizers(self) -> Optimizer:
+        return self.optimizer(self.parameters())

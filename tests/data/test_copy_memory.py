@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch.nn import functional
+from torch.optim import Adam
 
 from lightning_fw.data import CopyMemory
-from lightning_fw.nn import SequenceModel
+from lightning_fw.nn import SequenceClassifier
 
 
 def test_symbols_silence_delimiter_and_again():
@@ -56,13 +58,13 @@ def test_a_network_answers_at_every_step_and_learns():
     data = CopyMemory(1, train_size=64, batch_size=64)
     without_memory = 12.25 / 21
     batch = next(iter(data.train_dataloader()))
-    model = SequenceModel(
+    model = SequenceClassifier(
         "rnn",
+        per_step=True,
         input_size=data.input_size,
         output_size=data.output_size,
-        kind=data.kind,
         hidden_size=64,
-        lr=1e-2,
+        optimizer=partial(Adam, lr=1e-2),
     )
     assert model(batch[0]).shape == (64, 21, 9)
     optimizer = model.configure_optimizers()
@@ -76,7 +78,7 @@ def test_a_network_answers_at_every_step_and_learns():
 
 def test_the_loss_is_the_mean_over_sequences_and_steps():
     x, y = CopyMemory(3, train_size=4).split("train").tensors
-    model = SequenceModel(input_size=10, output_size=9, kind="classification_per_step")
+    model = SequenceClassifier(per_step=True, input_size=10, output_size=9)
     logits = model(x).log_softmax(-1)
     expected = -logits.gather(-1, y.unsqueeze(-1)).mean()
     torch.testing.assert_close(model.loss((x, y)), expected)

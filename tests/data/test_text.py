@@ -54,6 +54,12 @@ def test_the_vocabulary_knows_nothing_of_the_other_parts(tmp_path):
     assert data.vocabulary.decode(data.tokens("test")) == ["<unk>", "b", "<eos>"]
 
 
+def test_a_networks_sizes_are_the_vocabularys(tmp_path):
+    data = TextData(write(tmp_path / "train.txt", "a b c\n" * 10))
+    assert data.input_size == data.output_size == len(data.vocabulary) == 5
+    assert data.kind == "language"
+
+
 def test_missing_parts_are_cut_off_the_end(tmp_path):
     text = [f"w{i}" for i in range(199)]
     train = write(tmp_path / "train.txt", " ".join(text))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_fw.nn import FrankWolfeSequenceModel, SequenceModel
+from lightning_fw.nn import FrankWolfeRegressor, SequenceRegressor
 from lightning_fw.nn.cells import NewCell
 
 SIZES = {"input_size": 2, "output_size": 1, "hidden_size": 8}
@@ -17,14 +17,14 @@ SIZES = {"input_size": 2, "output_size": 1, "hidden_size": 8}
 
 @pytest.mark.parametrize("cell", get_args(NewCell))
 def test_the_answer_is_the_head_on_the_last_output(cell):
-    model = SequenceModel(cell, **SIZES).eval()
+    model = SequenceRegressor(cell, **SIZES).eval()
     x = torch.randn(4, 7, 2)
     output, _ = model.rnn(x)
     torch.testing.assert_close(model(x), model.head(output[:, -1]))
 
 
 def test_an_irnn_starts_at_the_identity():
-    rnn = SequenceModel("irnn", **SIZES).rnn
+    rnn = SequenceRegressor("irnn", **SIZES).rnn
     assert rnn.nonlinearity == "relu"
     torch.testing.assert_close(rnn.weight_hh_l0, torch.eye(8), rtol=0, atol=0)
 
@@ -34,7 +34,7 @@ def test_frank_wolfe_trains_it(cell):
     L.seed_everything(0, verbose=False)
     x = torch.rand(64, 10, 2)
     y = x[:, :, 0].mean(1, keepdim=True)
-    model = FrankWolfeSequenceModel(cell, **SIZES)
+    model = FrankWolfeRegressor(cell, **SIZES)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     first = model.metric((x, y))
     trainer = L.Trainer(

@@ -1,0 +1,237 @@
+"""What the networks answer, and what they are judged by."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from functools import partial
+
+import lightning as L
+import pytest
+import torch
+from torch import nn
+
+from lightning_fw.data import AddingProblem, CopyMemory, SequentialDigits, TextData
+from lightning_fw.nn import (
+    FrankWolfeClassifier,
+    FrankWolfeRegressor,
+    LanguageModel,
+    SequenceClassifier,
+    SequenceRegressor,
+)
+
+SIZES = {"input_size": 3, "output_size": 2, "hidden_size": 5}
+QUIET = {
+    "accelerator": "cpu",
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "irnn"])
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_the_answer_is_the_head_on_the_last_states_of_all_directions(
+    cell, num_layers, bidirectional
+):
+    model = SequenceRegressor(cell, num_layers=num_layers, bidirectional=bidirectional, **SIZES)
+    x = torch.randn(4, 7, 3)
+    _, last = model.rnn(x)
+    last = last[0] if cell == "lstm" else last
+    # The last layer's directions are the last of h_n.
+    last = torch.cat(list(last[-2:] if bidirectional else last[-1:]), dim=-1)
+    torch.testing.assert_close(model(x), model.head(last))
+
+
+def test_a_seed_gives_the_weights_of_the_layer_and_then_the_heads():
+    torch.manual_seed(3)
+    rnn, head = nn.LSTM(3, 5, batch_first=True), nn.Linear(5, 2)
+    for make in (SequenceRegressor, SequenceClassifier, partial(LanguageModel, embedding_size=3)):
+        torch.manual_seed(3)
+        model = make(**SIZES)
+        for mine, expected in ((model.rnn, rnn), (model.head, head)):
+            for p, q in zip(mine.parameters(), expected.parameters(), strict=True):
+                assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_per_step_every_state_is_answered(bidirectional):
+    model = SequenceClassifier("gru", per_step=True, bidirectional=bidirectional, **SIZES)
+    x = torch.randn(4, 7, 3)
+    assert model.kind == "classification_per_step"
+    torch.testing.assert_close(model(x), model.head(model.rnn(x)[0]))
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "irnn"])
+def test_the_backward_directions_last_state_is_at_the_first_step(cell):
+    model = SequenceRegressor(cell, bidirectional=True, **SIZES)
+    states = torch.randn(4, 7, 10)
+    expected = model.head(torch.cat([states[:, -1, :5], states[:, 0, 5:]], dim=-1))
+    torch.testing.assert_close(model.answer(states), expected)
+
+
+def test_layer_norm_stands_in_front_of_the_head():
+    model = SequenceRegressor("gru", layer_norm=True, **SIZES)
+    nn.init.normal_(model.norm.weight)
+    nn.init.normal_(model.norm.bias)
+    x = torch.randn(4, 7, 3)
+    state = model.rnn(x)[0][:, -1]
+    normal = (state - state.mean(-1, keepdim=True)) / state.std(-1, correction=0, keepdim=True)
+    expected = model.head(normal * model.norm.weight + model.norm.bias)
+    torch.testing.assert_close(model(x), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_dropout_stands_between_layers_and_in_front_of_the_head():
+    model = SequenceRegressor("gru", num_layers=2, dropout=0.5, **SIZES)
+    assert model.rnn.dropout == 0.5
+    seen = []
+    model.head.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    x = torch.randn(2000, 2, 3)
+    model(x)
+    assert (seen[0] == 0).float().mean().item() == pytest.approx(0.5, abs=0.03)
+    model.eval()
+    assert torch.equal(model(x), model(x))
+    assert SequenceRegressor("gru", dropout=0.5, **SIZES).rnn.dropout == 0
+
+
+@pytest.mark.parametrize("num_layers", [None, 2])
+def test_a_stack_has_layers_and_dropout_of_its_own(num_layers):
+    model = SequenceRegressor("indrnn-stack", num_layers=num_layers, dropout=0.25, **SIZES)
+    assert len(model.rnn.layers) == (num_layers or 6)
+    assert (model.rnn.dropout, model.dropout.p) == (0.25, 0)
+
+
+@pytest.mark.parametrize("cell", ["indrnn", "fastrnn", "fastgrnn", "sbo-rnn", "equilibrium"])
+def test_what_a_cell_does_not_take_is_refused(cell):
+    assert SequenceRegressor(cell, num_layers=1, dropout=0.5, **SIZES).dropout.p == 0.5
+    with pytest.raises(ValueError, match=f'`num_layers` must be 1 with cell="{cell}", got 2'):
+        SequenceRegressor(cell, num_layers=2, **SIZES)
+    for name in (cell, "indrnn-stack"):
+        message = f'`bidirectional` must be False with cell="{name}", got True'
+        with pytest.raises(ValueError, match=message):
+            SequenceRegressor(name, bidirectional=True, **SIZES)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"cell": "x"}, ValueError, "`cell` must be one of .*, got 'x'"),
+        ({"hidden_size": 0}, ValueError, "`hidden_size` must be at least 1, got 0"),
+        ({"input_size": 1.5}, TypeError, "`input_size` must be an int, got 1.5"),
+        ({"output_size": 0}, ValueError, "`output_size` must be at least 1, got 0"),
+        ({"num_layers": 0}, ValueError, "`num_layers` must be at least 1, got 0"),
+        ({"embedding_size": 3, "input_size": 0}, ValueError, "`input_size` must be at least 1, go"),
+        ({"dropout": "0"}, TypeError, "`dropout` must be a number, got '0'"),
+        ({"dropout": 1.0}, ValueError, r"`dropout` must be in \[0, 1\), got 1.0"),
+        ({"embedding_size": 0}, ValueError, "`embedding_size` must be at least 1, got 0"),
+        ({"bidirectional": True}, ValueError, "`bidirectional` must be False for a language mod"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings, error, message):
+    with pytest.raises(error, match=message):
+        LanguageModel(**{**SIZES, **settings})
+
+
+@pytest.mark.parametrize("per_step", [False, True])
+def test_accuracy_is_the_metric_of_a_classification(per_step):
+    model = SequenceClassifier("rnn", per_step=per_step, **SIZES)
+    x = torch.randn(50, 7, 3)
+    right = model(x).argmax(-1)
+    wrong = torch.cat([1 - right[:10], right[10:]])
+    assert model.metric((x, right)) == 1.0
+    assert model.metric((x, wrong)) == pytest.approx(0.8)
+    chances = model(x).log_softmax(-1).gather(-1, wrong.unsqueeze(-1))
+    torch.testing.assert_close(model.loss((x, wrong)), -chances.mean())
+    # Equal chances for two classes.
+    nn.init.zeros_(model.head.weight)
+    nn.init.constant_(model.head.bias, 3.0)
+    assert model.loss((x, right)).item() == pytest.approx(math.log(2))
+
+
+def test_mean_squared_error_is_loss_and_metric_of_a_regression():
+    model = SequenceRegressor("rnn", **SIZES)
+    x, y = torch.randn(50, 7, 3), torch.randn(50, 2)
+    expected = (model(x) - y).square().mean()
+    torch.testing.assert_close(model.loss((x, y)), expected)
+    assert model.metric((x, y)) == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize("embedding_size", [None, 4])
+def test_nats_a_token_are_loss_and_metric_of_a_language_model(embedding_size):
+    model = LanguageModel(input_size=6, output_size=6, embedding_size=embedding_size)
+    x, y = torch.randint(6, (2, 3, 9))
+    table = torch.eye(6) if embedding_size is None else model.embedding.weight
+    logits = model.head(model.rnn(table[x])[0]).log_softmax(-1)
+    expected = -logits.gather(-1, y.unsqueeze(-1)).mean()
+    torch.testing.assert_close(model.loss((x, y)), expected)
+    assert model.metric((x, y)) == pytest.approx(expected.item())
+
+
+def test_perplexity_is_that_of_the_mean_over_all_tokens(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("the cat sat on the mat\n" * 60)
+    data = TextData(text, batch_size=3, chunk_length=4)
+    model = LanguageModel(input_size=data.input_size, output_size=data.output_size)
+    logged = L.Trainer(**QUIET).validate(model, data, verbose=False)[0]
+    assert logged["val_loss"] == logged["val_metric"]
+    assert logged["val_perplexity"] == pytest.approx(math.exp(logged["val_loss"]))
+    # Chunks of 4, 4, …, and a last one that is shorter.
+    batches = list(data.val_dataloader())
+    sizes = [y.numel() for _, y in batches]
+    assert sizes[-1] < sizes[0]
+    total = sum(size * model.metric(batch) for size, batch in zip(sizes, batches, strict=True))
+    assert logged["val_loss"] == pytest.approx(total / sum(sizes))
+
+
+@pytest.mark.parametrize(
+    ("network", "data", "message"),
+    [
+        (SequenceRegressor, CopyMemory(1, train_size=4), "got CopyMemory of .*per_step=True"),
+        (FrankWolfeClassifier, AddingProblem(5, train_size=4), "Pass it to a SequenceRegressor or"),
+        (
+            partial(SequenceClassifier, per_step=True),
+            SequentialDigits(),
+            '"classification_per_step" for SequenceClassifier, got SequentialDigits',
+        ),
+        (FrankWolfeRegressor, TextData("none.txt"), "Pass it to a LanguageModel"),
+    ],
+)
+def test_data_of_another_kind_is_refused(network, data, message):
+    with pytest.raises(ValueError, match=f"`datamodule` must be of the kind .*{message}"):
+        L.Trainer(max_steps=1, **QUIET).fit(network(**SIZES), data)
+
+
+def test_every_network_can_be_pickled():
+    for network in (SequenceRegressor, SequenceClassifier, LanguageModel, FrankWolfeClassifier):
+        pickle.dumps(network(**SIZES))
+
+
+@pytest.mark.parametrize(
+    ("network", "data"),
+    [
+        (SequenceRegressor("rnn", input_size=2, output_size=1), AddingProblem(6)),
+        (SequenceClassifier("rnn", input_size=8, output_size=10), SequentialDigits()),
+        (
+            SequenceClassifier("rnn", per_step=True, input_size=10, output_size=9),
+            CopyMemory(3),
+        ),
+    ],
+)
+def test_every_network_trains_on_data_of_its_kind(network, data):
+    few = {"limit_train_batches": 2, "limit_val_batches": 1, "limit_test_batches": 1}
+    trainer = L.Trainer(max_epochs=1, **few, **QUIET)
+    trainer.fit(network, data)
+    assert {"train_loss", "val_metric"} <= set(trainer.callback_metrics)
+    trainer.test(network, data, verbose=False)
+    assert "test_metric" in trainer.callback_metrics
+
+
+def test_the_optimizer_is_the_one_asked_for():
+    model = SequenceRegressor(optimizer=partial(torch.optim.SGD, lr=0.5), **SIZES)
+    optimizer = model.configure_optimizers()
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert optimizer.param_groups[0]["lr"] == 0.5
+    default = SequenceRegressor(**SIZES).configure_optimizers()
+    assert (type(default), default.param_groups[0]["lr"]) == (torch.optim.Adam, 1e-3)
