@@ -1,6 +1,7 @@
 """LightningDataModules of the benchmark tasks."""
 
 from lightning_fw.data.adding import AddingProblem
+from lightning_fw.data.chunks import InChunks
 from lightning_fw.data.copy_memory import CopyMemory
 from lightning_fw.data.corpora import PennTreebank, WikiText2
 from lightning_fw.data.digits import SequentialDigits
@@ -15,6 +16,7 @@ __all__ = [
     "HAR2",
     "AddingProblem",
     "CopyMemory",
+    "InChunks",
     "PennTreebank",
     "SequenceData",
     "SequentialDigits",

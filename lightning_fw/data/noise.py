@@ -59,6 +59,17 @@ class NoisySequences(Dataset[tuple[Tensor, ...]]):
             self._seeds[index] = (self._seeds[index] + 1) % _SEEDS
         return self._noisy(self._sequences[index], generator), self._targets[index]
 
+    def pass_over(self, indices: list[int]) -> None:
+        """Count sequences as read, each as often as it is named."""
+        if self._redrawn:
+            readings = torch.bincount(torch.tensor(indices), minlength=len(self._seeds))
+            self._seeds = (self._seeds + readings) % _SEEDS
+
+    @property
+    def time_steps(self) -> int:
+        """Steps of a sequence, its noise included, of which none is drawn for it."""
+        return len(self._noisy(self._sequences[0], torch.Generator()))
+
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """All sequences, read once, and the targets, as a ``TensorDataset`` has them."""

@@ -1,0 +1,145 @@
+"""Batches of sequences, cut along time as they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, NamedTuple, cast
+
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from lightning_fw.data.noise import NoisySequences
+from lightning_fw.data.sequences import Loader
+
+
+class Chunk(NamedTuple):
+    """Some time steps of a batch of sequences.
+
+    Attributes:
+        x: Shape (batch, time, input_size).
+        y: Targets of the sequences, or, one a step, of these steps.
+        starts: Whether the sequences start here.
+        share: Time steps of the chunk and of the sequences: share[0] / share[1] is what the chunk
+            costs of a gradient evaluation on the whole batch.
+    """
+
+    x: Tensor
+    y: Tensor
+    starts: bool
+    share: tuple[int, int]
+
+
+def cut(x: Tensor, y: Tensor, chunk_length: int, *, per_step: bool) -> Iterator[Chunk]:
+    """The chunks of a batch, in order; the last may be shorter.
+
+    Args:
+        x: Sequences of shape (batch, time, input_size).
+        y: Their targets.
+        chunk_length: Time steps of a chunk.
+        per_step: Whether there is a target a step, to be cut too; otherwise each chunk has those
+            of the sequences.
+
+    Example:
+        >>> import torch
+        >>> x, y = torch.zeros(4, 10, 2), torch.zeros(4)
+        >>> [(tuple(c.x.shape), c.starts, c.share) for c in cut(x, y, 6, per_step=False)]
+        [((4, 6, 2), True, (6, 10)), ((4, 4, 2), False, (4, 10))]
+    """
+    length = x.shape[1]
+    for start in range(0, length, chunk_length):
+        steps = slice(start, min(start + chunk_length, length))
+        targets = y[:, steps] if per_step else y
+        yield Chunk(x[:, steps], targets, start == 0, (steps.stop - start, length))
+
+
+class ChunkLoader:
+    """The batches of a loader in its order, epoch after epoch, each as its chunks.
+
+    It can be resumed in mid-epoch, in mid-sequence too: order and noise are drawn again as far as
+    they had come.
+
+    Args:
+        loader: Of a split of a :class:`~lightning_fw.data.SequenceData`.
+        chunk_length: Time steps of a chunk.
+        per_step: Whether targets are cut, too.
+    """
+
+    def __init__(self, loader: Loader, chunk_length: int, *, per_step: bool) -> None:
+        self._dataset = cast(Any, loader.dataset)
+        self._collate = loader.collate_fn
+        # Draws what `loader` itself would from the generator that they share, but reads nothing.
+        self._order: DataLoader[int] = DataLoader(
+            cast(Dataset[int], range(len(self._dataset))),
+            batch_sampler=loader.batch_sampler,
+            generator=loader.generator,
+            collate_fn=list,
+        )
+        self._chunk_length = chunk_length
+        self._per_step = per_step
+        if isinstance(loader.sampler, DistributedSampler):
+            # Where Lightning looks for a sampler to tell the epoch.
+            self.sampler = loader.sampler
+        self._at_first = None if loader.generator is None else loader.generator.get_state()
+        self._chunks_a_batch = -(-_time_steps(self._dataset) // chunk_length)
+        self._epochs = 0
+        self._position = 0
+        self._saved: dict[str, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self._order) * self._chunks_a_batch
+
+    def __iter__(self) -> Iterator[Chunk]:
+        done, skipped, read = self._epochs, 0, list[int]()
+        if self._saved is not None:
+            done, skipped = self._saved["epochs"] - 1, self._saved["position"]
+            if skipped == len(self):
+                done, skipped = done + 1, 0
+            read = self._draw_again(done)
+        return self._read(iter(self._order), done, skipped, read)
+
+    def _draw_again(self, epochs: int) -> list[int]:
+        """Leave the generator as after so many epochs; what was read in them."""
+        if self._order.generator is not None:
+            self._order.generator.set_state(self._at_first)
+        read: list[int] = []
+        for epoch in range(epochs):
+            if hasattr(self, "sampler"):
+                self.sampler.set_epoch(epoch)
+            for indices in self._order:
+                read.extend(cast(list[int], indices))
+        return read
+
+    def _read(
+        self, batches: Iterator[Any], epochs: int, skipped: int, read: list[int]
+    ) -> Iterator[Chunk]:
+        # Not before the first chunk is asked for: Lightning may ask for an iterator and drop it.
+        self._saved = None
+        self._epochs, self._position = epochs + 1, skipped
+        whole, rest = divmod(skipped, self._chunks_a_batch)
+        for indices in islice(batches, whole):
+            read.extend(indices)
+        if read and isinstance(self._dataset, NoisySequences):
+            self._dataset.pass_over(read)
+        for indices in batches:
+            x, y = self._collate([self._dataset[index] for index in indices])
+            chunks = cut(x, y, self._chunk_length, per_step=self._per_step)
+            for chunk in islice(chunks, rest, None):
+                self._position += 1
+                yield chunk
+            rest = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """How many epochs were begun, and how many chunks of the last were handed out."""
+        return self._saved or {"epochs": self._epochs, "position": self._position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from there at the next iteration, on a loader and a dataset that are new."""
+        self._saved = dict(state) if state["epochs"] else None
+
+
+def _time_steps(dataset: Any) -> int:
+    """Of each sequence; noise that is drawn at each reading is not drawn."""
+    if isinstance(dataset, NoisySequences):
+        return dataset.time_steps
+    return int(dataset.tensors[0].shape[1])

@@ -1,0 +1,105 @@
+"""Sequences in chunks along time, for truncated back-propagation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.trainer.states import RunningStage
+from torch.utils.data import RandomSampler
+from typing_extensions import override
+
+from lightning_fw.data.chunk_loader import Chunk, ChunkLoader
+from lightning_fw.data.sequences import Kind, Loader, SequenceData, require_at_least
+
+__all__ = ["Chunk", "InChunks"]
+
+
+class InChunks(L.LightningDataModule):
+    """Trains on chunks along time of another module's sequences: truncated back-propagation.
+
+    A training batch of the wrapped data becomes ⌈T / chunk_length⌉ batches, one a chunk and in the
+    order of time, the last of which may be shorter. Each is a :class:`Chunk`, whose ``batch[0]``
+    and ``batch[1]`` are x and y. Order, batches and noise are those that the wrapped data would
+    train on: joined along time, a batch's chunks are its batch, on each rank its own. The networks
+    of :mod:`lightning_fw.nn` carry their state, detached, from chunk to chunk.
+
+    With one target a sequence the loss is taken at the end of each chunk, against that target.
+
+    Validation and test read whole sequences.
+
+    Args:
+        data: The sequences.
+        chunk_length: Time steps of a chunk; from T on, a sequence is one chunk.
+
+    Attributes:
+        data: The sequences.
+        kind: The wrapped data's, and so are ``input_size`` and ``output_size``.
+
+    Raises:
+        TypeError: If ``data`` is no SequenceData, or ``chunk_length`` not an int.
+        ValueError: If ``chunk_length`` < 1.
+
+    Example:
+        >>> from lightning_fw.data import AddingProblem
+        >>> data = InChunks(AddingProblem(sequence_length=20, train_size=100), chunk_length=8)
+        >>> [(tuple(batch.x.shape), batch.starts) for batch in data.train_dataloader()][:4]
+        [((50, 8, 2), True), ((50, 8, 2), False), ((50, 4, 2), False), ((50, 8, 2), True)]
+    """
+
+    def __init__(self, data: SequenceData, chunk_length: int) -> None:
+        super().__init__()
+        if not isinstance(data, SequenceData):
+            raise TypeError(
+                f"`data` must be a SequenceData, got {data!r}. Pass one such as AddingProblem()."
+            )
+        require_at_least("chunk_length", chunk_length, 1)
+        self.data = data
+        self.chunk_length = chunk_length
+
+    @property
+    def kind(self) -> Kind:
+        """The wrapped data's."""
+        return self.data.kind
+
+    @property
+    def input_size(self) -> int:
+        """Channels of a sequence."""
+        return self.data.input_size
+
+    @property
+    def output_size(self) -> int:
+        """Numbers or classes to predict."""
+        return self.data.output_size
+
+    @override
+    def prepare_data(self) -> None:
+        self.data.prepare_data()
+
+    @override
+    def setup(self, stage: str) -> None:
+        self.data.trainer = self.trainer
+        self.data.setup(stage)
+
+    @override
+    def teardown(self, stage: str) -> None:
+        self.data.teardown(stage)
+
+    @override
+    def train_dataloader(self) -> ChunkLoader:
+        loader = self.data.train_dataloader()
+        if self.trainer is not None:
+            # Lightning 2.6.6 gives each rank rows of its own in a DataLoader alone.
+            connector: Any = self.trainer._data_connector
+            shuffled = isinstance(loader.sampler, RandomSampler)
+            loader = connector._prepare_dataloader(loader, shuffled, RunningStage.TRAINING)
+        per_step = self.kind == "classification_per_step"
+        return ChunkLoader(loader, self.chunk_length, per_step=per_step)
+
+    @override
+    def val_dataloader(self) -> Loader:
+        return self.data.val_dataloader()
+
+    @override
+    def test_dataloader(self) -> Loader:
+        return self.data.test_dataloader()
