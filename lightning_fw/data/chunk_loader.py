@@ -77,9 +77,8 @@ class ChunkLoader:
         )
         self._chunk_length = chunk_length
         self._per_step = per_step
-        if isinstance(loader.sampler, DistributedSampler):
-            # Where Lightning looks for a sampler to tell the epoch.
-            self.sampler = loader.sampler
+        # Where Lightning looks for a sampler to tell the epoch.
+        self.sampler = loader.sampler if isinstance(loader.sampler, DistributedSampler) else None
         self._at_first = None if loader.generator is None else loader.generator.get_state()
         self._chunks_a_batch = -(-_time_steps(self._dataset) // chunk_length)
         self._epochs = 0
@@ -90,44 +89,45 @@ class ChunkLoader:
         return len(self._order) * self._chunks_a_batch
 
     def __iter__(self) -> Iterator[Chunk]:
-        done, skipped, read = self._epochs, 0, list[int]()
+        # Nothing is drawn before the first chunk is asked for: Lightning 2.6.6 asks a loader that
+        # is no DataLoader for an iterator only to see whether it has one.
+        read: list[int] = []
+        skipped = 0
         if self._saved is not None:
             done, skipped = self._saved["epochs"] - 1, self._saved["position"]
             if skipped == len(self):
                 done, skipped = done + 1, 0
             read = self._draw_again(done)
-        return self._read(iter(self._order), done, skipped, read)
-
-    def _draw_again(self, epochs: int) -> list[int]:
-        """Leave the generator as after so many epochs; what was read in them."""
-        if self._order.generator is not None:
-            self._order.generator.set_state(self._at_first)
-        read: list[int] = []
-        for epoch in range(epochs):
-            if hasattr(self, "sampler"):
-                self.sampler.set_epoch(epoch)
-            for indices in self._order:
-                read.extend(cast(list[int], indices))
-        return read
-
-    def _read(
-        self, batches: Iterator[Any], epochs: int, skipped: int, read: list[int]
-    ) -> Iterator[Chunk]:
-        # Not before the first chunk is asked for: Lightning may ask for an iterator and drop it.
-        self._saved = None
-        self._epochs, self._position = epochs + 1, skipped
+            self._epochs, self._saved = done, None
+        self._epochs, self._position = self._epochs + 1, skipped
         whole, rest = divmod(skipped, self._chunks_a_batch)
-        for indices in islice(batches, whole):
+        order = cast(Iterator[list[int]], iter(self._order))
+        for indices in islice(order, whole):
             read.extend(indices)
         if read and isinstance(self._dataset, NoisySequences):
             self._dataset.pass_over(read)
-        for indices in batches:
+        for indices in order:
             x, y = self._collate([self._dataset[index] for index in indices])
             chunks = cut(x, y, self._chunk_length, per_step=self._per_step)
             for chunk in islice(chunks, rest, None):
                 self._position += 1
                 yield chunk
             rest = 0
+
+    def _draw_again(self, epochs: int) -> list[int]:
+        """Leave the generator as after so many epochs; what was read in them."""
+        if self._order.generator is not None:
+            self._order.generator.set_state(self._at_first)
+        read: list[int] = []
+        told = 0 if self.sampler is None else self.sampler.epoch
+        for epoch in range(epochs):
+            if self.sampler is not None:
+                self.sampler.set_epoch(epoch)
+            for indices in self._order:
+                read.extend(cast(list[int], indices))
+        if self.sampler is not None:
+            self.sampler.set_epoch(told)
+        return read
 
     def state_dict(self) -> dict[str, int]:
         """How many epochs were begun, and how many chunks of the last were handed out."""

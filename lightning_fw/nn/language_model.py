@@ -28,7 +28,10 @@ class LanguageModel(SequenceModel):
     """The next token at every step, by cross-entropy in nats a token, which is the metric too.
 
     Reads and answers int64 indices of shape (batch, time), as :class:`~lightning_fw.data.TextData`
-    has them. Logs ``val_loss`` and ``val_perplexity`` besides ``val_metric``.
+    has them. Batches are read as going on with each other: each starts from the state, detached, at
+    the end of the one before, and the first of an epoch from zeros, in training and in evaluation.
+
+    Logs ``val_loss`` and ``val_perplexity`` besides ``val_metric``.
 
     Args:
         cell: As :class:`SequenceModel` has it.
@@ -50,6 +53,7 @@ class LanguageModel(SequenceModel):
 
     kind: Kind = "language"
     per_step = True
+    always_carries = True
 
     def __init__(
         self,
@@ -92,7 +96,7 @@ class LanguageModel(SequenceModel):
 
     @override
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        metric, tokens = self.metric(batch), batch[1].numel()
+        metric, tokens = self._evaluated(batch), batch[1].numel()
         self.perplexity.update(metric, weight=tokens)
         values = {"val_metric": metric, "val_loss": metric}
         self.log_dict(values, prog_bar=True, batch_size=tokens)
@@ -100,4 +104,4 @@ class LanguageModel(SequenceModel):
 
     @override
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self.log("test_metric", self.metric(batch), batch_size=batch[1].numel())
+        self.log("test_metric", self._evaluated(batch), batch_size=batch[1].numel())

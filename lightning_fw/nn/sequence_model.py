@@ -6,17 +6,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
-import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from typing_extensions import override
 
 from lightning_fw.checks import require_count
+from lightning_fw.data.chunk_loader import Chunk
 from lightning_fw.data.sequences import Kind
+from lightning_fw.nn.carried_state import CarriesState
 from lightning_fw.nn.cells import Cell, drops_out_at_its_end, make_cell
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, Tensor] | Chunk
 # As Lightning's CLI has it, where jsonargparse is a must.
 OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
 
@@ -38,12 +39,15 @@ def adam(parameters: Iterable[Any]) -> Optimizer:
     return Adam(parameters, lr=1e-3)
 
 
-class SequenceModel(L.LightningModule, ABC):
+class SequenceModel(CarriesState, ABC):
     """A recurrent network and a linear head, on the last state or on all.
 
     In front of the head stand layer norm and dropout, each where asked for. In both directions the
     last state is that of the forward one at the last step and that of the backward one at the
     first, side by side.
+
+    Trained on the chunks of :class:`~lightning_fw.data.InChunks`, it starts each where the one
+    before it ended.
 
     Logs ``train_loss``, ``val_metric`` and ``test_metric``.
 
@@ -121,7 +125,7 @@ class SequenceModel(L.LightningModule, ABC):
         They have the shape (batch, output_size); with an answer at every step
         (batch, time, output_size).
         """
-        return self.answer(self.rnn(self.encode(x))[0])
+        return self.answer(self.read(self.rnn, self.encode(x)))
 
     def answer(self, states: Tensor) -> Tensor:
         """Predictions from the states of all steps, (batch, time, width)."""
@@ -137,15 +141,13 @@ class SequenceModel(L.LightningModule, ABC):
         return torch.cat([forwards[:, -1], backwards[:, 0]], dim=-1)
 
     def loss(self, batch: Batch) -> Tensor:
-        """The loss of a batch."""
-        x, y = batch
-        return self.criterion(self(x), y)
+        """The loss of a batch, which may be a Chunk."""
+        return self.criterion(self(batch[0]), batch[1])
 
     @torch.no_grad()
     def metric(self, batch: Batch) -> float:
         """The metric of a batch."""
-        x, y = batch
-        return float(self.score(self(x), y))
+        return float(self.score(self(batch[0]), batch[1]))
 
     @override
     def setup(self, stage: str) -> None:
@@ -160,17 +162,23 @@ class SequenceModel(L.LightningModule, ABC):
 
     @override
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self.loss(batch)
+        with self.carrying(self._in_training):
+            loss = self.loss(batch)
         self.log("train_loss", loss, prog_bar=True)
         return loss
 
     @override
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.log("val_metric", self.metric(batch), prog_bar=True, batch_size=len(batch[0]))
+        metric = self._evaluated(batch)
+        self.log("val_metric", metric, prog_bar=True, batch_size=len(batch[0]))
 
     @override
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self.log("test_metric", self.metric(batch), batch_size=len(batch[0]))
+        self.log("test_metric", self._evaluated(batch), batch_size=len(batch[0]))
+
+    def _evaluated(self, batch: Batch) -> float:
+        with self.carrying(self._in_evaluation):
+            return self.metric(batch)
 
     @override
     def configure_optimizers(self) -> Optimizer:

@@ -207,13 +207,21 @@ def test_lightnings_transfer_keeps_the_kind_of_a_batch():
     assert (first.x.dtype, first.starts, first.share) == (torch.float64, True, (3, 7))
 
 
+def test_a_fit_trains_on_the_batches_of_the_wrapped_data():
+    whole, chunks = read_in_a_fit(3)
+    assert_same_batches([Chunk(*chunk) for chunk in chunks], whole)
+
+
 def read_on_ranks(chunk_length):
-    """What a rank trains on in two epochs, whole and in chunks."""
+    return read_in_a_fit(chunk_length, devices=2, strategy="ddp")
+
+
+def read_in_a_fit(chunk_length, **settings):
+    """What is trained on in two epochs, whole and in chunks."""
     told = []
     for data in (Noisy(10, batch_size=2), InChunks(Noisy(10, batch_size=2), chunk_length)):
         module = Reader()
-        trainer = L.Trainer(max_epochs=2, devices=2, strategy="ddp", **QUIET)
-        trainer.fit(module, data)
+        L.Trainer(max_epochs=2, **settings, **QUIET).fit(module, data)
         told.append([tuple(batch) for batch in module.batches])
     return told
 

@@ -1,0 +1,149 @@
+"""A fit resumed in mid-sequence ends bit for bit as one that was not, on each rank."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import lightning as L
+import pytest
+import torch
+from torch.optim import Adam
+
+from lightning_fw.data import InChunks
+from lightning_fw.nn import FrankWolfeClassifier, LanguageModel, SequenceClassifier
+from tests.nn.chunked import (
+    A_BATCH,
+    CHUNK,
+    Few,
+    Watch,
+    assert_same_weights,
+    copied,
+    fit,
+    weights_of,
+)
+from tests.ranks import on_ranks
+
+SIZES = {"input_size": 2, "output_size": 3, "hidden_size": 4}
+adam = partial(Adam, lr=0.01)
+
+
+class SaveAfter(L.Callback):
+    """Saves after some batches, numbered over all epochs."""
+
+    def __init__(self, folder, batches):
+        self.folder, self.batches = folder, batches
+
+    def on_train_batch_end(self, trainer, pl_module, *arguments):
+        batch = trainer.fit_loop.epoch_loop.total_batch_idx
+        if batch in self.batches:
+            trainer.save_checkpoint(self.folder / f"{batch}.ckpt")
+
+
+def new(network, **settings):
+    torch.manual_seed(0)
+    return network("lstm", **settings, **SIZES)
+
+
+# Of nine chunks an epoch, in threes: in mid-sequence, at its end, at that of an epoch, in the next.
+SAVED = [0, 1, 2, 8, 9, 13]
+
+
+@pytest.mark.parametrize(
+    "network", [partial(SequenceClassifier, optimizer=adam), FrankWolfeClassifier]
+)
+def test_a_fit_on_chunks_resumes_bit_for_bit(network, tmp_path):
+    straight = fit(new(network), InChunks(Few(), CHUNK), SaveAfter(tmp_path, SAVED))
+    for batch in SAVED:
+        resumed, watch = new(network), Watch()
+        fit(resumed, InChunks(Few(), CHUNK), watch, ckpt_path=tmp_path / f"{batch}.ckpt")
+        assert_same_weights(resumed, straight)
+        assert len(watch.batches) == 2 * 9 - 1 - batch
+        assert watch.batches[0].starts == ((batch + 1) % A_BATCH == 0)
+
+
+class Rows:
+    """Chunks of rows of tokens; its state is how many of the epoch's were handed out."""
+
+    def __init__(self):
+        tokens = torch.randint(3, (4, 36), generator=torch.Generator().manual_seed(1))
+        self.chunks = [(chunk[:, :-1], chunk[:, 1:]) for chunk in tokens.split(6, dim=1)]
+        self.position = 0
+
+    def __len__(self):
+        return len(self.chunks)
+
+    def __iter__(self):
+        self.position %= len(self.chunks)
+        while self.position < len(self.chunks):
+            self.position += 1
+            yield self.chunks[self.position - 1]
+
+    def state_dict(self):
+        return {"position": self.position}
+
+    def load_state_dict(self, state):
+        self.position = state["position"]
+
+
+def test_a_language_model_resumes_bit_for_bit(tmp_path):
+    def model():
+        torch.manual_seed(0)
+        return LanguageModel("lstm", input_size=3, output_size=3, optimizer=adam)
+
+    straight = fit(model(), Rows(), SaveAfter(tmp_path, [1, 5, 8]), val=Rows())
+    for batch in (1, 5, 8):
+        path = tmp_path / f"{batch}.ckpt"
+        resumed = fit(model(), Rows(), val=Rows(), ckpt_path=path)
+        assert_same_weights(resumed, straight)
+
+
+def test_a_checkpoint_without_a_carried_state_has_no_word_of_it(tmp_path):
+    fit(new(SequenceClassifier), Few(), SaveAfter(tmp_path, [1]))
+    assert "carried_state" not in torch.load(tmp_path / "1.ckpt", weights_only=True)
+    fit(new(SequenceClassifier), InChunks(Few(), CHUNK), SaveAfter(tmp_path, [1]))
+    (state,) = torch.load(tmp_path / "1.ckpt", weights_only=True)["carried_state"]
+    assert [tuple(part.shape) for part in state] == [(1, 4, 4)] * 2
+
+
+def fit_on_ranks(folder, ckpt_path=None):
+    """A rank's weights, and of each of its batches x, where it started and where it ended."""
+    watch, model = Watch(), new(SequenceClassifier, optimizer=adam)
+    data = InChunks(Few(batch_size=2), CHUNK)
+    several = {"devices": 2, "strategy": "ddp"}
+    fit(model, data, watch, SaveAfter(folder, [4]), ckpt_path=ckpt_path, **several)
+    batches = [(batch.x, batch.starts) for batch in watch.batches]
+    return weights_of(model), batches, watch.starts, watch.ends
+
+
+def test_each_rank_carries_the_state_of_its_own_rows_and_resumes_with_it(tmp_path):
+    straight = on_ranks(fit_on_ranks, tmp_path)
+    for _, batches, starts, ends in straight:
+        assert len(batches) == 2 * 3 * A_BATCH
+        for index, (_, is_start) in enumerate(batches):
+            if is_start:
+                assert starts[index] is None
+            else:
+                assert torch.equal(starts[index], ends[index - 1])
+    (_, mine, my_starts, _), (_, other, other_starts, _) = straight
+    assert not torch.equal(mine[1][0], other[1][0])
+    assert not torch.equal(my_starts[1], other_starts[1])
+    resumed = on_ranks(fit_on_ranks, tmp_path, tmp_path / "4.ckpt")
+    for rank, expected in zip(resumed, straight, strict=True):
+        assert all(torch.equal(p, q) for p, q in zip(rank[0], expected[0], strict=True))
+        # The sixth batch goes on in mid-sequence.
+        assert torch.equal(rank[1][0][0], expected[1][5][0])
+        assert torch.equal(rank[2][0], expected[2][5])
+
+
+def test_another_number_of_ranks_starts_from_zeros_and_is_told(tmp_path):
+    on_ranks(fit_on_ranks, tmp_path)
+    watch = Watch()
+    with pytest.warns(UserWarning, match="the states that 2 ranks carried, and 1 go on"):
+        fit(
+            new(SequenceClassifier, optimizer=adam),
+            InChunks(Few(batch_size=2), CHUNK),
+            watch,
+            ckpt_path=tmp_path / "4.ckpt",
+        )
+    assert not watch.batches[0].starts
+    assert copied(watch.starts[0]) is None
