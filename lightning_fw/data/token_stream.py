@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
+
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from typing_extensions import override
@@ -69,11 +72,35 @@ class TokenStream(Dataset[tuple[Tensor, ...]]):
         columns = slice(start, start + self._chunk_length)
         return self._read[:, columns], self._next[:, columns]
 
-    def loader(self) -> DataLoader[tuple[Tensor, ...]]:
-        """All chunks, in their order."""
+    def loader(self) -> ChunksInOrder:
+        """All chunks, in their order; a fit that was interrupted goes on from chunk to chunk."""
         # On several ranks Lightning puts a DistributedSampler in the place of any other sampler,
         # and would deal the chunks out among the ranks, which tears the rows.
         in_order: DistributedSampler[int] = DistributedSampler(
             self, num_replicas=1, rank=0, shuffle=False
         )
-        return DataLoader(self, batch_size=None, sampler=in_order)
+        return ChunksInOrder(self, batch_size=None, sampler=in_order)
+
+
+class ChunksInOrder(DataLoader[tuple[Tensor, ...]]):
+    """A loader that can be resumed in mid-epoch, at the chunk after the last it gave."""
+
+    _position = 0
+    _saved: int | None = None
+
+    @override
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:  # type: ignore[override]
+        # That of the end of an epoch goes on with the next one.
+        self._position = (self._saved or 0) % len(self)
+        self._saved = None
+        for chunk in islice(super().__iter__(), self._position, None):
+            self._position += 1
+            yield chunk
+
+    def state_dict(self) -> dict[str, int]:
+        """How many chunks of the epoch were handed out."""
+        return {"position": self._position if self._saved is None else self._saved}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from there at the next iteration."""
+        self._saved = state["position"]

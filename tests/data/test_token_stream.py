@@ -60,6 +60,34 @@ def test_a_state_kept_from_chunk_to_chunk_reads_rows_as_one():
     torch.testing.assert_close(torch.cat(states, dim=1), whole)
 
 
+@pytest.mark.parametrize("position", [0, 1, 3, 4])
+def test_it_goes_on_from_any_chunk(position):
+    def loader():
+        return TokenStream(torch.arange(33), batch_size=2, chunk_length=4).loader()
+
+    straight = loader()
+    chunks = iter(straight)
+    for _ in range(position):
+        next(chunks)
+    rest = [x.tolist() for x, _ in [*chunks, *straight]]
+    stopped = loader()
+    chunks = iter(stopped)
+    for _ in range(position):
+        next(chunks)
+    resumed = loader()
+    resumed.load_state_dict(stopped.state_dict())
+    # Saved again before the first chunk.
+    assert resumed.state_dict() == {"position": position}
+    again = [x.tolist() for x, _ in [*resumed, *(resumed if position < 4 else ())]]
+    assert again == rest
+
+
+def test_an_epoch_that_was_cut_short_is_followed_by_a_whole_one():
+    loader = TokenStream(torch.arange(33), batch_size=2, chunk_length=4).loader()
+    next(iter(loader))
+    assert [x[0, 0].item() for x, _ in loader] == [0, 4, 8, 12]
+
+
 def test_a_text_too_short_for_its_rows_is_named():
     message = "`batch_size` must leave .* got 10 rows for 10 tokens. Pass a smaller batch_size"
     with pytest.raises(ValueError, match=message):

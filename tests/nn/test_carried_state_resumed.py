@@ -9,8 +9,13 @@ import pytest
 import torch
 from torch.optim import Adam
 
-from lightning_fw.data import InChunks
-from lightning_fw.nn import FrankWolfeClassifier, LanguageModel, SequenceClassifier
+from lightning_fw.data import InChunks, TextData
+from lightning_fw.nn import (
+    FrankWolfeClassifier,
+    FrankWolfeLanguageModel,
+    LanguageModel,
+    SequenceClassifier,
+)
 from tests.nn.chunked import (
     A_BATCH,
     CHUNK,
@@ -61,39 +66,20 @@ def test_a_fit_on_chunks_resumes_bit_for_bit(network, tmp_path):
         assert watch.batches[0].starts == ((batch + 1) % A_BATCH == 0)
 
 
-class Rows:
-    """Chunks of rows of tokens; its state is how many of the epoch's were handed out."""
+@pytest.mark.parametrize("network", [LanguageModel, FrankWolfeLanguageModel])
+def test_a_language_model_resumes_bit_for_bit(network, tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("the cat sat on the mat\nand the dog lay on the cat\n" * 12)
 
-    def __init__(self):
-        tokens = torch.randint(3, (4, 36), generator=torch.Generator().manual_seed(1))
-        self.chunks = [(chunk[:, :-1], chunk[:, 1:]) for chunk in tokens.split(6, dim=1)]
-        self.position = 0
-
-    def __len__(self):
-        return len(self.chunks)
-
-    def __iter__(self):
-        self.position %= len(self.chunks)
-        while self.position < len(self.chunks):
-            self.position += 1
-            yield self.chunks[self.position - 1]
-
-    def state_dict(self):
-        return {"position": self.position}
-
-    def load_state_dict(self, state):
-        self.position = state["position"]
-
-
-def test_a_language_model_resumes_bit_for_bit(tmp_path):
-    def model():
+    def go_on(*callbacks, **settings):
         torch.manual_seed(0)
-        return LanguageModel("lstm", input_size=3, output_size=3, optimizer=adam)
+        text = TextData(path, batch_size=3, chunk_length=9)
+        sizes = {"input_size": text.input_size, "output_size": text.output_size}
+        return fit(network("lstm", hidden_size=4, **sizes), text, *callbacks, **settings)
 
-    straight = fit(model(), Rows(), SaveAfter(tmp_path, [1, 5, 8]), val=Rows())
+    straight = go_on(SaveAfter(tmp_path, [1, 5, 8]))
     for batch in (1, 5, 8):
-        path = tmp_path / f"{batch}.ckpt"
-        resumed = fit(model(), Rows(), val=Rows(), ckpt_path=path)
+        resumed = go_on(ckpt_path=tmp_path / f"{batch}.ckpt")
         assert_same_weights(resumed, straight)
 
 
