@@ -22,6 +22,12 @@ class Chunk(NamedTuple):
         starts: Whether the sequences start here.
         share: Time steps of the chunk and of the sequences: share[0] / share[1] is what the chunk
             costs of a gradient evaluation on the whole batch.
+
+    Example:
+        >>> import torch
+        >>> chunk = Chunk(torch.zeros(4, 5, 2), torch.zeros(4), starts=True, share=(5, 20))
+        >>> chunk[0] is chunk.x, chunk.share[0] / chunk.share[1]
+        (True, 0.25)
     """
 
     x: Tensor
@@ -63,6 +69,15 @@ class ChunkLoader:
         loader: Of a split of a :class:`~lightning_fw.data.SequenceData`.
         chunk_length: Time steps of a chunk.
         per_step: Whether targets are cut, too.
+
+    Example:
+        >>> from lightning_fw.data import AddingProblem
+        >>> data = AddingProblem(sequence_length=20, train_size=100)
+        >>> loader = ChunkLoader(data.train_dataloader(), 8, per_step=False)
+        >>> len(loader), next(iter(loader)).share
+        (6, (8, 20))
+        >>> loader.state_dict()
+        {'epochs': 1, 'position': 1}
     """
 
     def __init__(self, loader: Loader, chunk_length: int, *, per_step: bool) -> None:

@@ -83,7 +83,15 @@ class TokenStream(Dataset[tuple[Tensor, ...]]):
 
 
 class ChunksInOrder(DataLoader[tuple[Tensor, ...]]):
-    """A loader that can be resumed in mid-epoch, at the chunk after the last it gave."""
+    """A loader that can be resumed in mid-epoch, at the chunk after the last it gave.
+
+    Example:
+        >>> import torch
+        >>> loader = TokenStream(torch.arange(13), batch_size=2, chunk_length=3).loader()
+        >>> loader.load_state_dict({"position": 1})
+        >>> [x.tolist() for x, _ in loader]
+        [[[3, 4, 5], [9, 10, 11]]]
+    """
 
     _position = 0
     _saved: int | None = None

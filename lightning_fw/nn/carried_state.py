@@ -28,6 +28,14 @@ class CarriedState:
         start: The state that the batch starts from, however often it is evaluated; None: zeros.
         end: The state at its end, detached; None before it was evaluated.
         carries: Whether there is anything to carry.
+
+    Example:
+        >>> rnn, carried = torch.nn.GRU(2, 3, batch_first=True), CarriedState()
+        >>> carried.advance(starts=True)
+        >>> carried.keep(rnn(torch.ones(4, 5, 2))[1])
+        >>> carried.advance(starts=False)
+        >>> tuple(carried.start_of(torch.ones(4, 5, 2)).shape)
+        (1, 4, 3)
     """
 
     def __init__(self) -> None:
