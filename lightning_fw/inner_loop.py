@@ -16,7 +16,7 @@ from lightning_fw.restarts import RestartRule
 from lightning_fw.step_sizes import Harmonic, OpenLoop, StepSize
 
 Batches = Literal["successive", "same", "split"]
-Trajectory = Literal["anchored", "cumulative"]
+Trajectory = Literal["anchored", "cumulative", "fixed"]
 Direction = Literal["unit", "displacement"]
 Sync = Literal["step", "restart"]
 
@@ -43,7 +43,8 @@ class InnerLoop:
             window spans K batches; ``"same"``: the one batch, K times its cost; ``"split"``: one
             of K chunks of the batch along its first dimension.
         trajectory: ``"anchored"``: step k is evaluated at ω + d_{k−1}, as the paper states;
-            ``"cumulative"``: at ω + Σ_{j<k} d_j, as the authors' released code does.
+            ``"cumulative"``: at ω + Σ_{j<k} d_j, as the authors' released code does; ``"fixed"``:
+            at ω, so that K atoms are averaged without an inner loop, to tell what it is worth.
         momentum: β in [0, 1): the oracle answers m_k = β m_{k−1} + (1 − β) g_k, kept across
             restarts.
         radius_rule: None, a schedule (outer step → factor on the radius), or :class:`SlopeRatio`,
@@ -61,8 +62,8 @@ class InnerLoop:
 
     Raises:
         TypeError: If a setting is of the wrong kind.
-        ValueError: If a setting is out of its range, or ``SlopeRatio`` has too few steps or stale
-            batches to see two slopes.
+        ValueError: If a setting is out of its range, or ``SlopeRatio`` has too few steps, stale
+            batches or a fixed trajectory, and cannot see two slopes.
 
     Example:
         >>> from lightning_fw import L2Ball
@@ -120,6 +121,11 @@ class InnerLoop:
                 raise ValueError(
                     f"`steps` must be at least 2 with SlopeRatio, got {self.steps}: it compares "
                     "the slopes at both ends of a window. Pass steps >= 2 or another radius_rule."
+                )
+            if self.trajectory == "fixed":
+                raise ValueError(
+                    '`trajectory` must be "anchored" or "cumulative" with SlopeRatio, got "fixed": '
+                    "its slopes are of two points. Pass one of these or another radius_rule."
                 )
             if self.batches == "same":
                 raise ValueError(

@@ -137,7 +137,7 @@ class Window:
         """
         if drop_direction:
             self.drop_direction()
-        if not self._displacement.has_moved:
+        if not self._displacement.has_moved or self.inner_loop.trajectory == "fixed":
             yield
             return
         offsets, factor = self._displacement.offsets

@@ -168,7 +168,7 @@ def test_trained_weights_equal_the_reference(ball: str, trajectory: str, batches
 
 
 @pytest.mark.parametrize("batches", ["successive", "same", "split"])
-@pytest.mark.parametrize("trajectory", ["anchored", "cumulative"])
+@pytest.mark.parametrize("trajectory", ["anchored", "cumulative", "fixed"])
 def test_momentum_averages_gradients_across_restarts(trajectory: str, batches: str) -> None:
     for ball, scope in product(BALLS, ("tensor", "global")):
         assert_exact(
@@ -238,6 +238,7 @@ def test_every_option_moves_the_weights() -> None:
         {"step_size": "open loop"},
         {"step_size": "short"},
         {"trajectory": "cumulative"},
+        {"trajectory": "fixed"},
         {"batches": "same"},
         {"batches": "split"},
         {"outer": "sgd nesterov"},

@@ -38,7 +38,7 @@ class Plan:
     steps: int = 5
     step_size: StepSize = harmonic
     batches: Feed = "successive"
-    trajectory: Literal["anchored", "cumulative"] = "anchored"
+    trajectory: Literal["anchored", "cumulative", "fixed"] = "anchored"
     momentum: float = 0.0
     direction: Literal["unit", "displacement"] = "unit"
 
@@ -73,9 +73,9 @@ def train(
     averaged = zeros(anchor)
     for _ in range(epochs):
         for window in windows(batches, plan.batches, plan.steps):
-            d, passed = zeros(anchor), zeros(anchor)
+            d, passed, origin = zeros(anchor), zeros(anchor), zeros(anchor)
             for k, batch in enumerate(window, start=1):
-                offset = d if plan.trajectory == "anchored" else passed
+                offset = {"anchored": d, "cumulative": passed, "fixed": origin}[plan.trajectory]
                 g = gradient(mix(1.0, anchor, 1.0, offset), batch)
                 averaged = mix(plan.momentum, averaged, 1.0 - plan.momentum, g)
                 s = atom(averaged, spans, plan.oracle, plan.radius)

@@ -71,7 +71,7 @@ def test_it_is_frozen_keyword_only_and_can_be_pickled():
         ({"steps": True}, TypeError, "`steps` must be an int, got True"),
         ({"step_size": 0.1}, TypeError, r"`step_size` must be a StepSize, got 0.1.*Harmonic\(\)"),
         ({"batches": "some"}, ValueError, "`batches` must be one of 'successive', 'same', 'split'"),
-        ({"trajectory": "x"}, ValueError, "`trajectory` must be one of 'anchored', 'cumulative'"),
+        ({"trajectory": "x"}, ValueError, "`trajectory` must be one of 'anchored', 'cumu"),
         ({"direction": None}, ValueError, "`direction` must be one of 'unit', 'displacement', got"),
         ({"momentum": 1.0}, ValueError, r"`momentum` must be in \[0, 1\), got 1.0"),
         ({"momentum": float("nan")}, ValueError, r"`momentum` must be in \[0, 1\), got nan"),
@@ -81,6 +81,11 @@ def test_it_is_frozen_keyword_only_and_can_be_pickled():
             {"radius_rule": SlopeRatio(), "steps": 1},
             ValueError,
             "`steps` must be at least 2 with SlopeRatio, got 1",
+        ),
+        (
+            {"radius_rule": SlopeRatio(), "trajectory": "fixed"},
+            ValueError,
+            '`trajectory` must be "anchored" or "cumulative" with SlopeRatio, got "fixed"',
         ),
         (
             {"radius_rule": SlopeRatio(), "batches": "same"},

@@ -34,6 +34,15 @@ def test_the_weights_stand_at_the_anchor_outside_displaced(trajectory):
     assert all_equal(parameters, anchor)
 
 
+def test_a_fixed_trajectory_never_leaves_the_anchor():
+    parameters = make_parameters()
+    anchor = copies(parameters)
+    window = Window(InnerLoop(trajectory="fixed"), parameters)
+    take_steps(window, parameters, 2)
+    with window.displaced():
+        assert all_equal(parameters, anchor)
+
+
 def test_an_error_inside_displaced_leaves_the_anchor():
     parameters = make_parameters()
     anchor = copies(parameters)
