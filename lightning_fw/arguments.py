@@ -19,7 +19,7 @@ def positive(text: str) -> int:
     return value
 
 
-def seed(text: str) -> int:
+def whole(text: str) -> int:
     """A whole number of at least 0.
 
     Raises:

@@ -12,7 +12,7 @@ import torch
 from rich.live import Live
 from rich.table import Table
 
-from lightning_fw.arguments import file_to_write, positive, seed
+from lightning_fw.arguments import file_to_write, positive, whole
 from lightning_fw.communication.measure import (
     CommunicationSettings,
     Row,
@@ -20,7 +20,7 @@ from lightning_fw.communication.measure import (
     measure,
     report,
 )
-from lightning_fw.nn.sequence_model import Cell
+from lightning_fw.nn.cells import Cell
 from lightning_fw.race.run import quiet_lightning
 from lightning_fw.race.tasks import TASKS, Task
 
@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--every", type=positive, default=10, help="batches between two tests (default: 10)")
     add("--seeds", type=positive, default=1, help="runs of each (default: 1)")
-    add("--first-seed", type=seed, default=0, help="seed of the first run (default: 0)")
+    add("--first-seed", type=whole, default=0, help="seed of the first run (default: 0)")
     add("--threads", type=positive, default=1, help="torch threads of a rank (default: 1)")
     add("--json", type=file_to_write, help="write the report here, too")
     return arguments

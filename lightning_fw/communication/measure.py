@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -13,13 +13,14 @@ from typing import Any, Literal, NamedTuple
 
 from lightning_fw.communication.traffic import Counts, Traffic
 from lightning_fw.inner_loop import Sync
-from lightning_fw.nn import FrankWolfeSequenceModel
 from lightning_fw.processes import Tell, on_ranks
-from lightning_fw.race.methods import Method, choose_method
+from lightning_fw.race.entrants import Entrant, enter
+from lightning_fw.race.methods import METHODS
 from lightning_fw.race.points import Point
-from lightning_fw.race.run import run
+from lightning_fw.race.run import Course, run
 from lightning_fw.race.summary import arrival
 from lightning_fw.race.tasks import TASKS
+from lightning_fw.race.windows import windows
 
 FORMAT = "lightning_fw bench --comm 1"
 
@@ -63,7 +64,7 @@ class Contender(NamedTuple):
     """A way to train on several ranks; K = ``steps``."""
 
     title: str
-    method: Method
+    entrant: Entrant
     way: Way
     steps: int
 
@@ -115,14 +116,15 @@ class Row(NamedTuple):
 
 def list_contenders(settings: CommunicationSettings) -> list[Contender]:
     """DDP with its tuned baseline; a message a step; a message a window."""
-    adam = choose_method("adam-clip", settings.task, settings.cell, ranks=settings.devices)
+    adam = enter("adam-clip", settings.task, settings.cell, ranks=settings.devices)
     found = [Contender(f"DDP, {adam.label}", adam, "ddp", 1)]
     ways: dict[Sync, str] = {"step": "every step", "restart": "local windows"}
     for sync, words in ways.items():
         for steps in settings.steps:
-            model = partial(FrankWolfeSequenceModel, sync=sync, steps=steps)
             title = f"{words}, K={steps}"
-            found.append(Contender(title, Method("local", model), sync, steps))
+            loop = partial(windows, steps=steps, sync=sync)
+            method = replace(METHODS["local"], inner_loop=loop)
+            found.append(Contender(title, Entrant(method, {}), sync, steps))
     return found
 
 
@@ -196,17 +198,20 @@ def _run(
     every: int,
     stop_at_target: int | None = None,
 ) -> None:
-    run(
-        contender.method,
-        TASKS[settings.task],
-        settings.cell,
-        seed,
-        budget=budget,
+    course = Course(
+        task=TASKS[settings.task],
+        cell=settings.cell,
         every=every,
         root=Path("data"),
+        ranks=settings.devices,
+    )
+    run(
+        contender.entrant,
+        course,
+        seed,
+        budget=budget,
         report=report,
         stop_at_target=stop_at_target,
-        ranks=settings.devices,
     )
 
 

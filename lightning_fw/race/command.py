@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,39 +11,58 @@ from typing import get_args
 
 import torch
 from rich.console import Console
+from typing_extensions import override
 
-from lightning_fw.arguments import above_zero, positive, seed
-from lightning_fw.nn.sequence_model import Cell
+from lightning_fw.arguments import above_zero, positive, whole
+from lightning_fw.nn.cells import Cell
 from lightning_fw.race.contest import Contest
-from lightning_fw.race.methods import MethodName, takes
+from lightning_fw.race.methods import METHODS
+from lightning_fw.race.search_space import Setting, read
 from lightning_fw.race.settings import RaceSettings, Strategy
 from lightning_fw.race.tasks import TASKS
 
 _CANNOT_START = 2
 _INTERRUPTED = 130
+_NETWORK = ("hidden_size", "num_layers", "bidirectional", "dropout", "layer_norm")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reads arguments from @FILE too, as a shell would: several a line, ``#`` before comments."""
+
+    @override
+    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
+        return shlex.split(arg_line, comments=True)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    arguments = argparse.ArgumentParser(
+    arguments = _Parser(
         prog="lightning-fw race",
         description="Train the same network by Frank-Wolfe and by back-propagation, at equal "
         "numbers of gradient evaluations, and compare. Interrupted, it goes on where it is run "
-        "again with the same arguments.",
-        epilog="example: lightning-fw race --task adding --seeds 3 --out runs/adding",
+        "again with the same arguments. @FILE reads arguments from a file.",
+        epilog=_listed(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        fromfile_prefix_chars="@",
     )
     add = arguments.add_argument
-    add("--task", choices=sorted(TASKS), default="adding", help="(default: adding)")
-    add("--cell", choices=get_args(Cell), default="lstm", help="(default: lstm)")
+    add("--task", choices=list(TASKS), default="adding", metavar="TASK", help="(default: adding)")
+    add("--cell", choices=get_args(Cell), default="lstm", metavar="CELL", help="(default: lstm)")
     add(
         "--methods",
         nargs="+",
-        choices=get_args(MethodName),
+        choices=list(METHODS),
         default=["spectral", "paper", "adam-clip"],
+        metavar="METHOD",
         help="(default: spectral paper adam-clip)",
     )
-    add("--seeds", type=positive, default=3, help="runs of each method (default: 3)")
-    add("--first-seed", type=seed, default=0, help="seed of the first run (default: 0)")
+    add(
+        "--seeds",
+        type=whole,
+        default=3,
+        help="runs of each method (default: 3); 0 with --tune: tune alone",
+    )
+    add("--first-seed", type=whole, default=0, help="seed of the first run (default: 0)")
     add(
         "--budget",
         type=positive,
@@ -51,34 +71,89 @@ def parser() -> argparse.ArgumentParser:
         help="gradient evaluations of a run (default: 500)",
     )
     add("--every", type=positive, default=25, help="evaluations between points (default: 25)")
+    add(
+        "--tune",
+        type=positive,
+        default=0,
+        metavar="TRIALS",
+        help="random trials of each method, on seeds of their own, before the race (default: none)",
+    )
+    add("--set", nargs="+", default=[], metavar="NAME=VALUE", help="instead of tuned values")
     add("--out", type=Path, help="directory of the results (default: runs/TASK-CELL)")
-    add("--data", type=Path, default=Path("data"), help="directory of MNIST (default: data)")
+    add("--data", type=Path, default=Path("data"), help="directory of the task's files")
     add("--threads", type=positive, default=1, help="torch threads (default: 1)")
     add("--strategy", choices=get_args(Strategy), help="train on several processes of this machine")
     add("--devices", type=positive, default=1, help="processes of --strategy (default: 1)")
-    add("--lr", type=above_zero, help="learning rate instead of the tuned ones")
-    add("--clip", type=above_zero, help="largest gradient norm instead of the tuned one")
+    _add_network(arguments)
     return arguments
+
+
+def _add_network(arguments: argparse.ArgumentParser) -> None:
+    add = arguments.add_argument_group("the network and its batches").add_argument
+    add("--batch-size", type=positive, help="sequences a gradient evaluation (default: the task's)")
+    add("--hidden-size", type=positive, help="units of a layer (default: 128)")
+    add("--num-layers", type=positive, help="layers (default: 1)")
+    add("--bidirectional", action="store_true", default=None, help="read in both directions")
+    add("--dropout", type=above_zero, help="between layers and before the head (default: none)")
+    add("--layer-norm", action="store_true", default=None, help="before the head")
+
+
+def _listed() -> str:
+    tasks = (f"  {task.name:<22} {task.title}" for task in TASKS.values())
+    methods = (f"  {method.name:<22} {method.title}" for method in METHODS.values())
+    return "\n".join(
+        (
+            "tasks:",
+            *tasks,
+            "",
+            "methods:",
+            *methods,
+            "",
+            f"cells: {', '.join(get_args(Cell))}",
+            "",
+            "example: lightning-fw race --task adding --seeds 3 --out runs/adding",
+        )
+    )
 
 
 def parse(argv: Sequence[str]) -> RaceSettings:
     """The settings that the arguments ask for; ends the program where they are wrong."""
     arguments = parser()
     options = arguments.parse_args(argv)
-    for name in ("lr", "clip"):
-        if getattr(options, name) is not None and not any(
-            name in takes(m) for m in options.methods
-        ):
-            taking = ", ".join(m for m in get_args(MethodName) if name in takes(m))
-            arguments.error(
-                f"--{name} is for {taking}; none of them is in --methods "
-                f"{' '.join(options.methods)}"
-            )
     _check_ranks(arguments, options)
+    if not (options.seeds or options.tune):
+        arguments.error("--seeds 0 trains nothing: pass --seeds 1, or --tune to tune alone")
+    given = _given(arguments, options)
     if options.out is None:
         ranks = [f"{options.devices}-ranks"] if options.devices > 1 else []
         options.out = Path("runs") / "-".join((options.task, options.cell, *ranks))
-    return RaceSettings(**{**vars(options), "methods": tuple(options.methods)})
+    network = {name: vars(options).pop(name) for name in _NETWORK}
+    del options.set
+    return RaceSettings(
+        **{
+            **vars(options),
+            "methods": tuple(options.methods),
+            "network": {name: value for name, value in network.items() if value is not None},
+            "given": given,
+        }
+    )
+
+
+def _given(arguments: argparse.ArgumentParser, options: argparse.Namespace) -> Setting:
+    try:
+        given = read(" ".join(options.set))
+    except ValueError as error:
+        arguments.error(f"--set {error}")
+    if given and options.tune:
+        arguments.error("--set goes without --tune, which chooses the values itself")
+    for name in given:
+        if not any(name in METHODS[method].space for method in options.methods):
+            taking = ", ".join(m.name for m in METHODS.values() if name in m.space) or "no method"
+            arguments.error(
+                f"--set {name} is for {taking}; none of them is in --methods "
+                f"{' '.join(options.methods)}"
+            )
+    return given
 
 
 def _check_ranks(arguments: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -87,8 +162,11 @@ def _check_ranks(arguments: argparse.ArgumentParser, options: argparse.Namespace
             f"--strategy ddp goes with --devices of at least 2, got --devices {options.devices} "
             f"{'without' if options.strategy is None else 'with'} --strategy"
         )
-    if options.strategy is None and "local" in options.methods:
-        arguments.error("local in --methods is for several ranks: pass --strategy ddp --devices 2")
+    for name in options.methods:
+        if options.strategy is None and METHODS[name].ranks_only:
+            arguments.error(
+                f"{name} in --methods is for several ranks: pass --strategy ddp --devices 2"
+            )
 
 
 def main(argv: Sequence[str]) -> int:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from lightning_fw.processes import Tell, on_ranks
-from lightning_fw.race.methods import Method
+from lightning_fw.race.entrants import Entrant, Tuned
+from lightning_fw.race.judge import judged_size
+from lightning_fw.race.methods import METHODS
 from lightning_fw.race.plot import draw, require_matplotlib
 from lightning_fw.race.points import Point, append_point, read_points, write_points
-from lightning_fw.race.run import quiet_lightning, run
-from lightning_fw.race.settings import RaceSettings, agree, require_writable
+from lightning_fw.race.run import Course, make_model, quiet_lightning, run
+from lightning_fw.race.search_space import written
+from lightning_fw.race.settings import RaceSettings, agree, agree_on_entrants, require_writable
 from lightning_fw.race.summary import summarize, write_summary
 from lightning_fw.race.tables import live_table, markdown, summary_table
 from lightning_fw.race.tasks import TASKS
+from lightning_fw.race.tuning import Trial, tune, write_tuned
 
 _INTERRUPTED = 130
 _WARM_UP_EVALUATIONS = 3
@@ -43,29 +48,30 @@ class Contest:
     def __init__(self, settings: RaceSettings, console: Console) -> None:
         self.settings = settings
         self.console = console
-        self.task = TASKS[settings.task]
+        task = TASKS[settings.task]
+        self.task = replace(task, batch_size=settings.batch_size or task.batch_size)
         require_matplotlib()
+        for name in settings.methods:
+            METHODS[name].require_package()
         require_writable(settings.out)
-        self.methods = agree(settings, self._test_size())
+        agree(settings, self._test_size())
+        self.entrants = [] if settings.tune else agree_on_entrants(settings, settings.tuned)
         self.csv = settings.out / "race.csv"
         self.points = _finished(read_points(self.csv), settings.budget)
         write_points(self.csv, self.points)
 
     def run(self) -> int:
-        """Run what is not finished yet, then draw and summarize.
+        """Tune if that is asked for, run what is not finished yet, then draw and summarize.
 
         Returns:
             0, or 130 after an interruption.
         """
         status = 0
-        # It moves with each point alone, and processes are not to be forked beside a thread of it.
-        live = Live(self._table(), console=self.console, auto_refresh=False)
-        with quiet_lightning(), live:
+        with quiet_lightning():
             try:
-                if self.settings.devices == 1:
-                    self._warm_up()
-                for method, seed in self._unfinished():
-                    self._run_one(method, seed, live)
+                if self.settings.tune:
+                    self.entrants = agree_on_entrants(self.settings, self._tuned())
+                self._race()
             except KeyboardInterrupt:
                 # Lightning 2.6.6 leaves the signal ignored.
                 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -80,72 +86,114 @@ class Contest:
         return status
 
     def _test_size(self) -> int:
-        data = self.task.make_data(self.settings.first_seed, self.settings.data)
+        data = self.task.data(self.settings.first_seed, self.settings.data)
         try:
-            return len(data.split("test"))
+            size = judged_size(data)
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f"`--data` must be the directory of MNIST's files, got {self.settings.data} "
+                f"`--data` must be the directory of {self.task.files}, got {self.settings.data} "
                 f"({error}) Pass the directory that holds them."
             ) from error
+        # A cell that cannot have the shape asked for says so here.
+        make_model(Entrant(METHODS["adam"], {"lr": 1.0}), self._course, data, seed=0)
+        return size
 
-    def _unfinished(self) -> list[tuple[Method, int]]:
+    def _tuned(self) -> list[Tuned]:
+        """Settings from random trials, which lie in trials.csv, and the chosen in tuned.csv."""
+        settings = self.settings
+        task = self.task.joined(settings.devices)
+        course = replace(self._course, task=task, ranks=1)
+
+        def run_trial(entrant: Entrant, seed: int, budget: int) -> Point:
+            points: list[Point] = []
+            report = points.append
+            run(entrant, course, seed, budget=budget, report=report, judge="val", stop_at_target=0)
+            return points[-1]
+
+        chosen = tune(
+            [METHODS[name] for name in dict.fromkeys(settings.methods)],
+            task,
+            number=settings.tune,
+            budget=settings.budget,
+            cache=settings.out / "trials.csv",
+            run_trial=run_trial,
+            tell=self._tell_trial,
+        )
+        return write_tuned(settings.out / "tuned.csv", chosen, settings)
+
+    def _tell_trial(self, trial: Trial) -> None:
+        self.console.print(
+            f"{trial.method}, trial {trial.number + 1} of {self.settings.tune}: "
+            f"{written(trial.setting)}: {trial.words}",
+            highlight=False,
+        )
+
+    def _race(self) -> None:
+        # It moves with each point alone, and processes are not to be forked beside a thread of it.
+        with Live(self._table(), console=self.console, auto_refresh=False) as live:
+            if self.settings.devices == 1:
+                self._warm_up()
+            for entrant, seed in self._unfinished():
+                self._run_one(entrant, seed, live)
+
+    def _unfinished(self) -> list[tuple[Entrant, int]]:
         first, asked = self.settings.first_seed, set(self.settings.methods)
         done = {(point.method, point.seed) for point in self.points}
         return [
-            (method, seed)
+            (entrant, seed)
             for seed in range(first, first + self.settings.seeds)
-            for method in self.methods
-            if method.name in asked and (method.name, seed) not in done
+            for entrant in self.entrants
+            if entrant.name in asked and (entrant.name, seed) not in done
         ]
 
     def _warm_up(self) -> None:
         """Take a few steps with every method: what a process does once is nobody's cost."""
-        for method in {method.name: method for method, _ in self._unfinished()}.values():
-            self._run(method, self.settings.first_seed, _WARM_UP_EVALUATIONS, _ignore)
+        for entrant in {entrant.name: entrant for entrant, _ in self._unfinished()}.values():
+            self._run(entrant, self.settings.first_seed, _WARM_UP_EVALUATIONS, _ignore)
 
-    def _run_one(self, method: Method, seed: int, live: Live) -> None:
+    def _run_one(self, entrant: Entrant, seed: int, live: Live) -> None:
         def report(point: Point) -> None:
             append_point(self.csv, point)
             self.points.append(point)
             live.update(self._table(), refresh=True)
 
         def on_rank(tell: Tell) -> None:
-            self._run(method, seed, _WARM_UP_EVALUATIONS, _ignore)
-            self._run(method, seed, self.settings.budget, tell)
+            self._run(entrant, seed, _WARM_UP_EVALUATIONS, _ignore)
+            self._run(entrant, seed, self.settings.budget, tell)
 
         if self.settings.devices > 1:
             on_ranks(on_rank, self.settings.devices, report)
         else:
-            self._run(method, seed, self.settings.budget, report)
+            self._run(entrant, seed, self.settings.budget, report)
 
-    def _run(self, method: Method, seed: int, budget: int, report: Tell) -> None:
-        run(
-            method,
-            self.task,
-            self.settings.cell,
-            seed,
-            budget=budget,
+    def _run(self, entrant: Entrant, seed: int, budget: int, report: Tell) -> None:
+        run(entrant, self._course, seed, budget=budget, report=report)
+
+    @property
+    def _course(self) -> Course:
+        return Course(
+            task=self.task,
+            cell=self.settings.cell,
+            network=self.settings.network,
             every=self.settings.every,
             root=self.settings.data,
-            report=report,
             ranks=self.settings.devices,
         )
 
     def _table(self) -> Table:
-        return live_table(self.points, self.methods, self.task, self.settings)
+        return live_table(self.points, self.entrants, self.task, self.settings)
 
     def _finish(self) -> None:
         out = self.settings.out
         finished = _finished(self.points, self.settings.budget)
-        lines = summarize(finished, self.methods, self.task)
+        lines = summarize(finished, self.entrants, self.task)
         write_summary(out / "summary.csv", lines)
-        (out / "summary.md").write_text(markdown(lines, self.methods, self.task, self.settings))
+        (out / "summary.md").write_text(markdown(lines, self.entrants, self.task, self.settings))
         if not finished:
             self.console.print("No run is finished: there is no picture yet.")
             return
-        draw(finished, self.methods, self.task, self.settings, out / "race.png")
-        self.console.print(summary_table(lines, self.methods, self.task, self.settings))
+        draw(finished, self.entrants, self.task, self.settings, out / "race.png")
+        self.console.print(summary_table(lines, self.entrants, self.task, self.settings))
         self.console.print(f"{self.csv}, {out / 'race.png'}, {out / 'summary.md'}", soft_wrap=True)
 
 

@@ -7,20 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_fw.race.methods import Method, MethodName
+from lightning_fw.race.entrants import Entrant
+from lightning_fw.race.method import Family
 from lightning_fw.race.points import Point
 from lightning_fw.race.settings import RaceSettings
 from lightning_fw.race.summary import runs_of
 from lightning_fw.race.tasks import Task
 
-# Okabe and Ito's colours, told apart by colour-blind readers too; back-propagation is dashed.
-_STYLES: dict[MethodName, tuple[str, str]] = {
-    "spectral": ("#0072B2", "solid"),
-    "local": ("#E69F00", "solid"),
-    "paper": ("#D55E00", "solid"),
-    "authors": ("#009E73", "solid"),
-    "adam": ("#CC79A7", "dashed"),
-    "adam-clip": ("#000000", "dashed"),
+# Okabe and Ito's colours, told apart by colour-blind readers too, dark ones first.
+_COLORS = ("#0072B2", "#000000", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_LINES: dict[Family, tuple[str, ...]] = {
+    "Frank-Wolfe": ("solid", "dashdot"),
+    "one LMO a step": ("dashdot", "solid"),
+    "back-propagation": ("dashed", "dotted"),
 }
 
 
@@ -40,7 +39,7 @@ def require_matplotlib() -> None:
 
 def draw(
     points: Sequence[Point],
-    methods: Sequence[Method],
+    entrants: Sequence[Entrant],
     task: Task,
     settings: RaceSettings,
     path: Path,
@@ -51,7 +50,7 @@ def draw(
 
     Args:
         points: Those of the finished runs.
-        methods: In the order of the legend.
+        entrants: In the order of the legend.
         task: What was raced on.
         settings: Those of the race, for the title and the labels.
         path: The file to write.
@@ -62,10 +61,10 @@ def draw(
     panels = figure.subplots(1, 2, sharey=True)
     goal = f"target: {task.metric} {task.goal}"
     for panel, unit in zip(panels, ("evaluations", "seconds"), strict=True):
-        for method in methods:
-            runs = list(runs_of(points, method.name).values())
+        for number, entrant in enumerate(entrants):
+            runs = list(runs_of(points, entrant.name).values())
             if runs:
-                _draw_method(panel, runs, unit, method)
+                _draw_runs(panel, runs, unit, entrant, number)
         panel.axhline(task.target, color="gray", linewidth=1.2, linestyle=":", label=goal)
         panel.grid(alpha=0.25)
         panel.set_xlim(left=0)
@@ -80,22 +79,25 @@ def draw(
     panels[0].set_ylabel(task.metric)
     if not task.higher_is_better:
         panels[0].set_yscale("log")
-    counts = {len(runs_of(points, method.name)) for method in methods} - {0}
+    counts = {len(runs_of(points, entrant.name)) for entrant in entrants} - {0}
     seeds = "–".join(map(str, sorted({min(counts), max(counts)})))
     over = "one seed" if seeds == "1" else f"median and range of {seeds} seeds"
-    figure.suptitle(f"{task.title}, {settings.cell.upper()} of 128 units{ranks}: {over}")
+    figure.suptitle(f"{task.title}, {settings.title}{ranks}: {over}")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(path, dpi=120)
 
 
-def _draw_method(panel: Any, runs: Sequence[Sequence[Point]], unit: str, method: Method) -> None:
-    color, line = _STYLES[method.name]
+def _draw_runs(
+    panel: Any, runs: Sequence[Sequence[Point]], unit: str, entrant: Entrant, number: int
+) -> None:
+    color = _COLORS[number % len(_COLORS)]
+    line = _LINES[entrant.method.family][number // len(_COLORS) % 2]
     columns = list(zip(*runs, strict=True))
     x = [statistics.median(getattr(point, unit) for point in column) for column in columns]
     metrics = [[point.test_metric for point in column] for column in columns]
     median = list(map(statistics.median, metrics))
-    panel.plot(x, median, color=color, linestyle=line, linewidth=1.8, label=method.label)
+    panel.plot(x, median, color=color, linestyle=line, linewidth=1.8, label=entrant.label)
     panel.fill_between(
         x, list(map(min, metrics)), list(map(max, metrics)), color=color, alpha=0.15, linewidth=0
     )

@@ -3,156 +3,124 @@
 from __future__ import annotations
 
 import logging
-import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.states import TrainerStatus
-from torch import Tensor
-from typing_extensions import override
 
-from lightning_fw.data.sequences import SequenceData, Split
+from lightning_fw.data.sequences import Split
 from lightning_fw.nn import SequenceModel
-from lightning_fw.race.methods import Method
+from lightning_fw.race.contestant import contestant
+from lightning_fw.race.entrants import Entrant
+from lightning_fw.race.judge import judged_on
 from lightning_fw.race.points import Point
-from lightning_fw.race.tasks import Task
+from lightning_fw.race.referee import Referee
+from lightning_fw.race.tasks import Data, Task
 
 
-class Referee(Callback):
-    """Counts evaluations and seconds, measures at set points, and ends the run.
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What every run of a race shares.
 
-    Of several ranks, which all evaluate at the same time, each counts its own, and rank 0 measures
-    and decides. Seconds are all of training, loading the batches included; measuring is not.
-
-    Args:
-        start: Method and seed.
-        judge: Sequences and targets to measure the metric on.
-        budget: Gradient evaluations to spend.
+    Attributes:
+        task: What on.
+        cell: Recurrent cell.
+        network: What the network takes besides.
         every: Gradient evaluations between two points.
-        is_over: Whether a point ends the run before the budget does; None: none does, and ranks
-            have nothing to tell each other.
-        report: Called with every point.
+        root: Directory of data files, where the task has any.
+        ranks: Processes that train together, each on batches of its own.
     """
 
-    def __init__(
-        self,
-        start: tuple[str, int],
-        judge: tuple[Tensor, ...],
-        *,
-        budget: int,
-        every: int,
-        is_over: Callable[[Point], bool] | None,
-        report: Callable[[Point], None],
-    ) -> None:
-        self._start, self._judge = start, (judge[0], judge[1])
-        self._budget, self._every = budget, every
-        self._is_over, self._report = is_over, report
-        self._evaluations = 0
-        self._seconds = 0.0
-        self._losses: list[Tensor] = []
-
-    @override
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._resumed = perf_counter()
-
-    @override
-    def on_before_backward(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor
-    ) -> None:
-        self._evaluations += 1
-        self._losses.append(loss.detach())
-
-    @override
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any
-    ) -> None:
-        if self._evaluations % self._every and self._evaluations < self._budget:
-            return
-        self._seconds += perf_counter() - self._resumed
-        reached = trainer.is_global_zero and self._measure(pl_module)
-        if self._is_over is not None:
-            reached = trainer.strategy.broadcast(reached)
-        trainer.should_stop = reached or self._evaluations >= self._budget
-        self._resumed = perf_counter()
-
-    def _measure(self, pl_module: L.LightningModule) -> bool:
-        """Report a point, and tell whether it ends the run."""
-        loss = torch.stack(self._losses).mean().item()
-        self._losses.clear()
-        metric = cast(SequenceModel, pl_module).metric(self._judge)
-        # Where training has diverged: NaN has no place in an order, infinity is the worst.
-        metric = math.inf if math.isnan(metric) else metric
-        point = Point(*self._start, self._evaluations, self._seconds, loss, metric)
-        self._report(point)
-        return self._is_over is not None and self._is_over(point)
+    task: Task
+    cell: str
+    network: Mapping[str, Any] = field(default_factory=dict)
+    every: int
+    root: Path
+    ranks: int = 1
 
 
 def run(
-    method: Method,
-    task: Task,
-    cell: str,
+    entrant: Entrant,
+    course: Course,
     seed: int,
     *,
     budget: int,
-    every: int,
-    root: Path,
     report: Callable[[Point], None],
     judge: Split = "test",
     stop_at_target: int | None = None,
-    ranks: int = 1,
+    callbacks: Sequence[Callback] = (),
 ) -> None:
     """Train until the budget is spent. Weights and batches depend on the seed alone.
 
     With several ranks each of their processes calls it, as ``on_ranks`` starts them.
 
     Args:
-        method: Who trains.
-        task: What on.
-        cell: Recurrent cell.
+        entrant: Who trains.
+        course: What on.
         seed: Of initial weights and data.
         budget: Gradient evaluations.
-        every: Gradient evaluations between two points.
-        root: Directory of data files, where the task has any.
         report: Called with every point.
         judge: The split that the metric is measured on.
         stop_at_target: The run ends where it is at the task's target after so many evaluations;
             None: where the budget does.
-        ranks: Processes that train together, each on batches of its own.
+        callbacks: Of the trainer, besides the one that counts.
 
     Raises:
         KeyboardInterrupt: If the user interrupts it.
     """
-    data = task.make_data(seed, root)
-    torch.manual_seed(seed)
-    model = method.make_model(
-        cell=cell, input_size=data.input_size, output_size=data.output_size, kind=data.kind
-    )
+    data = course.task.data(seed, course.root)
+    model = make_model(entrant, course, data, seed)
 
     def is_over(point: Point) -> bool:
-        return point.evaluations >= (stop_at_target or 0) and task.reached(point.test_metric)
+        enough = point.evaluations >= (stop_at_target or 0)
+        return enough and course.task.reached(point.test_metric)
 
     referee = Referee(
-        (method.name, seed),
-        data.split(judge).tensors,
+        (entrant.name, seed),
+        judged_on(data, judge),
         budget=budget,
-        every=every,
+        every=course.every,
         is_over=None if stop_at_target is None else is_over,
         report=report,
     )
-    clip = None if method.setting is None else method.setting.clip
-    ddp = DDPStrategy(process_group_backend="gloo") if ranks > 1 else "auto"
-    _fit(model, data, referee, gradient_clip_val=clip, strategy=ddp, devices=ranks)
+    ddp = DDPStrategy(process_group_backend="gloo") if course.ranks > 1 else "auto"
+    _fit(
+        model,
+        data,
+        [referee, *callbacks],
+        gradient_clip_val=entrant.setting.get("clip"),
+        accumulate_grad_batches=entrant.method.accumulate_grad_batches,
+        strategy=ddp,
+        devices=course.ranks,
+    )
 
 
-def _fit(model: SequenceModel, data: SequenceData, referee: Referee, **settings: Any) -> None:
+def make_model(entrant: Entrant, course: Course, data: Data, seed: int) -> SequenceModel:
+    """The network with initial weights that depend on the seed alone.
+
+    Raises:
+        ValueError: If the cell cannot be what ``course.network`` asks for.
+    """
+    torch.manual_seed(seed)
+    return contestant(
+        entrant,
+        data.kind,
+        cell=course.cell,
+        input_size=data.input_size,
+        output_size=data.output_size,
+        **course.network,
+    )
+
+
+def _fit(model: SequenceModel, data: Data, callbacks: list[Callback], **settings: Any) -> None:
     with warnings.catch_warnings():
         # The data lies in memory: workers would slow the race down.
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
@@ -163,7 +131,7 @@ def _fit(model: SequenceModel, data: SequenceData, referee: Referee, **settings:
             accelerator="cpu",
             max_epochs=-1,
             limit_val_batches=0,
-            callbacks=[referee],
+            callbacks=callbacks,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from lightning_fw.nn.sequence_model import Cell
-from lightning_fw.race.methods import (
-    TUNED,
-    Method,
-    MethodName,
-    Setting,
-    choose_method,
-    with_setting,
-)
+from lightning_fw.race.entrants import Entrant, Tuned, enter, shipped
+from lightning_fw.race.methods import METHODS
+from lightning_fw.race.search_space import Setting
 
 Strategy = Literal["ddp"]
 
 # In race.json; each race in a directory has the same.
-_SHARED = ("task", "cell", "budget", "every", "threads", "strategy", "devices")
+_SHARED = (
+    "task",
+    "cell",
+    "batch_size",
+    "network",
+    "budget",
+    "every",
+    "tune",
+    "threads",
+    "strategy",
+    "devices",
+)
+
+
+_WORDS = {
+    "num_layers": "{} layers",
+    "bidirectional": "bidirectional",
+    "dropout": "dropout {:g}",
+    "layer_norm": "layer norm",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,35 +52,52 @@ class RaceSettings:
         out: Directory of the results.
         data: Directory of data files, for the tasks that have any.
         threads: Of torch.
-        lr: Learning rate instead of the tuned ones.
-        clip: Largest norm of a gradient instead of the tuned one.
+        batch_size: Sequences a gradient evaluation; None: the task's.
+        network: What the network takes besides the cell and its sizes.
+        given: Values instead of the tuned ones.
+        tune: Random trials of each method before the race; 0: none.
         strategy: How several processes train together; None: one process.
         devices: Processes.
     """
 
     task: str
-    cell: Cell
-    methods: tuple[MethodName, ...]
+    cell: str
+    methods: tuple[str, ...]
     seeds: int
     first_seed: int
     budget: int
     every: int
     out: Path
     data: Path
-    threads: int
-    lr: float | None
-    clip: float | None
+    threads: int = 1
+    batch_size: int | None = None
+    network: Mapping[str, Any] = field(default_factory=dict)
+    given: Setting = field(default_factory=dict)
+    tune: int = 0
     strategy: Strategy | None = None
     devices: int = 1
 
-    def choose(self) -> list[Method]:
+    def choose(self, tuned: Iterable[Tuned]) -> list[Entrant]:
         """The methods with their settings, each once."""
         return [
-            choose_method(
-                name, self.task, self.cell, ranks=self.devices, lr=self.lr, clip=self.clip
-            )
+            enter(name, self.task, self.cell, ranks=self.devices, given=self.given, tuned=tuned)
             for name in dict.fromkeys(self.methods)
         ]
+
+    @property
+    def title(self) -> str:
+        """The network in words."""
+        shape = self.network
+        words = [f"{self.cell.upper()} of {shape.get('hidden_size', 128)} units"]
+        for name, word in _WORDS.items():
+            if name in shape:
+                words.append(word.format(shape[name]))
+        return ", ".join(words)
+
+    @property
+    def tuned(self) -> tuple[Tuned, ...]:
+        """Settings that come with the package; none for another network or batch size."""
+        return () if self.network or self.batch_size else shipped()
 
 
 def require_writable(directory: Path) -> None:
@@ -87,44 +118,63 @@ def require_writable(directory: Path) -> None:
         ) from error
 
 
-def agree(settings: RaceSettings, test_size: int) -> list[Method]:
+def agree(settings: RaceSettings, test_size: int) -> None:
     """Write the settings to race.json, or compare them with those of the race that goes on.
 
     Args:
         settings: What the user asked for.
         test_size: Sequences in the test set; tells MNIST's test files alone from all of them.
 
+    Raises:
+        ValueError: If the directory holds a race with other settings, or something else.
+    """
+    known = _read(settings.out)
+    mine = _shared(settings, test_size)
+    for name, value in mine.items():
+        _require_same(settings, name, known.get(name, value), value)
+    _write(settings.out, mine, known.get("methods", {}))
+
+
+def agree_on_entrants(settings: RaceSettings, tuned: Iterable[Tuned]) -> list[Entrant]:
+    """Write the methods' settings to race.json, or compare them with those that it holds.
+
+    Args:
+        settings: What the user asked for.
+        tuned: Where to look settings up.
+
     Returns:
         The methods asked for, and after them the others that the directory holds.
 
     Raises:
-        ValueError: If the directory holds a race with other settings, or something else.
+        ValueError: If the directory holds a method with another setting.
     """
-    path = settings.out / "race.json"
-    mine: dict[str, Any] = {name: getattr(settings, name) for name in _SHARED}
-    mine["test_size"] = test_size
-    asked = settings.choose()
-    known = _read(path)
-    if not known and (settings.out / "race.csv").exists():
-        raise ValueError(
-            f"`--out` must hold a race or nothing, got race.csv without race.json in "
-            f"{settings.out}. Pass another directory."
-        )
-    for name, value in mine.items():
-        _require_same(settings, name, known.get(name, value), value)
-    held: dict[MethodName, Setting | None] = known.get("methods", {})
-    for method in asked:
-        name = f"{method.name} setting"
-        _require_same(settings, name, held.get(method.name, method.setting), method.setting)
+    known = _read(settings.out)
+    held: dict[str, Setting] = known.pop("methods")
+    asked = settings.choose(tuned)
+    for entrant in asked:
+        name = f"{entrant.name} setting"
+        _require_same(settings, name, held.get(entrant.name, entrant.setting), entrant.setting)
+    names = {entrant.name for entrant in asked}
     others = [
-        with_setting(
-            name, setting, TUNED.get((settings.task, settings.cell, name, settings.devices))
+        enter(
+            name,
+            settings.task,
+            settings.cell,
+            ranks=settings.devices,
+            given=setting,
+            tuned=tuned,
         )
         for name, setting in held.items()
-        if name not in {method.name for method in asked}
+        if name not in names
     ]
-    _write(path, mine, [*asked, *others])
-    return [*asked, *others]
+    entrants = [*asked, *others]
+    _write(settings.out, known, {entrant.name: entrant.setting for entrant in entrants})
+    return entrants
+
+
+def _shared(settings: RaceSettings, test_size: int) -> dict[str, Any]:
+    mine = {name: getattr(settings, name) for name in _SHARED}
+    return {**mine, "network": dict(settings.network), "test_size": test_size}
 
 
 def _require_same(settings: RaceSettings, name: str, theirs: object, mine: object) -> None:
@@ -135,28 +185,39 @@ def _require_same(settings: RaceSettings, name: str, theirs: object, mine: objec
         )
 
 
-def _write(path: Path, mine: dict[str, Any], methods: list[Method]) -> None:
-    tuned = {m.name: None if m.setting is None else asdict(m.setting) for m in methods}
-    partial = path.with_suffix(".partial.json")
-    partial.write_text(json.dumps({**mine, "methods": tuned}, indent=2) + "\n")
-    partial.replace(path)
+def _write(out: Path, shared: dict[str, Any], methods: Mapping[str, Setting]) -> None:
+    partial = out / "race.partial.json"
+    partial.write_text(json.dumps({**shared, "methods": methods}, indent=2) + "\n")
+    partial.replace(out / "race.json")
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """What race.json tells, with its settings of methods as :class:`Setting`; empty without it."""
+def _read(out: Path) -> dict[str, Any]:
+    """What race.json tells; empty without it.
+
+    Raises:
+        ValueError: If it is no race's, or if there are points without it.
+    """
+    path = out / "race.json"
     if not path.exists():
+        if (out / "race.csv").exists():
+            raise ValueError(
+                f"`--out` must hold a race or nothing, got race.csv without race.json in {out}. "
+                "Pass another directory."
+            )
         return {}
     try:
-        # A race of before there were ranks had one.
-        known: dict[str, Any] = {"strategy": None, "devices": 1, **json.loads(path.read_text())}
-        names = get_args(MethodName)
-        known["methods"] = {
-            names[names.index(name)]: None if tuned is None else Setting(**tuned)
-            for name, tuned in known["methods"].items()
-        }
+        known: dict[str, Any] = dict(json.loads(path.read_text()))
+        _require_settings(known["methods"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"`--out` must hold a race or nothing, got {path}, which is none. "
+            f"`--out` must hold a race or nothing, got {path}, which is none ({error}). "
             "Pass another directory."
         ) from error
     return known
+
+
+def _require_settings(methods: dict[str, Setting]) -> None:
+    for name, setting in methods.items():
+        if set(setting) != set(METHODS[name].space):
+            needed = " and ".join(METHODS[name].space) or "nothing"
+            raise ValueError(f"the setting of {name} must hold {needed}, got {setting}")

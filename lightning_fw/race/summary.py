@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lightning_fw.race.methods import Method
+from lightning_fw.race.entrants import Entrant
 from lightning_fw.race.points import Point
 from lightning_fw.race.tasks import Task
 
@@ -46,18 +46,18 @@ def runs_of(points: Sequence[Point], method: str) -> dict[int, list[Point]]:
     return runs
 
 
-def summarize(points: Sequence[Point], methods: Sequence[Method], task: Task) -> list[Line]:
+def summarize(points: Sequence[Point], entrants: Sequence[Entrant], task: Task) -> list[Line]:
     """A line for each method that has a run."""
     lines = []
-    for method in methods:
-        runs = list(runs_of(points, method.name).values())
+    for entrant in entrants:
+        runs = list(runs_of(points, entrant.name).values())
         if not runs:
             continue
         arrivals = [arrival(run, task) for run in runs]
         finals = [run[-1].test_metric for run in runs]
         lines.append(
             Line(
-                method.name,
+                entrant.name,
                 len(runs),
                 sum(point is not None for point in arrivals),
                 _median([None if p is None else p.evaluations for p in arrivals]),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from lightning_fw.race.methods import Method
+from lightning_fw.race.entrants import Entrant
 from lightning_fw.race.points import Point
 from lightning_fw.race.settings import RaceSettings
 from lightning_fw.race.summary import Line
@@ -17,19 +17,19 @@ _HEADINGS = ("reached", "evaluations", "all-\nreduces", "seconds", "final", "wor
 
 
 def live_table(
-    points: Sequence[Point], methods: Sequence[Method], task: Task, settings: RaceSettings
+    points: Sequence[Point], entrants: Sequence[Entrant], task: Task, settings: RaceSettings
 ) -> Table:
     """Where every method's latest run stands."""
-    title = f"{task.title}, {settings.cell.upper()}{_ranks(settings)}"
+    title = f"{task.title}, {settings.title}{_ranks(settings)}"
     table = _table(title, ("seed", "evaluations", "seconds", "train loss", task.metric))
-    for method in methods:
-        mine = [point for point in points if point.method == method.name]
+    for entrant in entrants:
+        mine = [point for point in points if point.method == entrant.name]
         if not mine:
-            table.add_row(method.title, *["–"] * 5)
+            table.add_row(entrant.method.title, *["–"] * 5)
             continue
         last = mine[-1]
         table.add_row(
-            method.title,
+            entrant.method.title,
             str(last.seed),
             f"{last.evaluations} of {settings.budget}",
             f"{last.seconds:.1f}",
@@ -40,31 +40,31 @@ def live_table(
 
 
 def summary_table(
-    lines: Sequence[Line], methods: Sequence[Method], task: Task, settings: RaceSettings
+    lines: Sequence[Line], entrants: Sequence[Entrant], task: Task, settings: RaceSettings
 ) -> Table:
     """The summary for a terminal."""
-    known: dict[str, Method] = {method.name: method for method in methods}
+    known = {entrant.name: entrant for entrant in entrants}
     title = f"{task.title}{_ranks(settings)}: to {task.metric} {task.goal}"
     table = _table(title, _headings(settings))
     for line in lines:
-        method = known[line.method]
-        table.add_row(method.title, *_cells(line, method, settings))
+        entrant = known[line.method]
+        table.add_row(entrant.method.title, *_cells(line, entrant, settings))
     return table
 
 
 def markdown(
-    lines: Sequence[Line], methods: Sequence[Method], task: Task, settings: RaceSettings
+    lines: Sequence[Line], entrants: Sequence[Entrant], task: Task, settings: RaceSettings
 ) -> str:
     """The summary in Markdown, with what it means."""
-    known: dict[str, Method] = {method.name: method for method in methods}
+    known = {entrant.name: entrant for entrant in entrants}
     headings = [heading.replace("\n", "") for heading in _headings(settings)]
     rows = [("method", *headings), ("---", *["---:"] * len(headings))]
     for line in lines:
-        method = known[line.method]
-        rows.append((method.label, *_cells(line, method, settings)))
+        entrant = known[line.method]
+        rows.append((entrant.label, *_cells(line, entrant, settings)))
     return "\n".join(
         (
-            f"{task.title}, {settings.cell.upper()}{_ranks(settings)}: {_spent(settings, task)} "
+            f"{task.title}, {settings.title}{_ranks(settings)}: {_spent(settings, task)} "
             f"to {task.metric} {task.goal}, measured every {settings.every} of {settings.budget} "
             "evaluations. Medians over the seeds; – where the median run does not arrive.",
             "",
@@ -93,11 +93,11 @@ def _headings(settings: RaceSettings) -> tuple[str, ...]:
     return tuple(name for name in _HEADINGS if settings.devices > 1 or "reduces" not in name)
 
 
-def _cells(line: Line, method: Method, settings: RaceSettings) -> tuple[str, ...]:
+def _cells(line: Line, entrant: Entrant, settings: RaceSettings) -> tuple[str, ...]:
     messages: tuple[str, ...] = ()
     if settings.devices > 1:
         spent = line.evaluations
-        messages = ("–" if spent is None else f"{math.ceil(spent / method.batches_a_message)}",)
+        messages = ("–" if spent is None else f"{math.ceil(spent / entrant.batches_a_message)}",)
     return (
         f"{line.reached} of {line.seeds}",
         "–" if line.evaluations is None else f"{line.evaluations:.0f}",

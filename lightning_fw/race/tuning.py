@@ -1,41 +1,32 @@
-"""Settings of the methods that have something to tune, by the same rule for each of them.
+"""Settings by the same rule for every method: N random trials each, on seeds that no race reports.
 
-``python -m lightning_fw.race.tuning --task adding --cell lstm`` runs six settings of every such
-method on two seeds that no race reports, measures them on the validation split, and takes the one
-that needs the fewest evaluations to the target. A run that does not arrive counts as twice the
-budget; the mean metric over all points decides between equals. What it prints is what stands in
-``methods.py``. For DDP, ``--ranks N`` tunes in one process on the joined batches of N ranks, whose
-gradient is the one that DDP averages.
+A trial trains on both tuning seeds, is measured on the validation split, and counts the mean
+gradient evaluations to the target; a run that does not arrive counts as twice the budget, and its
+trial is not run on the other seed. The fewest win, and among equals the better last metric. A trial
+that has spent more than the best one needed cannot win, and is given up.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
-import sys
-from collections.abc import Iterator, Sequence
-from itertools import product
+import math
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
-import torch
-from rich.console import Console
-
-from lightning_fw.arguments import positive
-from lightning_fw.nn.sequence_model import Cell
-from lightning_fw.race.methods import MethodName, Setting, with_setting
+from lightning_fw.race.entrants import Entrant, Tuned
+from lightning_fw.race.method import Method
 from lightning_fw.race.points import Point
-from lightning_fw.race.run import quiet_lightning, run
-from lightning_fw.race.tasks import TASKS, Task
+from lightning_fw.race.search_space import Setting, read, trials, written
+from lightning_fw.race.settings import RaceSettings
+from lightning_fw.race.tasks import Task
 
 SEEDS = (100, 101)
-BUDGETS = {"adding": 1_000, "digits": 500, "mnist": 500}
-GRIDS: dict[MethodName, list[Setting]] = {
-    "adam": [Setting(lr) for lr in (3e-4, 1e-3, 3e-3, 1e-2, 2e-2, 3e-2)],
-    "adam-clip": [Setting(lr, clip) for lr, clip in product((3e-3, 1e-2, 2e-2), (0.1, 1.0))],
-    "authors": [Setting(lr) for lr in (3e-4, 1e-3, 3e-3, 1e-2, 2e-2, 3e-2)],
-}
-_EVERY = 25
+
+RunTrial = Callable[[Entrant, int, int], Point]
+"""Train an entrant on a seed up to so many evaluations; the last point, at the target or not."""
 
 
 class Trial(NamedTuple):
@@ -43,101 +34,144 @@ class Trial(NamedTuple):
 
     Attributes:
         method: Name of the method.
-        lr: Learning rate.
-        clip: Largest norm of a gradient; None: no clipping.
-        reached: Seeds that reached the target.
-        evaluations: Mean evaluations to the target, twice the budget where it was not reached.
-        metric: Mean validation metric over all points.
+        number: Which of the method's trials.
+        setting: The setting.
+        reached: Tuning seeds that reached the target.
+        evaluations: Mean evaluations to the target; infinite where the trial was given up.
+        metric: Mean of the last validation metrics.
     """
 
-    method: MethodName
-    lr: float
-    clip: float | None
+    method: str
+    number: int
+    setting: Setting
     reached: int
     evaluations: float
     metric: float
 
+    @property
+    def words(self) -> str:
+        """What it came to."""
+        if math.isinf(self.evaluations):
+            return "given up"
+        return f"{self.reached} of {len(SEEDS)}, {self.evaluations:g} evaluations"
 
-def best(trials: Sequence[Trial], task: Task) -> Trial:
+
+def best(tried: Sequence[Trial], task: Task) -> Trial:
     """The trial with the fewest evaluations; among equals, the one with the best metric."""
-    return min(trials, key=lambda trial: (trial.evaluations, task.rank(trial.metric)))
+    return min(tried, key=lambda trial: (trial.evaluations, task.rank(trial.metric)))
 
 
-def _try(method: MethodName, setting: Setting, options: argparse.Namespace) -> Trial:
-    task, budget = TASKS[options.task].joined(options.ranks), BUDGETS[options.task]
-    reached, evaluations = 0, 0.0
-    metrics: list[float] = []
-    for seed in SEEDS:
-        points: list[Point] = []
-        run(
-            with_setting(method, setting),
-            task,
-            options.cell,
-            seed,
-            budget=budget,
-            every=_EVERY,
-            root=options.data,
-            report=points.append,
-            judge="val",
-            stop_at_target=0,
-        )
-        arrived = task.reached(points[-1].test_metric)
-        reached += arrived
-        evaluations += (points[-1].evaluations if arrived else 2 * budget) / len(SEEDS)
-        metrics += [point.test_metric for point in points]
-    return Trial(
-        method, setting.lr, setting.clip, reached, evaluations, sum(metrics) / len(metrics)
-    )
-
-
-def _trials(options: argparse.Namespace, out: Path) -> Iterator[Trial]:
-    """All trials, each written down as it ends."""
-    with out.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(Trial._fields)
-        for method in options.methods:
-            for setting in GRIDS[method]:
-                trial = _try(method, setting, options)
-                writer.writerow(trial)
-                file.flush()
-                yield trial
-
-
-def main(argv: Sequence[str]) -> int:
-    """Tune, and print the lines of ``methods.py``.
+def tune(
+    methods: Sequence[Method],
+    task: Task,
+    *,
+    number: int,
+    budget: int,
+    cache: Path,
+    run_trial: RunTrial,
+    tell: Callable[[Trial], None],
+) -> dict[str, Trial]:
+    """The best of so many trials of each method that has something to tune.
 
     Args:
-        argv: Arguments.
-
-    Returns:
-        The exit status.
+        methods: Whom to tune.
+        task: What on.
+        number: Trials of each.
+        budget: Gradient evaluations of a run.
+        cache: File of the trials; those that it holds are not made again.
+        run_trial: Trains.
+        tell: Called with each new trial.
     """
-    parser = argparse.ArgumentParser(prog="python -m lightning_fw.race.tuning")
-    parser.add_argument("--task", choices=sorted(TASKS), default="adding")
-    parser.add_argument("--cell", choices=get_args(Cell), default="lstm")
-    parser.add_argument("--methods", nargs="+", choices=list(GRIDS), default=list(GRIDS))
-    parser.add_argument("--ranks", type=positive, default=1, help="of DDP (default: 1)")
-    parser.add_argument("--out", type=Path, default=Path("runs/tuning"), help="directory")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="data files, for mnist")
-    options = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    options.out.mkdir(parents=True, exist_ok=True)
-    console = Console()
-    name = "-".join((options.task, options.cell, *([str(options.ranks)] * (options.ranks > 1))))
-    with quiet_lightning():
-        trials = list(_trials(options, options.out / f"{name}.csv"))
-    for method in options.methods:
-        chosen = best([trial for trial in trials if trial.method == method], TASKS[options.task])
-        clip = "" if chosen.clip is None else f", {chosen.clip:g}"
-        console.print(
-            f'("{options.task}", "{options.cell}", "{method}", {options.ranks}): '
-            f"Setting({chosen.lr:g}{clip}),"
-            f"  # {chosen.reached} of {len(SEEDS)}, {chosen.evaluations:.0f} evaluations",
-            soft_wrap=True,
-            highlight=False,
+    known = _read(cache)
+    chosen = {}
+    for method in (method for method in methods if method.space):
+        done = [trial for trial in known if trial.method == method.name]
+        for trial in _more(method, task, done, number, budget, run_trial):
+            _append(cache, trial)
+            tell(trial)
+        chosen[method.name] = best(done[:number], task)
+    return chosen
+
+
+def _more(
+    method: Method,
+    task: Task,
+    done: list[Trial],
+    number: int,
+    budget: int,
+    run_trial: RunTrial,
+) -> Iterator[Trial]:
+    """Make the trials that are missing, and add them to those done."""
+    settings = islice(trials(method.name, method.space), len(done), number)
+    for index, setting in enumerate(settings, len(done)):
+        bar = min((trial.evaluations for trial in done), default=float("inf"))
+        entrant = Entrant(method, setting)
+        done.append(_try(entrant, index, task, bar, budget, run_trial))
+        yield done[-1]
+
+
+def _try(
+    entrant: Entrant, number: int, task: Task, bar: float, budget: int, run_trial: RunTrial
+) -> Trial:
+    spent, reached, metrics = 0.0, 0, []
+    for left, seed in zip(range(len(SEEDS), 0, -1), SEEDS, strict=True):
+        cap = int(min(budget, bar * len(SEEDS) - spent))
+        last = run_trial(entrant, seed, cap)
+        metrics.append(last.test_metric)
+        if not task.reached(last.test_metric):
+            spent += math.inf if cap < budget else 2 * budget * left
+            break
+        reached += 1
+        spent += last.evaluations
+    metric = statistics.mean(metrics)
+    return Trial(entrant.name, number, entrant.setting, reached, spent / len(SEEDS), metric)
+
+
+def write_tuned(path: Path, chosen: dict[str, Trial], settings: RaceSettings) -> list[Tuned]:
+    """Write the chosen settings down, in the columns of the package's own ``tuned.csv``."""
+    lines = [
+        Tuned(
+            settings.task,
+            settings.cell,
+            name,
+            settings.devices,
+            trial.setting,
+            settings.tune,
+            trial.reached,
+            trial.evaluations,
         )
-    return 0
+        for name, trial in chosen.items()
+    ]
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(Tuned._fields)
+        writer.writerows(line.row() for line in lines)
+    return lines
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def _read(path: Path) -> list[Trial]:
+    if not path.exists():
+        return []
+    # A last line without its end was cut off while it was written.
+    text = path.read_text()
+    rows = csv.DictReader(text[: text.rfind("\n") + 1].splitlines())
+    return [
+        Trial(
+            row["method"],
+            int(row["number"]),
+            read(row["setting"]),
+            int(row["reached"]),
+            float(row["evaluations"]),
+            float(row["metric"]),
+        )
+        for row in rows
+    ]
+
+
+def _append(path: Path, trial: Trial) -> None:
+    is_new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if is_new:
+            writer.writerow(Trial._fields)
+        writer.writerow([*trial[:2], written(trial.setting), *trial[3:]])

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from multiprocessing import active_children
+from pathlib import Path
 
 import pytest
 import torch
 
 from lightning_fw.communication.measure import CommunicationSettings, Contender, count
 from lightning_fw.communication.traffic import Counts, Traffic
-from lightning_fw.nn import FrankWolfeSequenceModel, SequenceModel
 from lightning_fw.processes import on_ranks
-from lightning_fw.race.methods import Method
-from lightning_fw.race.run import run
+from lightning_fw.race.entrants import Entrant
+from lightning_fw.race.methods import METHODS
+from lightning_fw.race.run import Course, run
 from lightning_fw.race.tasks import TASKS
+from lightning_fw.race.windows import windows
 
 pytest.importorskip("sklearn", reason="needs the extra `data`")
 
@@ -47,27 +50,29 @@ def nothing_is_left():
     assert active_children() == []
 
 
-def contender(model, steps):
-    return Contender("", Method("adam", model), "step", steps)
+ADAM = Entrant(METHODS["adam"], {"lr": 1e-3})
+
+
+def contender(steps, sync):
+    method = replace(METHODS["local"], inner_loop=partial(windows, steps=steps, sync=sync))
+    return Contender("", Entrant(method, {}), sync, steps)
 
 
 def test_ddp_sends_four_bytes_a_parameter_a_batch():
-    counted = count(contender(SequenceModel, 1), SETTINGS)
+    counted = count(Contender("", ADAM, "ddp", 1), SETTINGS)
     assert counted == Counts(1, 1, GRADIENT_BYTES + LIGHTNINGS_BYTES)
 
 
 @pytest.mark.parametrize("steps", [2, 5])
 def test_windows_that_talk_at_every_step_send_what_ddp_does(steps):
-    model = partial(FrankWolfeSequenceModel, steps=steps)
-    all_reduces, others, sent = count(contender(model, steps), SETTINGS)
+    all_reduces, others, sent = count(contender(steps, "step"), SETTINGS)
     assert (all_reduces, others) == pytest.approx((1 + EPOCHS_A_BATCH, 1))
     assert sent == pytest.approx(GRADIENT_BYTES + LIGHTNINGS_BYTES + EPOCHS_BYTES)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_local_windows_send_one_message_for_all_their_batches(steps):
-    model = partial(FrankWolfeSequenceModel, sync="restart", steps=steps)
-    all_reduces, others, sent = count(contender(model, steps), SETTINGS)
+    all_reduces, others, sent = count(contender(steps, "restart"), SETTINGS)
     # Lightning's question follows a restart, and here one more than windows end: the first.
     questions = 1 if steps == 1 else 1 / steps + EPOCHS_A_BATCH
     assert (all_reduces, others) == pytest.approx((1 / steps + EPOCHS_A_BATCH, questions))
@@ -80,17 +85,10 @@ def test_local_windows_send_one_message_for_all_their_batches(steps):
 def test_the_profiler_sees_the_same_all_reduces():
     def work(tell):
         def train(budget):
-            run(
-                Method("adam", SequenceModel),
-                TASKS["digits"],
-                "gru",
-                0,
-                budget=budget,
-                every=budget,
-                root=None,
-                report=lambda point: None,
-                ranks=2,
+            course = Course(
+                task=TASKS["digits"], cell="gru", every=budget, root=Path("none"), ranks=2
             )
+            run(ADAM, course, 0, budget=budget, report=lambda point: None)
 
         with Traffic() as traffic:
             train(5)

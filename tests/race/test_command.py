@@ -80,15 +80,15 @@ def test_a_half_finished_run_is_made_again(tmp_path):
 
 def test_methods_may_come_one_after_the_other(tmp_path, capsys):
     arguments = ("--seeds", "1", "--budget", "2", "--every", "2")
-    race(tmp_path, *arguments, "--methods", "adam", "--lr", "0.5")
+    race(tmp_path, *arguments, "--methods", "adam", "--set", "lr=0.5")
     race(tmp_path, *arguments, "--methods", "spectral")
     with (tmp_path / "summary.csv").open() as file:
         assert [row["method"] for row in csv.DictReader(file)] == ["spectral", "adam"]
-    assert "Adam (not tuned: lr 0.5)" in (tmp_path / "summary.md").read_text()
+    assert "Adam (not tuned: lr=0.5)" in (tmp_path / "summary.md").read_text()
 
 
 def test_an_interruption_before_the_first_run_is_no_error(tmp_path, capsys, monkeypatch):
-    def interrupted(seed, root):
+    def interrupted(seed, root, batch_size):
         raise KeyboardInterrupt
 
     monkeypatch.setitem(TASKS, "digits", replace(TASKS["digits"], make_data=interrupted))
@@ -99,11 +99,11 @@ def test_an_interruption_before_the_first_run_is_no_error(tmp_path, capsys, monk
 def test_a_mistake_in_the_code_is_not_taken_for_one_of_the_user(tmp_path, monkeypatch):
     calls = []
 
-    def broken_later(seed, root):
+    def broken_later(seed, root, batch_size):
         calls.append(seed)
         if len(calls) > 1:
             raise ValueError("a defect")
-        return digits(seed, root)
+        return digits(seed, root, batch_size)
 
     digits = TASKS["digits"].make_data
     monkeypatch.setitem(TASKS, "digits", replace(TASKS["digits"], make_data=broken_later))
@@ -130,14 +130,16 @@ def test_without_matplotlib_it_says_what_to_install(tmp_path, capsys, monkeypatc
     [
         ("--task", "sorting"),
         ("--cell", "transformer"),
-        ("--methods", "sgd"),
+        ("--methods", "evolution"),
         ("--seeds", "0"),
         ("--budget", "-3"),
         ("--every", "x"),
         ("--first-seed", "-1"),
-        ("--lr", "0"),
-        ("--lr", "nan"),
-        ("--clip", "much"),
+        ("--tune", "0"),
+        ("--set", "lr=0"),
+        ("--set", "much"),
+        ("--hidden-size", "0"),
+        ("--dropout", "nan"),
     ],
 )
 def test_unknown_choices_and_numbers_are_named(arguments, capsys):
@@ -156,8 +158,10 @@ def test_mnist_is_raced_from_files(shared_data, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--lr", "1", "--methods", "spectral"), "--lr is for authors, adam, adam-clip; none of"),
-        (("--clip", "1", "--methods", "adam", "paper"), "in --methods adam paper"),
+        (("--set", "lr=1", "--methods", "spectral"), "--set lr is for authors, l2, adam, adamw,"),
+        (("--set", "clip=1", "--methods", "adam", "paper"), "in --methods adam paper"),
+        (("--set", "speed=1"), "--set speed is for no method; none of them is in --methods"),
+        (("--set", "lr=1", "--methods", "adam", "--tune", "2"), "--set goes without --tune"),
     ],
 )
 def test_a_setting_that_no_method_takes_is_refused(arguments, message, capsys):
@@ -174,3 +178,59 @@ def test_each_task_and_cell_has_a_directory_of_its_own(tmp_path, monkeypatch):
         "digits-gru",
         "digits-rnn",
     ]
+
+
+def test_arguments_may_stand_in_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = "# A comment.\n--task digits --cell rnn\n--methods adam  # and another\n\n--seeds 1\n"
+    (tmp_path / "small.args").write_text(lines)
+    assert main(["@small.args", "--budget", "2", "--out", "here"]) == 0
+    (point,) = read_points(tmp_path / "here" / "race.csv")
+    assert (point.method, point.evaluations) == ("adam", 2)
+
+
+def test_the_network_and_its_batches_are_the_users(tmp_path, capsys):
+    shape = ("--hidden-size", "8", "--num-layers", "2", "--bidirectional", "--dropout", "0.25")
+    more = ("--layer-norm", "--batch-size", "16")
+    small = ("--methods", "spectral", "adam", "--seeds", "1", "--budget", "2", "--every", "1")
+    assert race(tmp_path, *small, *shape, *more) == 0
+    words = "LSTM of 8 units, 2 layers, bidirectional, dropout 0.25, layer norm"
+    text = (tmp_path / "summary.md").read_text()
+    assert f"digits by row, {words}: gradient evaluations (batches of 16)" in text
+    # What was tuned for the network of 128 units is not tuned for this one.
+    assert "| Adam (not tuned: lr=" in text
+    assert race(tmp_path, *small, *shape) == 2
+    assert "a race with another batch_size: 16, not None" in capsys.readouterr().err
+
+
+def test_a_cell_that_cannot_is_named_before_training(tmp_path, capsys):
+    small = ("--methods", "adam", "--seeds", "1", "--budget", "2", "--cell", "indrnn")
+    assert race(tmp_path, *small, "--num-layers", "2") == 2
+    assert "`num_layers` must be 1 with cell" in capsys.readouterr().err
+    assert not (tmp_path / "race.csv").exists()
+
+
+@pytest.mark.parametrize("task", ["copy", "digits-pixel", "adding-30"])
+def test_a_task_that_needs_no_files_is_raced(task, tmp_path):
+    small = ["--methods", "spectral", "--seeds", "1", "--budget", "1", "--every", "1"]
+    small += ["--batch-size", "4", "--hidden-size", "4", "--out", str(tmp_path)]
+    assert main(["--task", task, *small]) == 0
+    assert len(read_points(tmp_path / "race.csv")) == 1
+
+
+@pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.files])
+def test_a_task_without_its_files_says_which(name, tmp_path, capsys):
+    arguments = ["--task", name, "--data", str(tmp_path / "none"), "--out", str(tmp_path)]
+    assert main(arguments) == 2
+    wanted = f"`--data` must be the directory of {TASKS[name].files}, got"
+    assert wanted in capsys.readouterr().err
+
+
+def test_characters_are_raced_from_a_file(tmp_path):
+    (tmp_path / "shakespeare.txt").write_text("To be, or not to be, that is the question.\n" * 200)
+    small = ["--methods", "spectral", "adam", "--seeds", "1", "--budget", "3", "--every", "3"]
+    small += ["--batch-size", "4", "--hidden-size", "4", "--out", str(tmp_path / "out")]
+    assert main(["--task", "shakespeare", "--data", str(tmp_path), *small]) == 0
+    points = read_points(tmp_path / "out" / "race.csv")
+    assert [p.method for p in points] == ["spectral", "adam"]
+    assert all(0 < p.test_metric < 4 for p in points)

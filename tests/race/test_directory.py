@@ -34,8 +34,8 @@ def raced(tmp_path, capsys):
         (("--threads", "2"), "a race with another threads: 1, not 2"),
         (("--cell", "gru"), "a race with another cell: 'lstm', not 'gru'"),
         (
-            ("--lr", "0.5"),
-            r"another adam setting: .*, not Setting\(lr=0.5.* Pass another directory",
+            ("--set", "lr=0.5"),
+            r"another adam setting: .*, not {'lr': 0.5}.* Pass another directory",
         ),
     ],
 )
@@ -61,9 +61,13 @@ def test_a_race_on_other_data_files_is_refused(raced, capsys):
         ("race.json", "{", "race.json, which is none"),
         ("race.json", "[]", "race.json, which is none"),
         ("race.json", json.dumps({"task": "digits"}), "race.json, which is none"),
-        ("race.json", json.dumps({"methods": {"sgd": None}}), "race.json, which is none"),
+        ("race.json", json.dumps({"methods": {"evolution": {}}}), "race.json, which is none"),
         ("race.json", json.dumps({"methods": {"adam": {"rate": 1}}}), "race.json, which is none"),
-        ("race.json", json.dumps({"methods": {"paper": {"lr": 1}}}), "`setting` of paper must be"),
+        (
+            "race.json",
+            json.dumps({"methods": {"paper": {"lr": 1}}}),
+            "paper must hold nothing, got",
+        ),
     ],
 )
 def test_a_directory_of_something_else_is_refused(raced, capsys, name, content, message):

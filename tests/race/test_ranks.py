@@ -12,25 +12,27 @@ import time
 from dataclasses import replace
 from functools import partial
 from multiprocessing import active_children
+from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from lightning_fw.data import AddingProblem
-from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.processes import on_ranks
 from lightning_fw.race.command import main
-from lightning_fw.race.methods import TUNED, choose_method
+from lightning_fw.race.entrants import enter
 from lightning_fw.race.points import read_points
-from lightning_fw.race.run import run
+from lightning_fw.race.run import Course, run
 from lightning_fw.race.tasks import TASKS
 
 METHODS = ["local", "spectral", "adam-clip"]
 SHORT = replace(
     TASKS["adding"],
-    make_data=lambda seed, root: AddingProblem(
-        10, train_size=80, val_size=60, test_size=50, batch_size=10, seed=seed
+    make_data=lambda seed, root, batch_size: AddingProblem(
+        10, train_size=80, val_size=60, test_size=50, batch_size=batch_size, seed=seed
     ),
+    batch_size=10,
 )
 RANKS = ("--strategy", "ddp", "--devices", "2")
 
@@ -48,11 +50,12 @@ def race(out, *more):
     return main(["--task", "digits", "--seeds", "1", "--every", "4", "--out", str(out), *more])
 
 
-def points_of(method, *, task=SHORT, **settings):
+def points_of(entrant, *, task=SHORT, every=4, **settings):
     points = []
+    course = Course(task=task, cell="gru", every=every, root=Path("none"), ranks=2)
 
     def work(tell):
-        run(method, task, "gru", 0, root=None, report=tell, ranks=2, **settings)
+        run(entrant, course, 0, report=tell, **settings)
 
     on_ranks(work, 2, points.append)
     return points
@@ -75,47 +78,36 @@ def test_every_method_spends_the_same_evaluations_a_rank(tmp_path, capsys):
 
 
 def test_ranks_share_an_epoch(tmp_path):
-    made = choose_method("local", "adding", "gru")
+    class Record(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            with (tmp_path / f"{trainer.global_rank}").open("a") as file:
+                file.writelines(f"{number}\n" for number in batch[1].flatten().tolist())
 
-    def make_model(**settings):
-        model = made.make_model(**settings)
-
-        class Recorded(type(model)):
-            def training_step(self, batch, batch_idx):
-                with (tmp_path / f"{self.global_rank}").open("a") as file:
-                    file.writelines(f"{number}\n" for number in batch[1].flatten().tolist())
-                return super().training_step(batch, batch_idx)
-
-        model.__class__ = Recorded
-        return model
-
-    points_of(replace(made, make_model=make_model), budget=4, every=4)
+    points_of(enter("local", "adding", "gru"), budget=4, callbacks=[Record()])
     seen = [set((tmp_path / rank).read_text().split()) for rank in ("0", "1")]
-    _, targets = SHORT.make_data(0, None).split("train").tensors
+    _, targets = SHORT.data(0, None).split("train").tensors
     assert len(seen[0]) == len(seen[1]) == 40
     assert seen[0] | seen[1] == {f"{number}" for number in targets.flatten().tolist()}
 
 
 def test_a_seed_gives_the_same_points_again():
-    first, again = (
-        points_of(choose_method("local", "adding", "gru"), budget=8, every=4) for _ in range(2)
-    )
+    first, again = (points_of(enter("local", "adding", "gru"), budget=8) for _ in range(2))
     assert [p._replace(seconds=0) for p in first] == [p._replace(seconds=0) for p in again]
 
 
 def test_ranks_stop_together_at_the_target():
     easy = replace(SHORT, target=10.0)
-    method = choose_method("adam", "adding", "gru")
-    points = points_of(method, task=easy, budget=12, every=4, stop_at_target=0)
+    method = enter("adam", "adding", "gru")
+    points = points_of(method, task=easy, budget=12, stop_at_target=0)
     assert [p.evaluations for p in points] == [4]
 
 
 def test_batches_of_all_ranks_in_one_are_as_many_times_larger():
     joined = TASKS["adding"].joined(4)
-    data = joined.make_data(0, None)
+    data = joined.data(0, None)
     assert joined.batch_size == data.batch_size == len(next(iter(data.train_dataloader()))[0])
     assert joined.batch_size == 4 * TASKS["adding"].batch_size
-    ours, theirs = data.split("val").tensors, TASKS["adding"].make_data(0, None).split("val")
+    ours, theirs = data.split("val").tensors, TASKS["adding"].data(0, None).split("val")
     assert all(map(torch.equal, ours, theirs.tensors))
 
 
@@ -127,7 +119,6 @@ def test_summary_counts_the_messages_of_a_method(tmp_path, capsys, monkeypatch):
         ["1 of 1", "4", "2"],
         ["1 of 1", "4", "4"],
     ]
-    assert choose_method("local", "digits", "lstm").batches_a_message == InnerLoop.spectral().steps
     with (tmp_path / "summary.csv").open() as file:
         assert [row["evaluations"] for row in csv.DictReader(file)] == ["4", "4"]
 
@@ -150,11 +141,6 @@ def test_ranks_that_make_no_sense_are_refused(arguments, message, capsys):
 
 def test_a_race_on_other_ranks_is_refused(tmp_path, capsys):
     assert race(tmp_path, "--methods", "adam", "--budget", "1") == 0
-    known = json.loads((tmp_path / "race.json").read_text())
-    # As races were written before there were ranks.
-    del known["strategy"], known["devices"]
-    (tmp_path / "race.json").write_text(json.dumps(known))
-    assert race(tmp_path, "--methods", "adam", "--budget", "1") == 0
     assert race(tmp_path, *RANKS, "--methods", "adam", "--budget", "1") == 2
     assert "a race with another strategy: None, not 'ddp'" in capsys.readouterr().err
 
@@ -164,12 +150,6 @@ def test_each_number_of_ranks_has_a_directory_of_its_own(tmp_path, monkeypatch):
     tiny = ["--task", "digits", "--methods", "adam", "--seeds", "1", "--budget", "1"]
     assert main([*tiny, *RANKS]) == 0
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["digits-lstm-2-ranks"]
-
-
-def test_what_was_tuned_for_one_rank_is_not_tuned_for_three():
-    alone, apart = (choose_method("adam-clip", "adding", "lstm", ranks=n) for n in (1, 3))
-    assert alone.setting == apart.setting == TUNED["adding", "lstm", "adam-clip", 1]
-    assert (alone.is_tuned, apart.is_tuned) == (True, False)
 
 
 def test_an_interrupted_race_leaves_no_process_and_goes_on(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_fw.race.methods import choose_method
+from lightning_fw.race.entrants import enter
 from lightning_fw.race.points import Point
 from lightning_fw.race.settings import RaceSettings
 from lightning_fw.race.summary import Line, summarize
@@ -15,7 +15,7 @@ from lightning_fw.race.tables import markdown
 from lightning_fw.race.tasks import TASKS
 
 ADDING = TASKS["adding"]
-METHODS = [choose_method(name, "adding", "lstm") for name in ("spectral", "adam-clip", "adam")]
+METHODS = [enter(name, "adding", "lstm") for name in ("spectral", "adam-clip", "adam")]
 SETTINGS = RaceSettings(
     task="adding",
     cell="lstm",
@@ -26,9 +26,6 @@ SETTINGS = RaceSettings(
     every=25,
     out=Path("out"),
     data=Path("data"),
-    threads=1,
-    lr=None,
-    clip=None,
 )
 
 
@@ -70,18 +67,12 @@ def test_the_target_is_reached_at_its_value():
 def test_markdown_has_a_row_for_each_line():
     lines = [Line("spectral", 3, 2, 75, 6.04, 0.03, 0.2)]
     text = markdown(lines, METHODS, ADDING, SETTINGS)
-    assert text.startswith("adding problem, T = 100, LSTM: gradient evaluations (batches of 50)")
+    assert text.startswith(
+        "adding problem, T = 100, LSTM of 128 units: gradient evaluations (batches of 50)"
+    )
     assert text.splitlines()[-1] == (
         "| Frank-Wolfe, spectral (not tuned) | 2 of 3 | 75 | 6.0 | 0.0300 | 0.2000 |"
     )
-
-
-def test_baselines_say_what_was_tuned_and_frank_wolfe_that_nothing_was():
-    assert METHODS[0].label == "Frank-Wolfe, spectral (not tuned)"
-    clipped = choose_method("adam-clip", "adding", "rnn", lr=0.5, clip=2.0)
-    assert clipped.label == "Adam + clipping (not tuned: lr 0.5, clip 2)"
-    tuned = choose_method("adam", "digits", "lstm")
-    assert tuned.label == f"Adam (tuned: lr {tuned.setting.lr:g})"
 
 
 def test_a_picture_copes_with_a_run_that_diverged(tmp_path):

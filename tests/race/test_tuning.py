@@ -1,86 +1,163 @@
-"""Tuning: the same rule for every method, and what it chose."""
+"""Tuning: the same rule for every method, and trials that are not made twice."""
 
 from __future__ import annotations
 
-import csv
-import itertools
+import math
+from itertools import islice
 
 import pytest
 
-from lightning_fw.race import tuning
-from lightning_fw.race.methods import TUNED, Setting, choose_method, takes, with_setting
+from lightning_fw.race.command import main
+from lightning_fw.race.methods import METHODS
+from lightning_fw.race.points import Point, read_points
+from lightning_fw.race.search_space import Range, read, trials, written
 from lightning_fw.race.tasks import TASKS
-from lightning_fw.race.tuning import GRIDS, Trial, best
+from lightning_fw.race.tuning import SEEDS, Trial, best, tune
+
+ADDING = TASKS["adding"]
+ADAM = METHODS["adam"]
 
 
 def trial(evaluations, metric):
-    return Trial("adam", 0.1, None, 2, evaluations, metric)
+    return Trial("adam", 0, {"lr": 0.1}, 2, evaluations, metric)
 
 
 def test_the_fewest_evaluations_win_and_the_metric_decides_between_equals():
     slow, good, bad = trial(50.0, 0.0), trial(25.0, 0.3), trial(25.0, 0.4)
-    assert best([slow, bad, good], TASKS["adding"]) == good
+    assert best([slow, bad, good], ADDING) == good
     assert best([slow, good, bad], TASKS["digits"]) == bad
 
 
-def test_every_method_has_as_many_settings_to_choose_from():
-    assert len({len(grid) for grid in GRIDS.values()}) == 1
-    assert set(GRIDS) == {"adam", "adam-clip", "authors"}
+def tuned(tmp_path, needed, *, number=4, budget=100, told=None):
+    """Tune Adam where trial i arrives after needed[i][seed] evaluations; None: never."""
+    runs = []
+    settings = [written(setting) for setting in islice(trials("adam", ADAM.space), number)]
 
+    def run_trial(entrant, seed, cap):
+        index = settings.index(written(entrant.setting))
+        arrives = needed[index][SEEDS.index(seed)]
+        runs.append((index, seed, cap))
+        if arrives is None or arrives > cap:
+            return Point("adam", seed, cap, 1.0, 0.1, 0.1 + 0.01 * index)
+        return Point("adam", seed, arrives, 1.0, 0.1, 0.01)
 
-def test_what_stands_in_methods_is_one_of_the_grid():
-    assert all(setting in GRIDS[method] for (_, _, method, _), setting in TUNED.items())
-    assert set(itertools.product(TASKS, ["lstm"], GRIDS, [1])) <= set(TUNED)
-
-
-def test_what_was_not_tuned_says_so():
-    method = choose_method("adam-clip", "adding", "rnn")
-    assert ("adding", "rnn", "adam-clip", 1) not in TUNED
-    assert method.label.startswith("Adam + clipping (not tuned: lr ")
-
-
-def test_it_tries_all_and_prints_the_lines_of_methods(tmp_path, monkeypatch, capsys):
-    pytest.importorskip("sklearn", reason="needs the extra `data`")
-    monkeypatch.setitem(tuning.BUDGETS, "digits", 50)
-    monkeypatch.setattr(
-        tuning, "GRIDS", {"adam": [Setting(1e-5), Setting(1e-2)], "adam-clip": [Setting(1e-2, 0.1)]}
+    chosen = tune(
+        [ADAM, METHODS["spectral"]],
+        ADDING,
+        number=number,
+        budget=budget,
+        cache=tmp_path / "trials.csv",
+        run_trial=run_trial,
+        tell=(told if told is not None else []).append,
     )
-    arguments = ["--task", "digits", "--cell", "rnn", "--methods", "adam", "adam-clip"]
-    assert tuning.main([*arguments, "--out", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.splitlines() == [
-        '("digits", "rnn", "adam", 1): Setting(0.01),  # 0 of 2, 100 evaluations',
-        '("digits", "rnn", "adam-clip", 1): Setting(0.01, 0.1),  # 0 of 2, 100 evaluations',
-    ]
-    with (tmp_path / "digits-rnn.csv").open() as file:
-        assert [row["lr"] for row in csv.DictReader(file)] == ["1e-05", "0.01", "0.01"]
+    assert set(chosen) == {"adam"}
+    return chosen["adam"], runs
 
 
-def test_for_ranks_it_tunes_on_their_joined_batches(tmp_path, monkeypatch, capsys):
-    pytest.importorskip("sklearn", reason="needs the extra `data`")
-    monkeypatch.setitem(tuning.BUDGETS, "digits", 25)
-    monkeypatch.setattr(tuning, "GRIDS", {"adam": [Setting(1e-2)], "authors": [Setting(1e-2)]})
-    arguments = ["--task", "digits", "--cell", "rnn", "--methods", "adam", "--out", str(tmp_path)]
+def test_the_best_mean_over_both_seeds_is_chosen(tmp_path):
     told = []
-    for ranks in ("1", "4"):
-        assert tuning.main([*arguments, "--ranks", ranks]) == 0
-        told.append(capsys.readouterr().out)
-    assert told[1].startswith('("digits", "rnn", "adam", 4): Setting(0.01),')
-    assert len(told[1].splitlines()) == 1
+    needed = [(60, 60), (50, None), (40, 50), (45, 50)]
+    chosen, runs = tuned(tmp_path, needed, told=told)
+    assert (chosen.number, chosen.evaluations, chosen.reached) == (2, 45, 2)
+    # What can no longer win is not trained on.
+    assert runs[2:4] == [(1, 100, 100), (1, 101, 70)]
+    assert runs[-2:] == [(3, 100, 90), (3, 101, 45)]
+    assert [t.words for t in told] == [
+        "2 of 2, 60 evaluations",
+        "given up",
+        "2 of 2, 45 evaluations",
+        "given up",
+    ]
+
+
+def test_a_trial_that_does_not_arrive_is_not_run_again_and_counts_twice_the_budget(tmp_path):
+    chosen, runs = tuned(tmp_path, [(None, 10), (None, None), (20, None)], number=3)
+    assert runs == [(0, 100, 100), (1, 100, 100), (2, 100, 100), (2, 101, 100)]
+    assert (chosen.number, chosen.evaluations) == (2, 110)
+
+
+def test_a_second_run_makes_only_the_trials_that_are_missing(tmp_path):
+    needed = [(60, 60), (50, 70), (40, 50), (45, 50)]
+    first, runs = tuned(tmp_path, needed, number=2)
+    assert first.evaluations == 60
+    with (tmp_path / "trials.csv").open("a") as file:
+        file.write("adam,2,lr=0.0")  # cut off
+    again, more = tuned(tmp_path, needed)
+    (tmp_path / "other").mkdir()
+    whole, _ = tuned(tmp_path / "other", needed)
+    assert [index for index, _, _ in runs] == [0, 0, 1, 1]
+    assert {index for index, _, _ in more} == {2, 3}
+    assert again == whole
+
+
+def test_trials_are_the_same_ones_and_differ_from_method_to_method():
+    space = {"lr": Range(1e-4, 1e-1), "steps": Range(1, 10, whole=True)}
+    first = list(islice(trials("adam", space), 8))
+    assert first == list(islice(trials("adam", space), 8))
+    assert first != list(islice(trials("sgd", space), 8))
+    assert all(1e-4 <= s["lr"] <= 1e-1 and s["steps"] in range(1, 11) for s in first)
+    # Half of them in each half of a range.
+    assert sum(s["lr"] < 10**-2.5 for s in first) == 4
+
+
+def test_a_setting_survives_its_writing():
+    setting = {"lr": 0.00316, "steps": 7.0}
+    assert read(written(setting)) == setting
+    assert read("") == {}
+
+
+@pytest.mark.parametrize("words", ["lr", "lr=", "=1", "lr=x", "lr=-1", "lr=0", "lr=inf", "lr=nan"])
+def test_words_that_are_no_setting_are_named(words):
+    with pytest.raises(ValueError, match=f"must be NAME=VALUE with a value > 0, got '{words}'"):
+        read(words)
+
+
+def test_it_tunes_then_races_with_what_it_chose(tmp_path, capsys):
+    pytest.importorskip("sklearn", reason="needs the extra `data`")
+    pytest.importorskip("matplotlib", reason="needs the extra `plot`")
+    arguments = ["--task", "digits", "--cell", "rnn", "--methods", "adam", "sgd", "spectral"]
+    arguments += ["--budget", "20", "--every", "10", "--seeds", "1", "--out", str(tmp_path)]
+    assert main([*arguments, "--tune", "2"]) == 0
+    told = capsys.readouterr().out
+    assert "adam, trial 2 of 2: lr=" in told and "sgd, trial 1 of 2: lr=" in told
+    lines = (tmp_path / "tuned.csv").read_text().splitlines()
+    assert lines[0] == "task,cell,method,ranks,setting,trials,reached,evaluations"
+    assert [line.split(",")[:4] for line in lines[1:]] == [
+        ["digits", "rnn", "adam", "1"],
+        ["digits", "rnn", "sgd", "1"],
+    ]
+    chosen = lines[1].split(",")[4]
+    assert f"| Adam (tuned: {chosen}) |" in (tmp_path / "summary.md").read_text()
+    assert {p.method for p in read_points(tmp_path / "race.csv")} == {"adam", "sgd", "spectral"}
+    cached = (tmp_path / "trials.csv").read_text()
+    assert main([*arguments, "--tune", "2"]) == 0
+    assert "trial" not in capsys.readouterr().out
+    assert (tmp_path / "trials.csv").read_text() == cached
+    assert main([*arguments, "--tune", "3"]) == 2
+    assert "a race with another tune: 2, not 3" in capsys.readouterr().err
+
+
+def test_without_seeds_it_only_tunes(tmp_path, capsys):
+    pytest.importorskip("sklearn", reason="needs the extra `data`")
+    pytest.importorskip("matplotlib", reason="needs the extra `plot`")
+    arguments = ["--task", "digits", "--methods", "adam", "--budget", "5", "--every", "5"]
+    assert main([*arguments, "--tune", "1", "--seeds", "0", "--out", str(tmp_path)]) == 0
+    assert "No run is finished" in capsys.readouterr().out
+    assert (tmp_path / "tuned.csv").exists()
+
+
+def test_for_ranks_it_tunes_on_their_joined_batches(tmp_path):
+    pytest.importorskip("sklearn", reason="needs the extra `data`")
+    pytest.importorskip("matplotlib", reason="needs the extra `plot`")
+    arguments = ["--task", "digits", "--cell", "rnn", "--methods", "adam", "--budget", "8"]
+    arguments += ["--every", "8", "--seeds", "0", "--tune", "1"]
+    ranks = ["--strategy", "ddp", "--devices", "4"]
+    assert main([*arguments, "--out", str(tmp_path / "alone")]) == 0
+    assert main([*arguments, *ranks, "--out", str(tmp_path / "joined")]) == 0
     alone, joined = (
-        list(csv.DictReader((tmp_path / f"digits-rnn{ranks}.csv").read_text().splitlines()))
-        for ranks in ("", "-4")
+        (tmp_path / name / "trials.csv").read_text().splitlines()[1].split(",")
+        for name in ("alone", "joined")
     )
-    assert alone[0]["metric"] != joined[0]["metric"]
-
-
-@pytest.mark.parametrize(
-    ("name", "setting", "message"),
-    [
-        ("adam-clip", None, "`setting` of adam-clip must be a Setting of lr and clip, got None"),
-        ("spectral", Setting(0.1), "`setting` of spectral must be None, got Setting"),
-    ],
-)
-def test_a_setting_goes_with_a_method_that_takes_one(name, setting, message):
-    assert bool(takes(name)) == (setting is None)
-    with pytest.raises(ValueError, match=message):
-        with_setting(name, setting)
+    assert alone[2] == joined[2]
+    assert not math.isclose(float(alone[-1]), float(joined[-1]))
+    assert (tmp_path / "joined" / "tuned.csv").read_text().splitlines()[1].split(",")[3] == "4"

@@ -1,0 +1,77 @@
+"""The network of the task, trained as an entrant trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch.optim import Optimizer
+from typing_extensions import override
+
+from lightning_fw.data.sequences import Kind
+from lightning_fw.inner_loop import InnerLoop
+from lightning_fw.mixin import FrankWolfeMixin
+from lightning_fw.nn import LanguageModel, SequenceClassifier, SequenceModel, SequenceRegressor
+from lightning_fw.race.entrants import Entrant
+
+_NETWORKS: dict[Kind, type[SequenceModel]] = {
+    "regression": SequenceRegressor,
+    "classification": SequenceClassifier,
+    "classification_per_step": SequenceClassifier,
+    "language": LanguageModel,
+}
+
+
+def contestant(entrant: Entrant, kind: Kind, **settings: Any) -> SequenceModel:
+    """The network for data of a kind with the entrant's optimizer, and its inner loop if any.
+
+    Args:
+        entrant: Who trains.
+        kind: The data's.
+        **settings: What the network takes.
+    """
+    network = _NETWORKS[kind]
+    bases = (network,) if entrant.method.inner_loop is None else (FrankWolfeMixin, network)
+    if kind == "classification_per_step":
+        settings["per_step"] = True
+
+    class Contestant(*bases):  # type: ignore[misc]
+        def configure_frank_wolfe(self) -> InnerLoop:
+            assert entrant.method.inner_loop is not None
+            return entrant.method.inner_loop(entrant.setting)
+
+        @override
+        def configure_optimizers(self) -> Optimizer:
+            if entrant.method.optimizer is not None:
+                return entrant.method.optimizer(self, entrant.setting)
+            return self.configure_frank_wolfe().outer(self.parameters())
+
+        @override
+        def on_train_start(self) -> None:
+            super().on_train_start()
+            _switch(self, "train")
+
+    model: SequenceModel = Contestant(**settings)
+    return model
+
+
+@contextmanager
+def measured(model: SequenceModel) -> Iterator[None]:
+    """The network as its optimizer wants it measured; schedule-free ones move their average in."""
+    _switch(model, "eval")
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train()
+        _switch(model, "train")
+
+
+def _switch(model: SequenceModel, mode: str) -> None:
+    optimizer = model.optimizers(use_pl_optimizer=False)
+    getattr(optimizer, mode, _nothing)()
+
+
+def _nothing() -> None:
+    """What most optimizers do between training and evaluation."""

@@ -1,0 +1,166 @@
+"""Frank-Wolfe in the race: the presets, and what each of their parts is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from torch.optim import Optimizer
+
+from lightning_fw.balls import Ball, L1Ball, L2Ball, LinfBall, NuclearBall, RMSBall, SpectralBall
+from lightning_fw.inner_loop import InnerLoop, Sync, Trajectory
+from lightning_fw.nn import SequenceModel
+from lightning_fw.nn.frank_wolfe import preset_loop
+from lightning_fw.race.baselines import adam
+from lightning_fw.race.method import Method
+from lightning_fw.race.search_space import Range, Setting
+from lightning_fw.step_sizes import Harmonic
+
+_RADIUS = Range(1e-3, 1e-1)
+_STEPS = Range(1, 10, whole=True)
+_LR = Range(3e-4, 3e-2)
+
+
+def _spectral(setting: Setting) -> InnerLoop:
+    return InnerLoop.spectral()
+
+
+def _paper(setting: Setting, *, trajectory: Trajectory = "anchored") -> InnerLoop:
+    """The paper's l2 ball with K and its radius apart from the learning rate of Adam."""
+    ball = L2Ball(radius=setting["radius"])
+    return InnerLoop(ball=ball, steps=int(setting["steps"]), trajectory=trajectory)
+
+
+def _authors(setting: Setting) -> InnerLoop:
+    return InnerLoop.authors(setting["lr"])
+
+
+def windows(setting: Setting, *, steps: int, sync: Sync = "step") -> InnerLoop:
+    """The preset with another K, or with ranks that talk at restarts alone."""
+    return preset_loop("spectral", steps=steps, sync=sync)
+
+
+def _harmonic(setting: Setting) -> InnerLoop:
+    return replace(InnerLoop.spectral(), step_size=Harmonic())
+
+
+def _without_momentum(setting: Setting) -> InnerLoop:
+    return replace(InnerLoop.spectral(), momentum=0.0)
+
+
+def _fixed_radius(setting: Setting, *, trajectory: Trajectory = "anchored") -> InnerLoop:
+    """The preset at a radius of its own, where ``trajectory="fixed"`` can be compared, too."""
+    ball = SpectralBall(radius=setting["radius"], scale_by_shape=True)
+    loop = replace(InnerLoop.spectral(), ball=ball, radius_rule=None)
+    return replace(loop, trajectory=trajectory)
+
+
+def _with_ball(setting: Setting, *, make_ball: Callable[..., Ball]) -> InnerLoop:
+    """The preset with another ball, whose radius sets itself likewise."""
+    return replace(InnerLoop.spectral(), ball=make_ball(radius=InnerLoop.spectral().ball.radius))
+
+
+def _adam_outside(network: SequenceModel, setting: Setting) -> Optimizer:
+    return adam(network, setting)
+
+
+PRESETS = (
+    Method(
+        name="spectral", title="Frank-Wolfe, spectral", family="Frank-Wolfe", inner_loop=_spectral
+    ),
+    Method(
+        name="local",
+        title="Frank-Wolfe, local windows",
+        family="Frank-Wolfe",
+        inner_loop=lambda setting: preset_loop("spectral", sync="restart"),
+        ranks_only=True,
+    ),
+    Method(
+        name="paper",
+        title="Frank-Wolfe, paper",
+        family="Frank-Wolfe",
+        inner_loop=lambda setting: InnerLoop.paper(),
+    ),
+    Method(
+        name="authors",
+        title="Frank-Wolfe, authors",
+        family="Frank-Wolfe",
+        inner_loop=_authors,
+        space={"lr": _LR},
+        usual={"lr": 0.003},
+    ),
+    Method(
+        name="l2",
+        title="Frank-Wolfe, l2 at its best",
+        family="Frank-Wolfe",
+        inner_loop=_paper,
+        optimizer=_adam_outside,
+        space={"radius": _RADIUS, "lr": _LR, "steps": _STEPS},
+        usual={"radius": 0.01, "lr": 0.01, "steps": 5},
+    ),
+)
+
+ABLATIONS = (
+    Method(
+        name="l2-fixed-anchor",
+        title="K l2 atoms at the anchor",
+        family="Frank-Wolfe",
+        inner_loop=partial(_paper, trajectory="fixed"),
+        optimizer=_adam_outside,
+        space={"radius": _RADIUS, "lr": _LR, "steps": _STEPS},
+        usual={"radius": 0.01, "lr": 0.01, "steps": 5},
+    ),
+    Method(
+        name="spectral-fixed-radius",
+        title="spectral, fixed radius",
+        family="Frank-Wolfe",
+        inner_loop=_fixed_radius,
+        space={"radius": _RADIUS},
+        usual={"radius": 0.02},
+    ),
+    Method(
+        name="spectral-fixed-anchor",
+        title="spectral atoms at the anchor",
+        family="Frank-Wolfe",
+        inner_loop=partial(_fixed_radius, trajectory="fixed"),
+        space={"radius": _RADIUS},
+        usual={"radius": 0.02},
+    ),
+    Method(
+        name="spectral-harmonic",
+        title="spectral, γ = 1/k",
+        family="Frank-Wolfe",
+        inner_loop=_harmonic,
+    ),
+    Method(
+        name="spectral-no-momentum",
+        title="spectral, no momentum before the oracle",
+        family="Frank-Wolfe",
+        inner_loop=_without_momentum,
+    ),
+    *(
+        Method(
+            name=f"spectral-k{steps}",
+            title=f"spectral, K = {steps}",
+            family="Frank-Wolfe",
+            inner_loop=partial(windows, steps=steps),
+        )
+        for steps in (2, 5, 10)
+    ),
+    *(
+        Method(
+            name=f"ball-{name}",
+            title=f"{title} ball, its radius set by slopes",
+            family="Frank-Wolfe",
+            inner_loop=partial(_with_ball, make_ball=ball),
+        )
+        for name, title, ball in (
+            ("l2", "l2", L2Ball),
+            ("rms", "RMS", RMSBall),
+            ("linf", "l∞", LinfBall),
+            ("l1", "l1", L1Ball),
+            ("nuclear", "nuclear", NuclearBall),
+        )
+    ),
+)
