@@ -1,0 +1,158 @@
+"""Several races side by side: how many evaluations and seconds Frank-Wolfe needs for one of others.
+
+``python -m lightning_fw.race.standings runs/adding-lstm runs/mnist-lstm …`` prints Markdown: for
+each race the medians of ``spectral`` and of the best other method of each kind, their ratio, and
+the geometric mean of the ratios. A method whose median run does not arrive counts with its budget,
+which makes Frank-Wolfe look no better than it is; such a ratio has the sign ≤.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from lightning_fw.race.method import Family
+from lightning_fw.race.methods import METHODS
+from lightning_fw.race.points import Point, read_points
+from lightning_fw.race.summary import arrival, runs_of
+from lightning_fw.race.tasks import TASKS, Task
+
+Unit = Literal["evaluations", "seconds"]
+
+_OURS = "spectral"
+
+
+@dataclass(frozen=True)
+class Race:
+    """A finished race.
+
+    Attributes:
+        title: Task and cell.
+        task: The task.
+        points: All of its points.
+    """
+
+    title: str
+    task: Task
+    points: list[Point]
+
+    def spent(self, method: str, unit: Unit) -> tuple[float, bool]:
+        """Median over the seeds to the target, and whether the median run arrives.
+
+        A run that does not arrive counts with all that it spent.
+        """
+        found = []
+        for run in runs_of(self.points, method).values():
+            at_target = arrival(run, self.task)
+            found.append((getattr(at_target or run[-1], unit), at_target is not None))
+        found.sort(key=lambda run: (not run[1], run[0]))
+        median = statistics.median(spent for spent, _ in found)
+        return median, found[len(found) // 2][1]
+
+    def final(self, method: str) -> float:
+        """Median of the last metric."""
+        return statistics.median(run[-1].test_metric for run in self._runs(method))
+
+    def arrived(self, method: str) -> str:
+        """How many of the seeds reached the target."""
+        runs = self._runs(method)
+        reached = sum(arrival(run, self.task) is not None for run in runs)
+        return f"{reached} of {len(runs)}"
+
+    def best(self, family: Family, unit: Unit) -> str | None:
+        """The method of a family, ours aside, that needs the least; None where none raced."""
+        names = {point.method for point in self.points} - {_OURS}
+        mine = [name for name in sorted(names) if METHODS[name].family == family]
+        return min(mine, key=lambda name: self._order(name, unit), default=None)
+
+    def _order(self, method: str, unit: Unit) -> tuple[bool, float, float]:
+        spent, arrives = self.spent(method, unit)
+        return not arrives, spent, self.task.rank(self.final(method))
+
+    def _runs(self, method: str) -> list[list[Point]]:
+        return list(runs_of(self.points, method).values())
+
+
+def read_race(directory: Path) -> Race:
+    """The race in a directory.
+
+    Raises:
+        ValueError: If there is none, or ``spectral`` did not race.
+    """
+    try:
+        settings: dict[str, Any] = json.loads((directory / "race.json").read_text())
+        task, cell = TASKS[settings["task"]], settings["cell"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"`directory` must hold a race, got {directory} ({error}). "
+            "Pass what --out of lightning-fw race wrote."
+        ) from error
+    points = read_points(directory / "race.csv")
+    if not any(point.method == _OURS for point in points):
+        raise ValueError(
+            f"`directory` must hold a race with {_OURS}, got {directory} without. "
+            f"Run the race again with --methods {_OURS}."
+        )
+    return Race(f"{task.title}, {cell.upper()}", task, points)
+
+
+def standings(races: Sequence[Race], family: Family, unit: Unit) -> Iterator[str]:
+    """The lines of a table: ours, the best of a family, and their ratio, for every race."""
+    digits: Callable[[float], str] = "{:.0f}".format if unit == "evaluations" else "{:.1f}".format
+    headings = (f"{unit} to the target", METHODS[_OURS].title, f"best of {family}", "ratio")
+    yield f"| {' | '.join(headings)} | at the end |"
+    yield "| --- | ---: | ---: | ---: | ---: |"
+    ratios = []
+    for race in races:
+        other = race.best(family, unit)
+        if other is None:
+            continue
+        mine, arrives = race.spent(_OURS, unit)
+        theirs, they_arrive = race.spent(other, unit)
+        ratio = mine / theirs if arrives else math.inf
+        ratios.append(ratio)
+        sign = "" if they_arrive else "≤ "
+        left = f"{digits(mine)} ({race.arrived(_OURS)})"
+        right = f"{METHODS[other].title}: {digits(theirs)} ({race.arrived(other)})"
+        ends = f"{race.final(_OURS):.4f} / {race.final(other):.4f}"
+        yield f"| {race.title} | {left} | {right} | {sign}{ratio:.2f} | {ends} |"
+    if ratios:
+        yield f"| geometric mean | | | {_geometric_mean(ratios):.2f} | |"
+
+
+def _geometric_mean(ratios: Sequence[float]) -> float:
+    return math.exp(statistics.mean(map(math.log, ratios)))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the tables.
+
+    Args:
+        argv: Arguments.
+
+    Returns:
+        0, or 2 where a directory holds no race.
+    """
+    parser = argparse.ArgumentParser(prog="python -m lightning_fw.race.standings")
+    parser.add_argument("directory", nargs="+", type=Path, help="what --out of a race wrote")
+    options = parser.parse_args(argv)
+    try:
+        races = [read_race(directory) for directory in options.directory]
+    except ValueError as error:
+        print(f"standings: {error}", file=sys.stderr)
+        return 2
+    for family in ("back-propagation", "one LMO a step", "Frank-Wolfe"):
+        for unit in get_args(Unit):
+            print("\n".join([*standings(races, family, unit), ""]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,83 @@
+"""Ratios from points made by hand."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lightning_fw.race.points import Point, write_points
+from lightning_fw.race.standings import main, read_race, standings
+
+
+def write_race(directory, task, arrivals, budget=100):
+    """A race where runs of a method arrive after so many evaluations, or never (None)."""
+    good, bad = (0.01, 0.2) if task == "adding" else (0.99, 0.5)
+    directory.mkdir()
+    points = []
+    for method, seeds in arrivals.items():
+        for seed, arrives in enumerate(seeds):
+            points += [
+                Point(method, seed, at, at / 10, 0.1, good if arrives and at >= arrives else bad)
+                for at in range(10, budget + 1, 10)
+            ]
+    write_points(directory / "race.csv", points)
+    (directory / "race.json").write_text(json.dumps({"task": task, "cell": "lstm"}))
+    return directory
+
+
+@pytest.fixture
+def races(tmp_path):
+    first = {
+        "spectral": [20, 10, 30],
+        "adam": [40, 40, 80],
+        "sgd": [50, 40, None],
+        "muon": [40] * 3,
+    }
+    second = {"spectral": [40, 40, 40], "adam": [None, None, 90], "l2": [80, 80, 80]}
+    return [
+        write_race(tmp_path / "first", "adding", first),
+        write_race(tmp_path / "second", "digits", second),
+    ]
+
+
+def test_the_best_other_is_the_one_that_needs_least(races):
+    lines = list(standings([read_race(races[0])], "back-propagation", "evaluations"))
+    assert lines[2] == (
+        "| adding problem, T = 100, LSTM | 20 (3 of 3) | Adam: 40 (3 of 3) | 0.50 | "
+        "0.0100 / 0.0100 |"
+    )
+
+
+def test_who_does_not_arrive_counts_with_the_budget(races):
+    lines = list(standings([read_race(races[1])], "back-propagation", "seconds"))
+    assert "| 4.0 (3 of 3) | Adam: 10.0 (1 of 3) | ≤ 0.40 |" in lines[2]
+
+
+def test_ours_that_does_not_arrive_has_no_ratio(tmp_path):
+    lost = write_race(tmp_path / "lost", "adding", {"spectral": [None], "adam": [10]})
+    lines = list(standings([read_race(lost)], "back-propagation", "evaluations"))
+    assert "| 100 (0 of 1) | Adam: 10 (1 of 1) | inf |" in lines[2]
+
+
+def test_the_mean_of_ratios_is_geometric(races, capsys):
+    assert main([str(path) for path in races]) == 0
+    tables = capsys.readouterr().out.split("\n\n")
+    assert "| geometric mean | | | 0.45 | |" in tables[0]  # of 20 / 40 and 40 / 100
+    assert "best of one LMO a step" in tables[2] and "Muon per gate, AdamW: 40" in tables[2]
+    assert "Frank-Wolfe, l2 at its best: 80" in tables[4]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "`directory` must hold a race, got"),
+        ({"race.json": '{"task": "sorting", "cell": "lstm"}'}, "`directory` must hold a race, got"),
+        ({"race.json": '{"task": "adding", "cell": "lstm"}'}, "must hold a race with spectral"),
+    ],
+)
+def test_a_directory_without_a_race_is_named(files, message, tmp_path, capsys):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert main([str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
