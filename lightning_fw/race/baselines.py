@@ -148,6 +148,15 @@ BASELINES = (
         accumulate_grad_batches=3,
     ),
     Method(
+        name="adam-clip-tbptt",
+        title="Adam + clipping, truncated",
+        family="back-propagation",
+        optimizer=adam,
+        space={"lr": _ADAM_LR, "clip": _CLIP},
+        usual={"lr": 0.01, "clip": 1.0},
+        in_chunks=True,
+    ),
+    Method(
         name="muon",
         title="Muon per gate, AdamW",
         family="one LMO a step",

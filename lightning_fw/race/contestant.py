@@ -31,29 +31,34 @@ def contestant(entrant: Entrant, kind: Kind, **settings: Any) -> SequenceModel:
         kind: The data's.
         **settings: What the network takes.
     """
-    network = _NETWORKS[kind]
-    bases = (network,) if entrant.method.inner_loop is None else (FrankWolfeMixin, network)
-    if kind == "classification_per_step":
-        settings["per_step"] = True
+    method, setting = entrant.method, entrant.setting
+    loop = None if method.inner_loop is None else method.inner_loop(setting)
 
-    class Contestant(*bases):  # type: ignore[misc]
-        def configure_frank_wolfe(self) -> InnerLoop:
-            assert entrant.method.inner_loop is not None
-            return entrant.method.inner_loop(entrant.setting)
+    network: Any = _NETWORKS[kind]
 
+    class Contestant(network):  # type: ignore[misc]
         @override
         def configure_optimizers(self) -> Optimizer:
-            if entrant.method.optimizer is not None:
-                return entrant.method.optimizer(self, entrant.setting)
-            return self.configure_frank_wolfe().outer(self.parameters())
+            if method.optimizer is not None:
+                return method.optimizer(self, setting)
+            assert loop is not None
+            return loop.outer(self.parameters())
 
         @override
         def on_train_start(self) -> None:
             super().on_train_start()
             _switch(self, "train")
 
-    model: SequenceModel = Contestant(**settings)
-    return model
+    class FrankWolfeContestant(FrankWolfeMixin, Contestant):
+        @override
+        def configure_frank_wolfe(self) -> InnerLoop:
+            assert loop is not None
+            return loop
+
+    if kind == "classification_per_step":
+        settings["per_step"] = True
+    chosen: type[SequenceModel] = Contestant if loop is None else FrankWolfeContestant
+    return chosen(**settings)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from time import perf_counter
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_fw.data.chunks import Chunk
 from lightning_fw.nn import SequenceModel
 from lightning_fw.race.contestant import measured
 from lightning_fw.race.judge import Batches, mean_metric
@@ -21,6 +23,8 @@ from lightning_fw.race.points import Point
 
 class Referee(Callback):
     """Counts evaluations and seconds, measures at set points, and ends the run.
+
+    A chunk of a sequence counts as its share of the sequence's time steps.
 
     Of several ranks, which all evaluate at the same time, each counts its own, and rank 0 measures
     and decides. Seconds are all of training, loading the batches included; measuring is not.
@@ -48,7 +52,7 @@ class Referee(Callback):
         self._start, self._judge = start, judge
         self._budget, self._every = budget, every
         self._is_over, self._report = is_over, report
-        self._evaluations = 0
+        self._evaluations = self._share = Fraction()
         self._next = min(every, budget)
         self._seconds = 0.0
         self._losses: list[Tensor] = []
@@ -58,10 +62,16 @@ class Referee(Callback):
         self._resumed = perf_counter()
 
     @override
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._share = Fraction(*batch.share) if isinstance(batch, Chunk) else Fraction(1)
+
+    @override
     def on_before_backward(
         self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor
     ) -> None:
-        self._evaluations += 1
+        self._evaluations += self._share
         self._losses.append(loss.detach())
 
     @override
@@ -87,6 +97,7 @@ class Referee(Callback):
             metric = mean_metric(model, self._judge)
         # Where training has diverged: NaN has no place in an order, infinity is the worst.
         metric = math.inf if math.isnan(metric) else metric
-        point = Point(*self._start, self._evaluations, self._seconds, loss, metric)
+        evaluations = math.floor(self._evaluations)
+        point = Point(*self._start, evaluations, self._seconds, loss, metric)
         self._report(point)
         return self._is_over is not None and self._is_over(point)

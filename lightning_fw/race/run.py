@@ -16,6 +16,8 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.states import TrainerStatus
 
+from lightning_fw.data import TextData
+from lightning_fw.data.chunks import InChunks
 from lightning_fw.data.sequences import Split
 from lightning_fw.nn import SequenceModel
 from lightning_fw.race.contestant import contestant
@@ -94,7 +96,7 @@ def run(
     ddp = DDPStrategy(process_group_backend="gloo") if course.ranks > 1 else "auto"
     _fit(
         model,
-        data,
+        _in_chunks(data, course.task) if entrant.method.in_chunks else data,
         [referee, *callbacks],
         gradient_clip_val=entrant.setting.get("clip"),
         accumulate_grad_batches=entrant.method.accumulate_grad_batches,
@@ -120,7 +122,16 @@ def make_model(entrant: Entrant, course: Course, data: Data, seed: int) -> Seque
     )
 
 
-def _fit(model: SequenceModel, data: Data, callbacks: list[Callback], **settings: Any) -> None:
+def _in_chunks(data: Data, task: Task) -> Data | InChunks:
+    """The data cut along time; a text's batches are chunks already."""
+    if isinstance(data, TextData) or task.chunk_length is None:
+        return data
+    return InChunks(data, task.chunk_length)
+
+
+def _fit(
+    model: SequenceModel, data: Data | InChunks, callbacks: list[Callback], **settings: Any
+) -> None:
     with warnings.catch_warnings():
         # The data lies in memory: workers would slow the race down.
         warnings.filterwarnings("ignore", ".*does not have many workers.*")

@@ -38,6 +38,7 @@ class Task:
         target: The metric to reach.
         higher_is_better: Whether the metric is to grow.
         batch_size: Sequences a gradient evaluation.
+        chunk_length: Time steps of a chunk, for methods that cut sequences.
         files: What ``root`` is to hold.
     """
 
@@ -48,6 +49,7 @@ class Task:
     target: float
     higher_is_better: bool
     batch_size: int
+    chunk_length: int | None = None
     files: str | None = None
 
     def reached(self, metric: float) -> bool:
@@ -131,6 +133,7 @@ TASKS = {
                 make_data=partial(_adding, length=length),
                 target=0.02,
                 batch_size=50,
+                chunk_length=length // 2,
             )
             for length in (30, 100, 200)
         ),
@@ -141,6 +144,7 @@ TASKS = {
             # Blanks alone, without any memory, give 0.938.
             target=0.97,
             batch_size=50,
+            chunk_length=70,
         ),
         _accuracy(
             name="digits",
@@ -148,6 +152,7 @@ TASKS = {
             make_data=partial(_digits, by="row"),
             target=0.95,
             batch_size=32,
+            chunk_length=4,
         ),
         _accuracy(
             name="digits-pixel",
@@ -155,6 +160,7 @@ TASKS = {
             make_data=partial(_digits, by="pixel"),
             target=0.9,
             batch_size=32,
+            chunk_length=16,
         ),
         _accuracy(
             name="mnist",
@@ -162,6 +168,7 @@ TASKS = {
             make_data=partial(_mnist, by="row"),
             target=0.94,
             batch_size=64,
+            chunk_length=14,
             files=_MNIST,
         ),
         *(
@@ -171,6 +178,7 @@ TASKS = {
                 make_data=partial(_mnist, by=by),
                 target=0.9,
                 batch_size=64,
+                chunk_length=196 if by != "padded" else 250,
                 files=_MNIST,
             )
             for by, title in _MNIST_TITLES.items()
@@ -182,6 +190,7 @@ TASKS = {
                 make_data=partial(_har, noise=noise),
                 target=target,
                 batch_size=128,
+                chunk_length=16,
                 files="UCI HAR's inertial signals",
             )
             for name, title, noise, target in (
@@ -195,6 +204,7 @@ TASKS = {
             make_data=_dsa,
             target=0.8,
             batch_size=128,
+            chunk_length=25,
             files="the Daily and Sports Activities",
         ),
         _nats(

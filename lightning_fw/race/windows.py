@@ -77,6 +77,13 @@ PRESETS = (
         ranks_only=True,
     ),
     Method(
+        name="spectral-tbptt",
+        title="Frank-Wolfe, spectral, truncated",
+        family="Frank-Wolfe",
+        inner_loop=_spectral,
+        in_chunks=True,
+    ),
+    Method(
         name="paper",
         title="Frank-Wolfe, paper",
         family="Frank-Wolfe",
