@@ -161,15 +161,16 @@ class InnerLoop:
     def spectral(cls) -> InnerLoop:
         """The recommended one: nothing to tune.
 
-        Per-gate spectral ball, K = 3, momentum 0.9, γ = 2/(k + 1), a radius that sets itself; to
+        Per-gate spectral ball, K = 2, momentum 0.9, γ = 2/(k + 1), a radius that sets itself; to
         go with ``SGD(lr=1.0, momentum=0.5, nesterov=True)`` outside.
         """
         return cls(
-            ball=SpectralBall(radius=0.02, scale_by_shape=True),
-            steps=3,
+            ball=SpectralBall(radius=0.015, scale_by_shape=True),
+            steps=2,
             step_size=OpenLoop(),
             momentum=0.9,
-            radius_rule=SlopeRatio(),
+            # Past the bottom along the way: momentum outside follows the valley all the same.
+            radius_rule=SlopeRatio(target=-0.2, early_rate=0.3, minimum=4e-3, maximum=0.08),
             direction="displacement",
         )
 

@@ -129,9 +129,9 @@ class SlopeRatio:
 
     With the slope a = ⟨g_1, s_0⟩ / δ at the anchor along the previous window's last atom, the
     slope b = ⟨g_K, s_{K−1}⟩ / δ at the last point along the newest atom, their running averages
-    A and B, and r = B / A (−1 when A ≥ 0):
+    A and B, and r = B / A (−1 when A ≥ 0), at the t-th restart:
 
-        δ ← clip(δ exp(η clip(2 (r − τ), −1, 1)), minimum, maximum)
+        δ ← clip(δ exp(η_t clip(2 (r − τ), −1, 1)), minimum, maximum),  η_t = max(η, η₁ / √t)
 
     r near 1: the loss is a straight line across the ball, which is too small; r near 0: the bottom
     along the way is reached; r < 0: past it. Each gradient meets an atom made before it was seen,
@@ -142,7 +142,8 @@ class SlopeRatio:
 
     Args:
         target: τ in (−1, 1).
-        rate: η > 0, the largest change of log δ at a restart.
+        rate: η > 0, the largest change of log δ at a late restart.
+        early_rate: η₁ ≥ 0, that at the first; 0: the same at all.
         decay: Decay of the running averages, in [0, 1).
         minimum: Floor of δ, > 0.
         maximum: Ceiling of δ, at least the floor.
@@ -160,18 +161,23 @@ class SlopeRatio:
 
     target: float = 0.6
     rate: float = 0.05
+    early_rate: float = 0.0
     decay: float = 0.95
     minimum: float = 1e-3
     maximum: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("target", "rate", "decay", "minimum", "maximum"):
+        for name in ("target", "rate", "early_rate", "decay", "minimum", "maximum"):
             require_number(name, getattr(self, name))
         if not -1 < self.target < 1:
             raise ValueError(
                 f"`target` must be in (-1, 1), got {self.target}. Pass -1 < target < 1."
             )
         require_positive("rate", self.rate)
+        if not 0 <= self.early_rate < math.inf:
+            raise ValueError(
+                f"`early_rate` must be finite and >= 0, got {self.early_rate}. Pass 0 for none."
+            )
         if not 0 <= self.decay < 1:
             raise ValueError(f"`decay` must be in [0, 1), got {self.decay}. Pass 0 <= decay < 1.")
         require_positive("minimum", self.minimum)
@@ -182,12 +188,13 @@ class SlopeRatio:
             )
 
     def initial_state(self, radius: float, device: torch.device) -> dict[str, Tensor]:
-        """The state before the first window: δ and the two averages, float32 scalars."""
+        """The state before the first window: δ, the two averages and t, float32 scalars."""
         zero = torch.zeros((), dtype=torch.float32, device=device)
         return {
             "radius": zero + min(max(radius, self.minimum), self.maximum),
             "anchor_slope": zero,
             "end_slope": zero,
+            "updates": zero,
         }
 
     def update(self, state: dict[str, Tensor], a: Tensor, b: Tensor) -> dict[str, Tensor]:
@@ -200,9 +207,11 @@ class SlopeRatio:
         """
         anchor_slope = torch.lerp(a, state["anchor_slope"], self.decay)
         end_slope = torch.lerp(b, state["end_slope"], self.decay)
-        updated = {"anchor_slope": anchor_slope, "end_slope": end_slope}
+        updates = state["updates"] + 1
+        updated = {"anchor_slope": anchor_slope, "end_slope": end_slope, "updates": updates}
         change = (2 * (self.ratio(updated) - self.target)).clamp(-1, 1)
-        radius = state["radius"] * torch.exp(self.rate * change)
+        rate = (self.early_rate / updates.sqrt()).clamp_min(self.rate)
+        radius = state["radius"] * torch.exp(rate * change)
         updated["radius"] = radius.clamp(self.minimum, self.maximum)
         finite = torch.isfinite(a) & torch.isfinite(b)
         return {name: torch.where(finite, value, state[name]) for name, value in updated.items()}

@@ -15,6 +15,7 @@ from lightning_fw.nn.frank_wolfe import preset_loop
 from lightning_fw.race.baselines import adam
 from lightning_fw.race.method import Method
 from lightning_fw.race.search_space import Range, Setting
+from lightning_fw.radius_rules import SlopeRatio
 from lightning_fw.step_sizes import Harmonic
 
 _RADIUS = Range(1e-3, 1e-1)
@@ -57,8 +58,11 @@ def _fixed_radius(setting: Setting, *, trajectory: Trajectory = "anchored") -> I
 
 
 def _with_ball(setting: Setting, *, make_ball: Callable[..., Ball]) -> InnerLoop:
-    """The preset with another ball, whose radius sets itself likewise."""
-    return replace(InnerLoop.spectral(), ball=make_ball(radius=InnerLoop.spectral().ball.radius))
+    """The preset with another ball, whose radius sets itself likewise, in units of its own."""
+    loop = InnerLoop.spectral()
+    assert isinstance(loop.radius_rule, SlopeRatio)
+    rule = replace(loop.radius_rule, minimum=1e-5, maximum=10.0)
+    return replace(loop, ball=make_ball(radius=loop.ball.radius), radius_rule=rule)
 
 
 def _adam_outside(network: SequenceModel, setting: Setting) -> Optimizer:
@@ -124,7 +128,7 @@ ABLATIONS = (
         family="Frank-Wolfe",
         inner_loop=_fixed_radius,
         space={"radius": _RADIUS},
-        usual={"radius": 0.02},
+        usual={"radius": 0.015},
     ),
     Method(
         name="spectral-fixed-anchor",
@@ -132,7 +136,7 @@ ABLATIONS = (
         family="Frank-Wolfe",
         inner_loop=partial(_fixed_radius, trajectory="fixed"),
         space={"radius": _RADIUS},
-        usual={"radius": 0.02},
+        usual={"radius": 0.015},
     ),
     Method(
         name="spectral-harmonic",
@@ -153,7 +157,7 @@ ABLATIONS = (
             family="Frank-Wolfe",
             inner_loop=partial(windows, steps=steps),
         )
-        for steps in (2, 5, 10)
+        for steps in (3, 5, 10)
     ),
     *(
         Method(

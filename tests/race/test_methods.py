@@ -59,10 +59,10 @@ def test_ablations_change_one_thing():
     fields = {
         "spectral-harmonic": {"step_size"},
         "spectral-no-momentum": {"momentum"},
-        "spectral-k2": {"steps"},
+        "spectral-k3": {"steps"},
         "spectral-k10": {"steps"},
-        "ball-linf": {"ball"},
-        "ball-l2": {"ball"},
+        "ball-linf": {"ball", "radius_rule"},
+        "ball-l2": {"ball", "radius_rule"},
         "local": {"sync"},
     }
     for name, changed in fields.items():

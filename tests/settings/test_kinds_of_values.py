@@ -30,6 +30,7 @@ MAKERS = {
     "end": lambda value: LinearDecay(total_steps=2, end=value),
     "target": lambda value: SlopeRatio(target=value),
     "rate": lambda value: SlopeRatio(rate=value),
+    "early_rate": lambda value: SlopeRatio(early_rate=value),
     "decay": lambda value: SlopeRatio(decay=value),
     "minimum": lambda value: SlopeRatio(minimum=value),
     "maximum": lambda value: SlopeRatio(maximum=value),

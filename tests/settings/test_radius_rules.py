@@ -35,6 +35,7 @@ def test_power_decay():
         (lambda: PowerDecay(timescale=0.0), "`timescale` must be positive, got 0.0"),
         (lambda: SlopeRatio(target=1.0), r"`target` must be in \(-1, 1\), got 1.0"),
         (lambda: SlopeRatio(rate=0.0), "`rate` must be positive, got 0.0"),
+        (lambda: SlopeRatio(early_rate=-0.1), "`early_rate` must be finite and >= 0, got -0.1"),
         (lambda: SlopeRatio(decay=1.0), r"`decay` must be in \[0, 1\), got 1.0"),
         (lambda: SlopeRatio(minimum=0.0), "`minimum` must be positive, got 0.0"),
         (lambda: SlopeRatio(minimum=1.0, maximum=0.5), "`maximum` must be at least `minimum` = 1"),
@@ -47,14 +48,23 @@ def test_a_wrong_setting_is_named(make, message):
 
 def test_slope_ratio_follows_its_formula():
     rule = SlopeRatio(target=0.6, rate=0.05, decay=0.95, minimum=1e-3, maximum=0.1)
+    follow(rule, early=0.0)
+
+
+def test_slope_ratio_moves_faster_early_on():
+    rule = SlopeRatio(target=0.6, rate=0.05, early_rate=0.3, decay=0.95, minimum=1e-3, maximum=0.1)
+    follow(rule, early=0.3)
+
+
+def follow(rule, early):
     slopes = [(-1.0, -0.9), (-2.0, 0.5), (-0.5, -0.1), (3.0, 1.0), (-1.0, -1.0)] * 12
     state = rule.initial_state(0.02, CPU)
     radius, a_mean, b_mean = 0.02, 0.0, 0.0
-    for a, b in slopes:
+    for t, (a, b) in enumerate(slopes, start=1):
         a_mean, b_mean = 0.95 * a_mean + 0.05 * a, 0.95 * b_mean + 0.05 * b
         ratio = b_mean / a_mean if a_mean < 0 else -1.0
         change = min(max(2 * (ratio - 0.6), -1.0), 1.0)
-        radius = min(max(radius * math.exp(0.05 * change), 1e-3), 0.1)
+        radius = min(max(radius * math.exp(max(0.05, early / math.sqrt(t)) * change), 1e-3), 0.1)
         state = rule.update(state, torch.tensor(a), torch.tensor(b))
         assert state["radius"].item() == pytest.approx(radius, rel=1e-4)
         assert rule.ratio(state).item() == pytest.approx(ratio, rel=1e-4)
