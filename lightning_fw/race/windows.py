@@ -11,7 +11,6 @@ from torch.optim import Optimizer
 from lightning_fw.balls import Ball, L1Ball, L2Ball, LinfBall, NuclearBall, RMSBall, SpectralBall
 from lightning_fw.inner_loop import InnerLoop, Sync, Trajectory
 from lightning_fw.nn import SequenceModel
-from lightning_fw.nn.frank_wolfe import preset_loop
 from lightning_fw.race.baselines import adam
 from lightning_fw.race.method import Method
 from lightning_fw.race.search_space import Range, Setting
@@ -38,8 +37,22 @@ def _authors(setting: Setting) -> InnerLoop:
 
 
 def windows(setting: Setting, *, steps: int, sync: Sync = "step") -> InnerLoop:
-    """The preset with another K, or with ranks that talk at restarts alone."""
-    return preset_loop("spectral", steps=steps, sync=sync)
+    """Spectral windows of K steps, for ranks to run apart: longer than the preset's two.
+
+    Their radius starts at 0.02 and follows ``SlopeRatio()``; with one step it stays there, since
+    the rule compares two slopes.
+    """
+    return replace(
+        InnerLoop.spectral(),
+        ball=SpectralBall(radius=0.02, scale_by_shape=True),
+        steps=steps,
+        radius_rule=None if steps == 1 else SlopeRatio(),
+        sync=sync,
+    )
+
+
+def _with_steps(setting: Setting, *, steps: int) -> InnerLoop:
+    return replace(InnerLoop.spectral(), steps=steps)
 
 
 def _harmonic(setting: Setting) -> InnerLoop:
@@ -77,7 +90,7 @@ PRESETS = (
         name="local",
         title="Frank-Wolfe, local windows",
         family="Frank-Wolfe",
-        inner_loop=lambda setting: preset_loop("spectral", sync="restart"),
+        inner_loop=partial(windows, steps=3, sync="restart"),
         ranks_only=True,
     ),
     Method(
@@ -155,7 +168,7 @@ ABLATIONS = (
             name=f"spectral-k{steps}",
             title=f"spectral, K = {steps}",
             family="Frank-Wolfe",
-            inner_loop=partial(windows, steps=steps),
+            inner_loop=partial(_with_steps, steps=steps),
         )
         for steps in (3, 5, 10)
     ),
