@@ -111,7 +111,7 @@ class FrankWolfeRegressor(PresetMixin, SequenceRegressor):
     Example:
         >>> model = FrankWolfeRegressor("lstm", input_size=2, output_size=1)
         >>> model.configure_frank_wolfe().steps
-        3
+        2
     """
 
 

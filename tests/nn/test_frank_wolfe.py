@@ -73,7 +73,7 @@ def fit(model, data):
         enable_model_summary=False,
     )
     trainer.fit(model, data)
-    assert trainer.global_step == 2
+    assert trainer.global_step == 3
     assert {"train_loss", "val_metric"} <= set(trainer.callback_metrics)
 
 
