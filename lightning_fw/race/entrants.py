@@ -72,12 +72,15 @@ class Entrant:
         return self.method.name
 
     @property
+    def origin(self) -> str:
+        """Whether it was tuned, in words."""
+        return "tuned" if self.is_tuned else "not tuned"
+
+    @property
     def label(self) -> str:
         """Title and setting."""
-        if not self.setting:
-            return f"{self.method.title} (not tuned)"
-        origin = "tuned" if self.is_tuned else "not tuned"
-        return f"{self.method.title} ({origin}: {written(self.setting)})"
+        setting = f": {written(self.setting)}" if self.setting else ""
+        return f"{self.method.title} ({self.origin}{setting})"
 
     @property
     def batches_a_message(self) -> int:

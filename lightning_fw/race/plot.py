@@ -15,7 +15,9 @@ from lightning_fw.race.summary import runs_of
 from lightning_fw.race.tasks import Task
 
 # Okabe and Ito's colours, told apart by colour-blind readers too, dark ones first.
-_COLORS = ("#0072B2", "#000000", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_COLORS = ("#0072B2", "#000000", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
+# Bands of more methods hide each other: then the first has one alone.
+_BANDS = 3
 _LINES: dict[Family, tuple[str, ...]] = {
     "Frank-Wolfe": ("solid", "dashdot"),
     "one LMO a step": ("dashdot", "solid"),
@@ -44,7 +46,9 @@ def draw(
     settings: RaceSettings,
     path: Path,
 ) -> None:
-    """Draw the median over the seeds, and the range from the best to the worst of them.
+    """Draw the median over the seeds, and as a band the range from the best to the worst of them.
+
+    Of more than three methods the first has a band.
 
     A point against seconds stands at the median of the seconds that the seeds took to it.
 
@@ -57,14 +61,15 @@ def draw(
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    figure = Figure(figsize=(10, 4.2 + 0.12 * len(entrants)), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     goal = f"target: {task.metric} {task.goal}"
+    racing = [entrant for entrant in entrants if runs_of(points, entrant.name)]
     for panel, unit in zip(panels, ("evaluations", "seconds"), strict=True):
-        for number, entrant in enumerate(entrants):
+        for number, entrant in enumerate(racing):
             runs = list(runs_of(points, entrant.name).values())
-            if runs:
-                _draw_runs(panel, runs, unit, entrant, number)
+            band = number == 0 or len(racing) <= _BANDS
+            _draw_runs(panel, runs, unit, entrant, number, band=band)
         panel.axhline(task.target, color="gray", linewidth=1.2, linestyle=":", label=goal)
         panel.grid(alpha=0.25)
         panel.set_xlim(left=0)
@@ -79,9 +84,9 @@ def draw(
     panels[0].set_ylabel(task.metric)
     if not task.higher_is_better:
         panels[0].set_yscale("log")
-    counts = {len(runs_of(points, entrant.name)) for entrant in entrants} - {0}
+    counts = {len(runs_of(points, entrant.name)) for entrant in racing}
     seeds = "–".join(map(str, sorted({min(counts), max(counts)})))
-    over = "one seed" if seeds == "1" else f"median and range of {seeds} seeds"
+    over = "one seed" if seeds == "1" else f"median of {seeds} seeds, range as a band"
     figure.suptitle(f"{task.title}, {settings.title}{ranks}: {over}")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
@@ -89,7 +94,13 @@ def draw(
 
 
 def _draw_runs(
-    panel: Any, runs: Sequence[Sequence[Point]], unit: str, entrant: Entrant, number: int
+    panel: Any,
+    runs: Sequence[Sequence[Point]],
+    unit: str,
+    entrant: Entrant,
+    number: int,
+    *,
+    band: bool,
 ) -> None:
     color = _COLORS[number % len(_COLORS)]
     line = _LINES[entrant.method.family][number // len(_COLORS) % 2]
@@ -97,7 +108,8 @@ def _draw_runs(
     x = [statistics.median(getattr(point, unit) for point in column) for column in columns]
     metrics = [[point.test_metric for point in column] for column in columns]
     median = list(map(statistics.median, metrics))
-    panel.plot(x, median, color=color, linestyle=line, linewidth=1.8, label=entrant.label)
-    panel.fill_between(
-        x, list(map(min, metrics)), list(map(max, metrics)), color=color, alpha=0.15, linewidth=0
-    )
+    label = f"{entrant.method.title} ({entrant.origin})"
+    panel.plot(x, median, color=color, linestyle=line, linewidth=1.8, label=label)
+    if band:
+        best, worst = list(map(min, metrics)), list(map(max, metrics))
+        panel.fill_between(x, best, worst, color=color, alpha=0.15, linewidth=0)
