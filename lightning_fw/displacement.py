@@ -165,11 +165,18 @@ class Displacement:
         self._fold(self.factor)
         return self.tensors
 
-    def usage(self, ball: Ball, infos: Infos | None) -> Scalar:
-        """‖d_k‖ / δ, averaged over the balls that the moved parameters span."""
+    def usage(self, ball: Ball, infos: Infos | None, own: Sequence[Scalar] | None = None) -> Scalar:
+        """‖d_k‖ / δ, averaged over the balls that the moved parameters span.
+
+        Args:
+            ball: The ball.
+            infos: What it needs to know of each parameter.
+            own: δ_i / δ of each parameter, where they differ: ‖d_k‖ is then told in δ_i.
+        """
         moved = [index for index, moved in enumerate(self.moved) if moved]
         of_moved = None if infos is None else [infos[index] for index in moved]
-        usage = ball.usage([self.tensors[index] for index in moved], of_moved)
+        tensors = [self.tensors[i] if own is None else self.tensors[i] / own[i] for i in moved]
+        usage = ball.usage(tensors, of_moved)
         return self.factor * scalar(usage)
 
     def hand_over(self, factor: Scalar) -> None:

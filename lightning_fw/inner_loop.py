@@ -63,7 +63,8 @@ class InnerLoop:
     Raises:
         TypeError: If a setting is of the wrong kind.
         ValueError: If a setting is out of its range, or ``SlopeRatio`` has too few steps, stale
-            batches or a fixed trajectory, and cannot see two slopes.
+            batches or a fixed trajectory, and cannot see two slopes, or is to set radii of tensors
+            that share a ball.
 
     Example:
         >>> from lightning_fw import L2Ball
@@ -116,6 +117,12 @@ class InnerLoop:
                     f"`radius` must be between SlopeRatio's minimum and maximum, got "
                     f"{self.ball.radius} outside [{rule.minimum}, {rule.maximum}]. "
                     "Pass a ball or a rule that fits the other."
+                )
+            if rule.own_share and not self.ball.is_per_tensor:
+                raise ValueError(
+                    f'`ball` must have scope="tensor" with SlopeRatio(own_share={rule.own_share}), '
+                    f"got {self.ball}: a tensor's own radius is of a ball of its own. "
+                    'Pass scope="tensor" or own_share=0.'
                 )
             if self.steps < 2:
                 raise ValueError(

@@ -21,7 +21,7 @@ class Joined(NamedTuple):
     """What ranks have in common when their windows close.
 
     Attributes:
-        slopes: Those of SlopeRatio, shape (2,); None without it.
+        slopes: Those of SlopeRatio, shape (2, tensors); None without it.
         agreement: ‖mean d_K‖₂ / mean ‖d_K‖₂, NaN with ``sync="step"``.
     """
 
@@ -43,7 +43,7 @@ def share(
         sync: With ``"step"`` nothing: gradients were averaged, and all that follows from them is
             the same on every rank; with ``"restart"`` slopes and d_K.
         displacement: This rank's.
-        slopes: Those of SlopeRatio on this rank, shape (2,); None without it.
+        slopes: Those of SlopeRatio on this rank, shape (2, tensors); None without it.
         mean: Averages a tensor over ranks; called at most once.
         ended: Whether this is the epoch's last window here.
 
@@ -70,7 +70,7 @@ def join(
 
     Args:
         displacement: This rank's, changed in place.
-        slopes: This rank's, shape (2,).
+        slopes: This rank's, shape (2, tensors).
         mean: Averages a tensor over ranks; called once.
         ended: Whether this is the epoch's last window here.
 
@@ -78,28 +78,30 @@ def join(
         ValueError: On all ranks, if it is on some alone.
     """
     tensors = displacement.unfactored()
-    head = [displacement.k > 0, displacement.length(), ended, *_known(slopes), *displacement.moved]
-    message = mean(_flat(head, tensors))
-    active, length, at_end, a, b, has_a, has_b, *moved = message[: len(head)].tolist()
+    head = [displacement.k > 0, displacement.length(), ended, *displacement.moved]
+    known = _known(slopes)
+    sizes = [tensor.numel() for tensor in (*known, *tensors)]
+    message = mean(_flat(head, [*known, *tensors]))
+    active, length, at_end, *moved = message[: len(head)].tolist()
     _require_even(at_end)
     active = max(active, _TINY)
-    rest = message[len(head) :] / active
-    sizes = [tensor.numel() for tensor in tensors]
-    for tensor, averaged in zip(tensors, rest.split(sizes), strict=True):
-        tensor.copy_(averaged.view_as(tensor))
+    rest = torch.split(message[len(head) :], sizes)
+    for tensor, averaged in zip(tensors, rest[len(known) :], strict=True):
+        tensor.copy_(averaged.view_as(tensor) / active)
     displacement.moved = [value > 0 and active > _TINY for value in moved]
     agreement = displacement.length() / max(length / active, _TINY)
     if slopes is not None:
-        pairs = ((a, has_a), (b, has_b))
-        slopes = slopes.new_tensor([total / count if count else nan for total, count in pairs])
+        # Where no rank has any, 0 / 0 is the NaN that says so.
+        slopes = (rest[1].view_as(slopes) / rest[0].unsqueeze(1)).to(slopes.dtype)
     return Joined(slopes, agreement)
 
 
-def _known(slopes: Tensor | None) -> list[Scalar]:
-    """Both slopes, 0 where there is none, and whether each is there."""
+def _known(slopes: Tensor | None) -> list[Tensor]:
+    """Whether there are slopes at either end, shape (2,), and these, 0 where there are none."""
     if slopes is None:
-        return [0.0] * 4
-    return [*slopes.nan_to_num(), *slopes.isfinite()]
+        return []
+    known = slopes.sum(dim=1).isfinite()
+    return [known.to(slopes.dtype), slopes.where(known.unsqueeze(1), 0.0)]
 
 
 def _flat(head: Sequence[Scalar], tensors: Sequence[Tensor]) -> Tensor:

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from lightning_fw.balls._base import Atoms
 from lightning_fw.displacement import require_both
+from lightning_fw.foreach import pick
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.radius_rules import SlopeRatio, scheduled_radius
-from lightning_fw.scalars import Scalar, scalar
+from lightning_fw.scalars import Scalar, scalar, scalars
 from lightning_fw.slopes import Slopes
 
 
@@ -22,6 +23,9 @@ class Radius:
     Args:
         inner_loop: The settings.
         parameters: The parameters that the window moves.
+
+    Attributes:
+        own: δ_i / δ of each parameter in the open window; None where all have the same radius.
     """
 
     def __init__(self, inner_loop: InnerLoop, parameters: Sequence[Tensor]) -> None:
@@ -31,12 +35,16 @@ class Radius:
         self._slopes = (
             Slopes(rule, self._first, parameters) if isinstance(rule, SlopeRatio) else None
         )
+        self.own: Sequence[Scalar] | None = None
 
-    def at(self, outer_step: int) -> Scalar:
-        """δ of the window before this outer step."""
-        if self._slopes is not None:
-            return scalar(self._slopes.state["radius"])
-        return scheduled_radius(self._first, self._schedule, outer_step)
+    def open(self, outer_step: int) -> Scalar:
+        """δ of the window before this outer step, which opens."""
+        if self._slopes is None:
+            return scheduled_radius(self._first, self._schedule, outer_step)
+        radius, own = self._slopes.radii()
+        if self._slopes.has_own_radii:
+            self.own = scalars(own.unbind())
+        return scalar(radius)
 
     def meet(
         self, k: Scalar, gradients: Sequence[Tensor], present: Sequence[int], weight: Scalar
@@ -45,13 +53,17 @@ class Radius:
         if self._slopes is not None:
             self._slopes.meet(k, gradients, present, weight)
 
-    def remember(self, atoms: Atoms, present: Sequence[int], weight: Scalar) -> None:
-        """Show the newest atom: :meth:`Slopes.remember`."""
+    def stretch(self, atoms: Atoms, present: Sequence[int], weight: Scalar) -> Atoms:
+        """Show the newest unit atoms, :meth:`Slopes.remember`, and give each its own radius."""
         if self._slopes is not None:
             self._slopes.remember(atoms, present, weight)
+        if self.own is None:
+            return atoms
+        own = pick(list(self.own), present)
+        return Atoms(atoms.tensors, [s * o for s, o in zip(atoms.scales, own, strict=True)])
 
     def slopes(self) -> Tensor | None:
-        """The window's two slopes, shape (2,); None without SlopeRatio."""
+        """The window's slopes at both ends, shape (2, tensors); None without SlopeRatio."""
         return None if self._slopes is None else self._slopes.of_window()
 
     def close(self, slopes: Tensor | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TypeAlias
 
 import torch
@@ -137,6 +137,17 @@ class SlopeRatio:
     along the way is reached; r < 0: past it. Each gradient meets an atom made before it was seen,
     so its noise averages out.
 
+    The steepest tensors rule the sums: where they are past the bottom, all others shrink with
+    them. With ``own_share`` ρ > 0 tensor i has a radius of its own, set in part by its own slopes,
+    whose sums over i are a and b; r_i is their ratio, r that of the sums, c(r) = clip(2 (r − τ),
+    −1, 1):
+
+        δ_i ← clip(δ_i exp(η_t (ρ c(r_i) + (1 − ρ) c(r))), minimum, maximum)
+
+    A tensor without a slope at an anchor yet follows the sums alone. The feasible set is the
+    product of the tensors' balls, so that none may span several; the window's δ, in whose unit
+    directions are told, is the geometric mean of the δ_i.
+
     Needs K ≥ 2 and fresh batches (``"successive"`` or ``"split"``). A window without both slopes
     (the first; one cut down to a single step) leaves the state as it is.
 
@@ -145,6 +156,7 @@ class SlopeRatio:
         rate: η > 0, the largest change of log δ at a late restart.
         early_rate: η₁ ≥ 0, that at the first; 0: the same at all.
         decay: Decay of the running averages, in [0, 1).
+        own_share: ρ in [0, 1]; 0: one radius for all tensors.
         minimum: Floor of δ, > 0.
         maximum: Ceiling of δ, at least the floor.
 
@@ -163,12 +175,13 @@ class SlopeRatio:
     rate: float = 0.05
     early_rate: float = 0.0
     decay: float = 0.95
+    own_share: float = 0.0
     minimum: float = 1e-3
     maximum: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("target", "rate", "early_rate", "decay", "minimum", "maximum"):
-            require_number(name, getattr(self, name))
+        for setting in fields(self):
+            require_number(setting.name, getattr(self, setting.name))
         if not -1 < self.target < 1:
             raise ValueError(
                 f"`target` must be in (-1, 1), got {self.target}. Pass -1 < target < 1."
@@ -180,6 +193,10 @@ class SlopeRatio:
             )
         if not 0 <= self.decay < 1:
             raise ValueError(f"`decay` must be in [0, 1), got {self.decay}. Pass 0 <= decay < 1.")
+        if not 0 <= self.own_share <= 1:
+            raise ValueError(
+                f"`own_share` must be in [0, 1], got {self.own_share}. Pass 0 <= own_share <= 1."
+            )
         require_positive("minimum", self.minimum)
         if not (self.maximum >= self.minimum and math.isfinite(self.maximum)):
             raise ValueError(
@@ -187,36 +204,49 @@ class SlopeRatio:
                 "Pass a finite maximum >= minimum."
             )
 
-    def initial_state(self, radius: float, device: torch.device) -> dict[str, Tensor]:
-        """The state before the first window: δ, the two averages and t, float32 scalars."""
-        zero = torch.zeros((), dtype=torch.float32, device=device)
+    def initial_state(
+        self, radius: float, device: torch.device, tensors: int = 1
+    ) -> dict[str, Tensor]:
+        """The state before the first window, float32: δ_i, both averages, (tensors,), and t."""
+        zeros = torch.zeros(tensors, dtype=torch.float32, device=device)
         return {
-            "radius": zero + min(max(radius, self.minimum), self.maximum),
-            "anchor_slope": zero,
-            "end_slope": zero,
-            "updates": zero,
+            "radius": zeros + min(max(radius, self.minimum), self.maximum),
+            "anchor_slope": zeros,
+            "end_slope": zeros,
+            "updates": zeros.new_zeros(()),
         }
 
     def update(self, state: dict[str, Tensor], a: Tensor, b: Tensor) -> dict[str, Tensor]:
-        """The state after a window with the slopes a and b; the old one if either is not finite.
+        """The state after a window with the slopes a and b; the old one if a sum is not finite.
 
         Args:
             state: As :meth:`initial_state` or :meth:`update` made it.
-            a: Slope at the anchor, a float32 scalar.
-            b: Slope at the last point, a float32 scalar.
+            a: Slopes at the anchor, float32, of shape (tensors,).
+            b: Slopes at the last point, alike.
         """
         anchor_slope = torch.lerp(a, state["anchor_slope"], self.decay)
         end_slope = torch.lerp(b, state["end_slope"], self.decay)
         updates = state["updates"] + 1
         updated = {"anchor_slope": anchor_slope, "end_slope": end_slope, "updates": updates}
-        change = (2 * (self.ratio(updated) - self.target)).clamp(-1, 1)
         rate = (self.early_rate / updates.sqrt()).clamp_min(self.rate)
-        radius = state["radius"] * torch.exp(rate * change)
+        radius = state["radius"] * torch.exp(rate * self._changes(updated))
         updated["radius"] = radius.clamp(self.minimum, self.maximum)
-        finite = torch.isfinite(a) & torch.isfinite(b)
+        finite = torch.isfinite(a.sum()) & torch.isfinite(b.sum())
         return {name: torch.where(finite, value, state[name]) for name, value in updated.items()}
 
-    def ratio(self, state: dict[str, Tensor]) -> Tensor:
-        """r = B / A, −1 when A ≥ 0."""
+    def _changes(self, state: dict[str, Tensor]) -> Tensor:
+        """ρ c(r_i) + (1 − ρ) c(r) of each tensor."""
         a, b = state["anchor_slope"], state["end_slope"]
-        return torch.where(a < 0, b / a, torch.full_like(a, -1.0))
+        common = (2 * (self.ratio(state) - self.target)).clamp(-1, 1)
+        own = (2 * (_ratio(a, b) - self.target)).clamp(-1, 1)
+        # Without a slope a tensor would count as past its bottom, and shrink before it ever moved.
+        own = torch.where(a == 0, common, own)
+        return torch.lerp(common.expand_as(own), own, self.own_share)
+
+    def ratio(self, state: dict[str, Tensor]) -> Tensor:
+        """r = B / A of the sums over tensors, −1 when A ≥ 0."""
+        return _ratio(state["anchor_slope"].sum(), state["end_slope"].sum())
+
+
+def _ratio(a: Tensor, b: Tensor) -> Tensor:
+    return torch.where(a < 0, b / a, torch.full_like(a, -1.0))

@@ -10,28 +10,37 @@ from torch import Tensor
 
 from lightning_fw.balls._base import Atoms
 from lightning_fw.displacement import clones, copy_shared, load, zeros_beside
-from lightning_fw.foreach import blend_, inner, pick
+from lightning_fw.foreach import blend_, inners, pick
 from lightning_fw.radius_rules import SlopeRatio
-from lightning_fw.scalars import Scalar, on_host
+from lightning_fw.scalars import Scalar, total
 
 
 class Slopes:
     """Measures a and b of :class:`~lightning_fw.SlopeRatio` and keeps its state.
 
     Args:
-        rule: The rule.
+        rule: The rule; without a share of own slopes all parameters count as one tensor.
         radius: δ of the first window.
         parameters: The parameters that the window moves.
     """
 
     def __init__(self, rule: SlopeRatio, radius: float, parameters: Sequence[Tensor]) -> None:
         self.rule = rule
-        self.state = rule.initial_state(radius, parameters[0].device)
+        self.has_own_radii = rule.own_share > 0
+        count = len(parameters) if self.has_own_radii else 1
+        self.state = rule.initial_state(radius, parameters[0].device, count)
         self._parameters = list(parameters)
         self._atom = zeros_beside(parameters)
         self._has_atom = False
-        self._at_anchor: Scalar | None = None
-        self._at_end: Scalar | None = None
+        self._at_anchor: Tensor | None = None
+        self._at_end: Tensor | None = None
+
+    def radii(self) -> tuple[Tensor, Tensor]:
+        """δ, the geometric mean of the δ_i, and all δ_i / δ."""
+        radii = self.state["radius"]
+        # In units of the first, so that equal ones give exactly their own.
+        mean = radii[0] * torch.exp((radii / radii[0]).log().mean())
+        return mean, radii / mean
 
     def meet(
         self, k: Scalar, gradients: Sequence[Tensor], present: Sequence[int], weight: Scalar
@@ -46,75 +55,99 @@ class Slopes:
         """
         if not self._has_atom:
             return
-        slope = inner(gradients, pick(self._atom, present))
+        slopes = self._along_atom(gradients, present)
         if isinstance(k, Tensor):
-            self._at_anchor = _chosen((k == 0) & (weight > 0), slope, self._at_anchor)
-            self._at_end = _chosen((k > 0) & (weight > 0), slope, self._at_end)
+            self._at_anchor = self._chosen((k == 0) & (weight > 0), slopes, self._at_anchor)
+            self._at_end = self._chosen((k > 0) & (weight > 0), slopes, self._at_end)
         elif k == 0:
-            self._at_anchor = slope
+            self._at_anchor = slopes
         else:
-            self._at_end = slope
+            self._at_end = slopes
+
+    def _along_atom(self, gradients: Sequence[Tensor], present: Sequence[int]) -> Tensor:
+        """⟨g_i, s_i⟩ of each tensor, 0 for one without a gradient."""
+        slopes = inners(gradients, pick(self._atom, present))
+        if not self.has_own_radii:
+            slopes = [total(slopes)]
+        elif len(present) < len(self._atom):
+            by_index = dict(zip(present, slopes, strict=True))
+            zero = torch.zeros_like(slopes[0]) if isinstance(slopes[0], Tensor) else 0.0
+            slopes = [by_index.get(index, zero) for index in range(len(self._atom))]
+        radii = self.state["radius"]
+        if isinstance(slopes[0], Tensor):
+            return torch.stack([torch.as_tensor(slope).to(radii.dtype) for slope in slopes])
+        return torch.tensor(slopes, dtype=radii.dtype, device=radii.device)
+
+    def _chosen(self, condition: Tensor, slopes: Tensor, before: Tensor | None) -> Tensor:
+        return torch.where(condition, slopes, self._missing() if before is None else before)
+
+    def _missing(self) -> Tensor:
+        return torch.full_like(self.state["radius"], float("nan"))
 
     def remember(self, atoms: Atoms, present: Sequence[int], weight: Scalar) -> None:
-        """Keep the newest atom; weight 0 keeps the one before."""
+        """Keep the newest unit atom; weight 0 keeps the one before."""
         blend_(pick(self._atom, present), atoms.tensors, atoms.scales, weight)
         self._has_atom = True
 
     def of_window(self) -> Tensor:
-        """a and b of the window in progress, shape (2,), NaN where there is none."""
-        radius = self.state["radius"]
-        missing = torch.full_like(radius, float("nan"))
-        a, b = (
-            missing if slope is None else torch.as_tensor(slope, device=radius.device)
-            for slope in (self._at_anchor, self._at_end)
-        )
-        return torch.stack([a.to(radius.dtype), b.to(radius.dtype)])
+        """a_i and b_i of the window in progress, shape (2, tensors), NaN where there is none."""
+        found = (self._at_anchor, self._at_end)
+        return torch.stack([self._missing() if slopes is None else slopes for slopes in found])
 
     def close(self, slopes: Tensor) -> None:
-        """Update the radius with the window's two slopes, as ranks agree on them."""
+        """Update the radii with the window's slopes, as ranks agree on them."""
         self.state = self.rule.update(self.state, slopes[0], slopes[1])
         self._at_anchor = self._at_end = None
 
     def ratio(self) -> Tensor:
         """r, or NaN before the first update."""
         ratio = self.rule.ratio(self.state)
-        return ratio.masked_fill(self.state["anchor_slope"] == 0, float("nan"))
+        return ratio.masked_fill(self.state["anchor_slope"].sum() == 0, float("nan"))
 
     def succeed(self, previous: Slopes) -> None:
-        """Take over the radius, and the newest atom of the parameters that both move."""
-        self.state = previous.state
-        copy_shared(self._atom, self._parameters, previous._atom, previous._parameters)
+        """Take over radii and slopes, and the newest atom of the parameters that both move.
+
+        A new parameter starts at δ, without slopes of its own.
+        """
         self._has_atom = previous._has_atom
+        copy_shared(self._atom, self._parameters, previous._atom, previous._parameters)
+        if not self.has_own_radii:
+            self.state = previous.state
+            return
+        known = {id(p): index for index, p in enumerate(previous._parameters)}
+        mean, _ = previous.radii()
+        state = {**previous.state}
+        for name, new in (("radius", mean), ("anchor_slope", 0 * mean), ("end_slope", 0 * mean)):
+            rows = [*state[name].unbind(), new]
+            state[name] = torch.stack([rows[known.get(id(p), -1)] for p in self._parameters])
+        self.state = state
 
     def state_dict(self) -> dict[str, Any]:
-        """A, B, δ, the newest atom and the open window's slopes."""
+        """A_i, B_i, δ_i, the newest atom and the open window's slopes."""
         return {
             "radius": {name: value.clone() for name, value in self.state.items()},
             "atom": clones(self._atom) if self._has_atom else None,
-            "at_anchor": _number(self._at_anchor),
-            "at_end": _number(self._at_end),
+            "at_anchor": self._at_anchor,
+            "at_end": self._at_end,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` gave."""
+        """Take over what :meth:`state_dict` gave.
+
+        Raises:
+            ValueError: If it has another number of radii.
+        """
+        mine, theirs = self.state["radius"].numel(), state["radius"]["radius"].numel()
+        if mine != theirs:
+            raise ValueError(
+                f"`state` has radii of {theirs} tensors, expected {mine}. "
+                "Load it into the parameters and the InnerLoop that it was saved from."
+            )
         device = self.state["radius"].device
         self.state = {name: value.to(device) for name, value in state["radius"].items()}
         self._has_atom = state["atom"] is not None
         load("newest atom", self._atom, state["atom"])
-        self._at_anchor = _on(device, state["at_anchor"])
-        self._at_end = _on(device, state["at_end"])
-
-
-def _chosen(condition: Tensor, slope: Scalar, before: Scalar | None) -> Tensor:
-    kept = torch.as_tensor(float("nan") if before is None else before, device=condition.device)
-    return torch.where(condition, slope, kept)
-
-
-def _number(slope: Scalar | None) -> float | None:
-    return None if slope is None else float(slope)
-
-
-def _on(device: torch.device, slope: float | None) -> Scalar | None:
-    if slope is None or on_host(device):
-        return slope
-    return torch.tensor(slope, device=device)
+        self._at_anchor, self._at_end = (
+            None if slopes is None else slopes.to(device)
+            for slopes in (state["at_anchor"], state["at_end"])
+        )

@@ -98,6 +98,7 @@ class WindowStatistics:
         displacement: Displacement,
         ball: Ball,
         infos: Infos | None,
+        own: Sequence[Scalar] | None = None,
         *,
         restart: int,
         attempts: int,
@@ -110,6 +111,7 @@ class WindowStatistics:
             displacement: Where the window ended.
             ball: Its ball.
             infos: What the ball needs to know of each parameter.
+            own: δ_i / δ of each parameter, where they differ.
             restart: Index of the window.
             attempts: Inner steps tried.
             early: Whether a restart rule closed it.
@@ -120,7 +122,7 @@ class WindowStatistics:
             "steps": displacement.k,
             "gap_first": self.gap_first,
             "gap_last": self.gap_last,
-            "ball_usage": displacement.usage(ball, infos) if measured else nan,
+            "ball_usage": displacement.usage(ball, infos, own) if measured else nan,
             "cosine": self._cosine(displacement.tensors) if measured and self._first else nan,
             "loss_first": self.loss_first,
             "loss_last": self.loss_last,

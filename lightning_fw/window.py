@@ -91,7 +91,7 @@ class Window:
         self._open()
 
     def _open(self) -> None:
-        self.radius = self._radius.at(self.outer_step)
+        self.radius = self._radius.open(self.outer_step)
         self.attempts = 0
         self._displacement.reset()
         self.statistics.open()
@@ -190,7 +190,6 @@ class Window:
         self._displacement.toward(
             atoms, present, step_size, weight, noise=self.inner_loop.restart_when is not None
         )
-        self._radius.remember(atoms, present, weight)
 
     def _atoms(
         self,
@@ -202,12 +201,12 @@ class Window:
         first: bool,
         last: bool,
     ) -> tuple[Atoms, Scalar | None, Scalar | None]:
-        """The unit atoms, and where they are needed the gap and ‖d_{k−1} − s_k‖²."""
+        """The atoms / δ, and where they are needed the gap and ‖d_{k−1} − s_k‖²."""
         loop, infos = self.inner_loop, self.infos and pick(self.infos, present)
         averages = self._momentum.average(gradients, present, weight)
         if averages is not gradients:
             gradients, norms = averages, None
-        atoms = loop.ball.atoms(gradients, infos, norms)
+        atoms = self._radius.stretch(loop.ball.atoms(gradients, infos, norms), present, weight)
         gap = distance = None
         for_rules = loop.step_size.needs_gap or loop.restart_when is not None
         if for_rules or (self.statistics.enabled and (first or last)):
@@ -256,6 +255,7 @@ class Window:
             self._displacement,
             self.inner_loop.ball,
             self.infos,
+            self._radius.own,
             restart=self.restart,
             attempts=self.attempts,
             early=early,

@@ -87,6 +87,11 @@ class Ball(ABC):
     def block_dual_norms(self, gradients: Sequence[Tensor], infos: Infos | None = None) -> Tensor:
         """‖gradients‖_* of each block, shape (blocks,)."""
 
+    @property
+    def is_per_tensor(self) -> bool:
+        """Whether no block spans several parameters."""
+        return True
+
     def lmo(self, gradients: Sequence[Tensor], infos: Infos | None = None) -> list[Tensor]:
         """Linear minimization oracle: argmin over the ball of ⟨gradients, s⟩.
 

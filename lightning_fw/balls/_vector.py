@@ -51,6 +51,10 @@ class VectorBall(Ball):
             return float("inf")
         return 1.0 if self.order == float("inf") else self.order / (self.order - 1)
 
+    @property
+    def is_per_tensor(self) -> bool:
+        return self.scope == "tensor"
+
     def blocks(self, count: int, infos: Infos | None = None) -> list[list[int]]:
         """Indices of the parameters that share one ball, for ``count`` parameters."""
         if self.scope == "tensor":

@@ -73,6 +73,10 @@ class ProductBall(Ball):
     def __hash__(self) -> int:
         return hash((tuple(self.balls.items()), self.radius))
 
+    @property
+    def is_per_tensor(self) -> bool:
+        return all(ball.is_per_tensor for ball in self.balls.values())
+
     def check(self, infos: Infos) -> None:
         parts = self._parts(len(infos), infos)
         for (pattern, ball), part in zip(self.balls.items(), parts, strict=True):

@@ -72,6 +72,16 @@ def test_one_message_a_window_no_gradients_and_ranks_that_agree(loop, make_train
     assert module.outside == 0
 
 
+def test_tensors_with_own_radii_need_no_further_message(make_trainer):
+    rule = SlopeRatio(own_share=0.5, rate=0.5)
+    module = fit(
+        make_trainer,
+        Apart(InnerLoop(ball=L2Ball(radius=0.02), steps=2, radius_rule=rule, sync="restart")),
+    )
+    assert module.messages == 2 * 4
+    assert module.spread == 0
+
+
 def test_with_a_message_a_step_gradients_are_reduced(make_trainer):
     module = fit(make_trainer, Apart(InnerLoop(steps=3)))
     assert module.buckets >= 14
@@ -112,6 +122,56 @@ def test_agreement_is_one_for_one_way_and_half_a_root_for_crossing_ways():
     direction, record = joined(ways, lambda message: sum(messages) / 2)
     assert record.agreement == pytest.approx(1 / math.sqrt(2))
     torch.testing.assert_close(direction, torch.tensor([-0.5, -0.5], dtype=torch.float64))
+
+
+RANKS = ((1.0, 5.0), (3.0, -2.0))
+
+
+def slopes_and_windows(messages: list[torch.Tensor], poisoned: bool = False):
+    """Two windows on each of two ranks from the same anchor; ``messages`` of the first are means.
+
+    Returns:
+        Each rank's slopes before the second window closes, its message then, and the window.
+    """
+    found = []
+    for rank, factors in enumerate(RANKS):
+        parameters = [torch.nn.Parameter(torch.ones(n, dtype=torch.float64)) for n in (2, 3)]
+        loop = InnerLoop(
+            ball=L2Ball(radius=0.1),
+            steps=2,
+            radius_rule=SlopeRatio(own_share=0.5, decay=0.0),
+            sync="restart",
+        )
+        window, sent = Window(loop, parameters), []
+        for restart in range(2):
+            for _ in range(2):
+                with window.displaced():
+                    losses = [f * p.exp().sum() for f, p in zip(factors, parameters, strict=True)]
+                    (sum(losses) * (math.nan if poisoned and restart and rank else 1)).backward()
+                window.step()
+            slopes = window.state_dict()["slopes"]
+            if restart < len(messages):
+                window.close(reduce=lambda _, mean=messages[restart]: mean)
+            else:
+                window.close(reduce=lambda message, sent=sent: sent.append(message) or message)
+                break
+        found.append((slopes, sent and sent[0], window))
+    return found
+
+
+@pytest.mark.parametrize("poisoned", [False, True])
+def test_ranks_agree_on_the_mean_of_their_slopes_tensor_by_tensor(poisoned):
+    messages = []
+    for _ in range(2):
+        sent = [message for _, message, _ in slopes_and_windows(messages, poisoned)]
+        messages.append(sum(sent) / 2)
+    (mine, _, window), (other, _, partner) = slopes_and_windows(messages, poisoned)
+    state = window.state_dict()["slopes"]["radius"]
+    assert str(state) == str(partner.state_dict()["slopes"]["radius"])
+    for name, average in (("at_anchor", "anchor_slope"), ("at_end", "end_slope")):
+        expected = mine[name] if poisoned else (mine[name] + other[name]) / 2
+        assert len(set(expected.tolist())) == 2
+        torch.testing.assert_close(state[average], expected)
 
 
 def test_without_windows_apart_there_is_no_agreement_to_tell():

@@ -10,7 +10,7 @@ import lightning as L
 import pytest
 import torch
 
-from lightning_fw import displacement, scalars, slopes
+from lightning_fw import displacement, scalars
 from tests.manual.interrupted import Batches, Module, SaveAfter, monitor
 from tests.manual.resumable_fits import CASES, assert_same_fit, fit, last_and_only
 
@@ -36,7 +36,7 @@ def test_a_fit_resumes_bit_for_bit_from_the_end_of_an_epoch(make_trainer, tmp_pa
 @pytest.mark.parametrize("on_device", [False, True], ids=["host", "accelerator's path"])
 def test_skipped_steps_are_remembered(on_device, make_trainer, tmp_path, monkeypatch):
     if on_device:
-        for module in (scalars, displacement, slopes):
+        for module in (scalars, displacement):
             monkeypatch.setattr(module, "on_host", lambda device: False)
 
     def with_bad():

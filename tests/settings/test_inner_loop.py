@@ -15,6 +15,7 @@ from lightning_fw import (
     L2Ball,
     OpenLoop,
     ProductBall,
+    RMSBall,
     SlopeRatio,
     SpectralBall,
 )
@@ -79,6 +80,19 @@ def test_it_is_frozen_keyword_only_and_can_be_pickled():
         ({"momentum": float("nan")}, ValueError, r"`momentum` must be in \[0, 1\), got nan"),
         ({"restart_when": 0.1}, TypeError, r"`restart_when` must be a RestartRule, got 0.1"),
         ({"radius_rule": 0.1}, TypeError, "`radius_rule` must be None, a schedule or SlopeRatio"),
+        *(
+            (
+                {"radius_rule": SlopeRatio(own_share=0.25), "ball": ball},
+                ValueError,
+                r'`ball` must have scope="tensor" with SlopeRatio\(own_share=0.25\), got .*Ball\(.*'
+                r'Pass scope="tensor" or own_share=0.',
+            )
+            for ball in (
+                L2Ball(scope="global"),
+                RMSBall(scope="group"),
+                ProductBall({"a": SpectralBall(), "*": L2Ball(scope="global")}),
+            )
+        ),
         (
             {"radius_rule": SlopeRatio(), "steps": 1},
             ValueError,
@@ -99,6 +113,13 @@ def test_it_is_frozen_keyword_only_and_can_be_pickled():
 def test_a_wrong_setting_is_named(settings, error, message):
     with pytest.raises(error, match=message):
         InnerLoop(**settings)
+
+
+def test_tensors_have_radii_of_their_own_where_they_have_balls_of_their_own():
+    rule = SlopeRatio(own_share=0.25)
+    balls = (SpectralBall(), L2Ball(), ProductBall({"*": L2Ball()}, radius=0.5))
+    assert all(InnerLoop(ball=ball, radius_rule=rule).ball is ball for ball in balls)
+    InnerLoop(ball=L2Ball(scope="global"), radius_rule=SlopeRatio())
 
 
 def test_any_callable_is_a_schedule():

@@ -32,6 +32,7 @@ MAKERS = {
     "rate": lambda value: SlopeRatio(rate=value),
     "early_rate": lambda value: SlopeRatio(early_rate=value),
     "decay": lambda value: SlopeRatio(decay=value),
+    "own_share": lambda value: SlopeRatio(own_share=value),
     "minimum": lambda value: SlopeRatio(minimum=value),
     "maximum": lambda value: SlopeRatio(maximum=value),
     "lr": InnerLoop.authors,

@@ -37,6 +37,12 @@ def test_power_decay():
         (lambda: SlopeRatio(rate=0.0), "`rate` must be positive, got 0.0"),
         (lambda: SlopeRatio(early_rate=-0.1), "`early_rate` must be finite and >= 0, got -0.1"),
         (lambda: SlopeRatio(decay=1.0), r"`decay` must be in \[0, 1\), got 1.0"),
+        (lambda: SlopeRatio(own_share=-0.1), r"`own_share` must be in \[0, 1\], got -0.1"),
+        (lambda: SlopeRatio(own_share=1.5), r"`own_share` must be in \[0, 1\], got 1.5"),
+        (
+            lambda: SlopeRatio(own_share=float("nan")),
+            r"`own_share` must be in \[0, 1\], got nan. Pass 0 <= own_share <= 1.",
+        ),
         (lambda: SlopeRatio(minimum=0.0), "`minimum` must be positive, got 0.0"),
         (lambda: SlopeRatio(minimum=1.0, maximum=0.5), "`maximum` must be at least `minimum` = 1"),
     ],
@@ -91,3 +97,48 @@ def test_a_window_without_both_slopes_changes_nothing(bad):
 
 def test_the_first_radius_is_clipped():
     assert SlopeRatio(maximum=0.1).initial_state(5.0, CPU)["radius"].item() == pytest.approx(0.1)
+
+
+TENSORS = [(-1.0, -0.9), (-20.0, 8.0), (-0.1, -0.05)]
+
+
+def updated(rule, slopes=TENSORS, windows=5):
+    state = rule.initial_state(0.02, CPU, len(slopes))
+    a, b = torch.tensor(slopes).unbind(dim=1)
+    for _ in range(windows):
+        state = rule.update(state, a, b)
+    return state
+
+
+@pytest.mark.parametrize("own_share", [0.0, 0.25, 1.0])
+def test_each_tensor_follows_its_own_slopes_by_its_share(own_share):
+    rule = SlopeRatio(own_share=own_share)
+    state = updated(rule)
+
+    def change(a, b):
+        return min(max(2 * (b / a - 0.6), -1.0), 1.0)
+
+    common = change(sum(a for a, _ in TENSORS), sum(b for _, b in TENSORS))
+    for (a, b), radius in zip(TENSORS, state["radius"].tolist(), strict=True):
+        log = 5 * 0.05 * (own_share * change(a, b) + (1 - own_share) * common)
+        assert radius == pytest.approx(0.02 * math.exp(log), rel=1e-6)
+
+
+def test_without_a_share_all_radii_are_that_of_the_sums():
+    radii = updated(SlopeRatio())["radius"]
+    alone = updated(SlopeRatio(), [tuple(map(sum, zip(*TENSORS, strict=True)))])["radius"]
+    assert radii[0] == radii[1] == radii[2] == pytest.approx(alone.item(), rel=1e-6)
+    assert radii[0] < 0.02, "the steepest tensor, past its bottom, rules"
+
+
+def test_a_tensor_without_a_slope_yet_follows_the_sums():
+    own = updated(SlopeRatio(own_share=1.0), [(-1.0, -1.0), (0.0, 0.0)])["radius"]
+    assert own[0] == own[1] > 0.02
+
+
+def test_one_slope_that_is_not_finite_leaves_all_radii():
+    rule = SlopeRatio(own_share=0.5)
+    before = updated(rule)
+    after = rule.update(before, torch.tensor([-1.0, float("nan"), -1.0]), torch.full((3,), -1.0))
+    for name, value in before.items():
+        assert torch.equal(after[name], value)

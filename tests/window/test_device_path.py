@@ -24,7 +24,6 @@ from lightning_fw import (
 )
 from lightning_fw import displacement as displacement_module
 from lightning_fw import scalars as scalars_module
-from lightning_fw import slopes as slopes_module
 from lightning_fw.parameters import ParameterInfo
 from lightning_fw.window import Window
 
@@ -54,6 +53,12 @@ LOOPS = [
     InnerLoop(steps=3, step_size=ShortStep(10.0)),
     InnerLoop(steps=3, step_size=ConstantStep(0.5), trajectory="cumulative"),
 ]
+OWN_RADII = SlopeRatio(own_share=0.5, rate=0.3)
+LOOPS += [
+    InnerLoop(ball=ball, steps=3, radius_rule=OWN_RADII, **settings)
+    for ball in (L2Ball(radius=0.1), SpectralBall(radius=0.1))
+    for settings in ({"momentum": 0.9}, {"step_size": ShortStep(10.0)})
+]
 INFOS = [ParameterInfo("weight", 0), ParameterInfo("bias", 1), ParameterInfo("head", 1)]
 
 
@@ -69,7 +74,7 @@ class ForbidReading(TorchDispatchMode):
 @pytest.fixture
 def keep_scalars_as_tensors(monkeypatch):
     def force():
-        for module in (scalars_module, displacement_module, slopes_module):
+        for module in (scalars_module, displacement_module):
             monkeypatch.setattr(module, "on_host", lambda device: False)
 
     return force
@@ -90,6 +95,8 @@ def train(loop: InnerLoop, windows: int, poisoned: int | None, reads_are_errors:
             loss.backward()
         if attempt == poisoned:
             weights[0].grad[0, 0] = float("inf")
+        if attempt == 7:
+            weights[1].grad = None
         if reads_are_errors:
             with ForbidReading():
                 window.step(loss)

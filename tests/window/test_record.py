@@ -55,8 +55,9 @@ def test_slopes_travel_with_the_displacements():
     take_steps(window, parameters, 2)
 
     def with_slopes_of_others(message):
-        # Before them: whether a step was taken, a length, whether the epoch has ended.
-        message[3:5] = torch.tensor([-1.0, -0.25])
+        # Before them: whether a step was taken, a length, whether the epoch has ended, which of the
+        # three parameters moved, which of the two slopes are known.
+        message[8:10] = torch.tensor([-1.0, -0.25])
         return message
 
     record = window.close(reduce=with_slopes_of_others)

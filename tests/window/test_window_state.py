@@ -16,6 +16,7 @@ STATEFUL = [
     InnerLoop(steps=4),
     InnerLoop(steps=4, trajectory="cumulative", momentum=0.9, step_size=OpenLoop()),
     InnerLoop(steps=4, radius_rule=SlopeRatio(), direction="displacement", momentum=0.5),
+    InnerLoop(steps=4, radius_rule=SlopeRatio(own_share=0.5), momentum=0.5),
     InnerLoop(steps=4, restart_when=NoiseFloor(), radius_rule=lambda t: 1 / (t + 1)),
 ]
 
