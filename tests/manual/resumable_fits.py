@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -28,7 +29,7 @@ def sgd_and_scheduler(parameters):
 
 CASES = {
     "paper": (InnerLoop(steps=3), ADAM),
-    "spectral": (InnerLoop.spectral(), sgd_and_scheduler),
+    "spectral": (replace(InnerLoop.spectral(), steps=3), sgd_and_scheduler),
     "cumulative": (
         InnerLoop(ball=L2Ball(radius=0.05), steps=3, trajectory="cumulative", momentum=0.5),
         ADAM,
