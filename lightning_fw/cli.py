@@ -100,7 +100,7 @@ def _lightning_cli(command: str, arguments: list[str] | None) -> None:
             # jsonargparse hands a default class's arguments on to another class that is asked for:
             # AddingProblem's batch_size would be every data's.
             for name, class_path in _DEFAULTS.items():
-                if f"--{name}" not in asked:
+                if not asked & {f"--{name}", f"--{name}.class_path", "--config", "-c"}:
                     parser.set_defaults({name: {"class_path": class_path}})
             for name in ("input_size", "output_size"):
                 parser.link_arguments(

@@ -20,9 +20,11 @@ from lightning_fw.race.methods import METHODS
 from lightning_fw.race.search_space import Setting, read
 from lightning_fw.race.settings import RaceSettings, Strategy
 from lightning_fw.race.tasks import TASKS
+from lightning_fw.race.tuning import SEEDS as TUNING_SEEDS
 
 _CANNOT_START = 2
 _INTERRUPTED = 130
+_USUAL = {"hidden_size": 128, "num_layers": 1}
 _NETWORK = ("hidden_size", "num_layers", "bidirectional", "dropout", "layer_norm")
 
 
@@ -121,6 +123,8 @@ def parse(argv: Sequence[str]) -> RaceSettings:
     arguments = parser()
     options = arguments.parse_args(argv)
     _check_ranks(arguments, options)
+    _check_seeds(arguments, options)
+    _check_chunks(arguments, options)
     if not (options.seeds or options.tune):
         arguments.error("--seeds 0 trains nothing: pass --seeds 1, or --tune to tune alone")
     given = _given(arguments, options)
@@ -128,12 +132,14 @@ def parse(argv: Sequence[str]) -> RaceSettings:
         ranks = [f"{options.devices}-ranks"] if options.devices > 1 else []
         options.out = Path("runs") / "-".join((options.task, options.cell, *ranks))
     network = {name: vars(options).pop(name) for name in _NETWORK}
+    if options.batch_size == TASKS[options.task].batch_size:
+        options.batch_size = None
     del options.set
     return RaceSettings(
         **{
             **vars(options),
             "methods": tuple(options.methods),
-            "network": {name: value for name, value in network.items() if value is not None},
+            "network": {k: v for k, v in network.items() if v not in (None, _USUAL.get(k))},
             "given": given,
         }
     )
@@ -146,7 +152,10 @@ def _given(arguments: argparse.ArgumentParser, options: argparse.Namespace) -> S
         arguments.error(f"--set {error}")
     if given and options.tune:
         arguments.error("--set goes without --tune, which chooses the values itself")
-    for name in given:
+    for name, value in given.items():
+        spaces = [METHODS[method].space.get(name) for method in options.methods]
+        if value % 1 and any(space and space.whole for space in spaces):
+            arguments.error(f"--set {name} must be a whole number, got {value:g}")
         if not any(name in METHODS[method].space for method in options.methods):
             taking = ", ".join(m.name for m in METHODS.values() if name in m.space) or "no method"
             arguments.error(
@@ -154,6 +163,24 @@ def _given(arguments: argparse.ArgumentParser, options: argparse.Namespace) -> S
                 f"{' '.join(options.methods)}"
             )
     return given
+
+
+def _check_seeds(arguments: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    raced = range(options.first_seed, options.first_seed + options.seeds)
+    if any(seed in raced for seed in TUNING_SEEDS):
+        arguments.error(
+            f"seeds {' and '.join(map(str, TUNING_SEEDS))} are for tuning, got --first-seed "
+            f"{options.first_seed} --seeds {options.seeds}: pass others"
+        )
+
+
+def _check_chunks(arguments: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    for name in options.methods:
+        if METHODS[name].in_chunks and (options.bidirectional or options.strategy):
+            arguments.error(
+                f"{name} in --methods carries a state along time, in one process: leave out "
+                "--bidirectional and --strategy"
+            )
 
 
 def _check_ranks(arguments: argparse.ArgumentParser, options: argparse.Namespace) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
 from dataclasses import replace
 
 from rich.console import Console
@@ -15,7 +14,7 @@ from lightning_fw.race.entrants import Entrant, Tuned
 from lightning_fw.race.judge import judged_size
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.plot import draw, require_matplotlib
-from lightning_fw.race.points import Point, append_point, read_points, write_points
+from lightning_fw.race.points import Point, append_point, finished, read_points, write_points
 from lightning_fw.race.run import Course, make_model, quiet_lightning, run
 from lightning_fw.race.search_space import written
 from lightning_fw.race.settings import RaceSettings, agree, agree_on_entrants, require_writable
@@ -51,13 +50,12 @@ class Contest:
         task = TASKS[settings.task]
         self.task = replace(task, batch_size=settings.batch_size or task.batch_size)
         require_matplotlib()
-        for name in settings.methods:
-            METHODS[name].require_package()
+        self._require_methods()
         require_writable(settings.out)
         agree(settings, self._test_size())
         self.entrants = [] if settings.tune else agree_on_entrants(settings, settings.tuned)
         self.csv = settings.out / "race.csv"
-        self.points = _finished(read_points(self.csv), settings.budget)
+        self.points = finished(read_points(self.csv), settings.budget)
         write_points(self.csv, self.points)
 
     def run(self) -> int:
@@ -94,9 +92,14 @@ class Contest:
                 f"`--data` must be the directory of {self.task.files}, got {self.settings.data} "
                 f"({error}) Pass the directory that holds them."
             ) from error
-        # A cell that cannot have the shape asked for says so here.
-        make_model(Entrant(METHODS["adam"], {"lr": 1.0}), self._course, data, seed=0)
+        # A cell or a method that cannot be as asked for says so here, before anything is written.
+        for entrant in self.settings.choose(self.settings.tuned):
+            make_model(entrant, self._course, data, seed=0).configure_optimizers()
         return size
+
+    def _require_methods(self) -> None:
+        for name in self.settings.methods:
+            METHODS[name].require_package()
 
     def _tuned(self) -> list[Tuned]:
         """Settings from random trials, which lie in trials.csv, and the chosen in tuned.csv."""
@@ -185,23 +188,19 @@ class Contest:
 
     def _finish(self) -> None:
         out = self.settings.out
-        finished = _finished(self.points, self.settings.budget)
-        lines = summarize(finished, self.entrants, self.task)
+        if not self.entrants:
+            return
+        whole = finished(self.points, self.settings.budget)
+        lines = summarize(whole, self.entrants, self.task)
         write_summary(out / "summary.csv", lines)
         (out / "summary.md").write_text(markdown(lines, self.entrants, self.task, self.settings))
-        if not finished:
+        if not whole:
             self.console.print("No run is finished: there is no picture yet.")
             return
-        draw(finished, self.entrants, self.task, self.settings, out / "race.png")
+        draw(whole, self.entrants, self.task, self.settings, out / "race.png")
         self.console.print(summary_table(lines, self.entrants, self.task, self.settings))
         self.console.print(f"{self.csv}, {out / 'race.png'}, {out / 'summary.md'}", soft_wrap=True)
 
 
 def _ignore(point: Point) -> None:
     """What a warm-up reports."""
-
-
-def _finished(points: Sequence[Point], budget: int) -> list[Point]:
-    """The points of the runs that spent their budget."""
-    done = {(point.method, point.seed) for point in points if point.evaluations >= budget}
-    return [point for point in points if (point.method, point.seed) in done]

@@ -6,7 +6,8 @@ import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from importlib.resources import as_file, files
+from pathlib import Path
 from typing import NamedTuple
 
 from lightning_fw.race.method import Method
@@ -94,8 +95,16 @@ class Entrant:
 @cache
 def shipped() -> tuple[Tuned, ...]:
     """The settings that come with the package."""
-    text = files("lightning_fw.race").joinpath("tuned.csv").read_text(encoding="utf-8")
-    return tuple(
+    with as_file(files("lightning_fw.race") / "tuned.csv") as path:
+        return tuple(read_tuned(path))
+
+
+def read_tuned(path: Path) -> list[Tuned]:
+    """The lines of a ``tuned.csv``; none where there is no file."""
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    return [
         Tuned(
             row["task"],
             row["cell"],
@@ -107,7 +116,7 @@ def shipped() -> tuple[Tuned, ...]:
             float(row["evaluations"]),
         )
         for row in csv.DictReader(text.splitlines())
-    )
+    ]
 
 
 def enter(

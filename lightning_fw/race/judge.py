@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -16,14 +17,20 @@ Batches = Iterable[tuple[Tensor, ...]]
 
 _SEQUENCES_AT_ONCE = 500
 _PLACES, _TOKENS = 32, 500
+_PLACES_AT_ONCE = 4
 
 
 def judged_on(data: SequenceData | TextData, split: Split) -> Batches:
     """All sequences of a split; of a text's part the first 500 tokens from each of 32 places."""
     if isinstance(data, TextData):
         stream = TokenStream(data.tokens(split), batch_size=_PLACES, chunk_length=_TOKENS)
-        return [stream[0]]
-    return DataLoader(data.split(split), _SEQUENCES_AT_ONCE)
+        x, y = stream[0]
+        # One-hot words of all places at once would take gigabytes.
+        return list(
+            zip(torch.split(x, _PLACES_AT_ONCE), torch.split(y, _PLACES_AT_ONCE), strict=True)
+        )
+    # A generator of its own: each pass draws a seed, and dropout draws from the same one otherwise.
+    return DataLoader(data.split(split), _SEQUENCES_AT_ONCE, generator=torch.Generator())
 
 
 def mean_metric(model: SequenceModel, batches: Batches) -> float:

@@ -54,6 +54,13 @@ def read_points(path: Path) -> list[Point]:
         ) from error
 
 
+def finished(points: Iterable[Point], budget: int) -> list[Point]:
+    """The points of the runs that spent their budget."""
+    points = list(points)
+    done = {(point.method, point.seed) for point in points if point.evaluations >= budget}
+    return [point for point in points if (point.method, point.seed) in done]
+
+
 def write_points(path: Path, points: Iterable[Point]) -> None:
     """Write all points anew; the old file stays until the new one is whole."""
     partial = path.with_suffix(".partial")

@@ -72,7 +72,8 @@ class Referee(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor
     ) -> None:
         self._evaluations += self._share
-        self._losses.append(loss.detach())
+        # Lightning divides the loss by the batches of a step before this hook.
+        self._losses.append(loss.detach() * trainer.accumulate_grad_batches)
 
     @override
     def on_train_batch_end(

@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 
 from lightning_fw.race.method import Family
 from lightning_fw.race.methods import METHODS
-from lightning_fw.race.points import Point, read_points
+from lightning_fw.race.points import Point, finished, read_points
 from lightning_fw.race.summary import arrival, runs_of
 from lightning_fw.race.tasks import TASKS, Task
 
@@ -88,16 +88,18 @@ def read_race(directory: Path) -> Race:
     """
     try:
         settings: dict[str, Any] = json.loads((directory / "race.json").read_text())
-        task, cell = TASKS[settings["task"]], settings["cell"]
+        task, cell, _ = TASKS[settings["task"]], settings["cell"], settings["budget"]
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
             f"`directory` must hold a race, got {directory} ({error}). "
             "Pass what --out of lightning-fw race wrote."
         ) from error
-    points = read_points(directory / "race.csv")
-    if not any(point.method == _OURS for point in points):
+    points = finished(read_points(directory / "race.csv"), settings["budget"])
+    names = {point.method for point in points}
+    if _OURS not in names or not names <= set(METHODS):
         raise ValueError(
-            f"`directory` must hold a race with {_OURS}, got {directory} without. "
+            f"`directory` must hold a race with {_OURS}, and methods that there are, got "
+            f"{', '.join(sorted(names)) or 'no finished run'} in {directory}. "
             f"Run the race again with --methods {_OURS}."
         )
     return Race(f"{task.title}, {cell.upper()}", task, points)

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from lightning_fw.race.entrants import Entrant, Tuned
+from lightning_fw.race.entrants import Entrant, Tuned, read_tuned
 from lightning_fw.race.method import Method
 from lightning_fw.race.points import Point
 from lightning_fw.race.search_space import Setting, read, trials, written
@@ -128,8 +128,13 @@ def _try(
 
 
 def write_tuned(path: Path, chosen: dict[str, Trial], settings: RaceSettings) -> list[Tuned]:
-    """Write the chosen settings down, in the columns of the package's own ``tuned.csv``."""
-    lines = [
+    """Write the chosen settings down, in the columns of the package's own ``tuned.csv``.
+
+    Returns:
+        All that the file holds, lines of methods tuned before included.
+    """
+    lines = [line for line in read_tuned(path) if line.method not in chosen]
+    lines += [
         Tuned(
             settings.task,
             settings.cell,

@@ -160,6 +160,13 @@ def test_mnist_is_raced_from_files(shared_data, tmp_path):
     [
         (("--set", "lr=1", "--methods", "spectral"), "--set lr is for authors, l2, adam, adamw,"),
         (("--set", "clip=1", "--methods", "adam", "paper"), "in --methods adam paper"),
+        (("--set", "steps=2.5", "--methods", "l2"), "--set steps must be a whole number, got 2.5"),
+        (("--first-seed", "99", "--seeds", "2"), "seeds 100 and 101 are for tuning"),
+        (("--methods", "adam-clip-tbptt", "--bidirectional"), "carries a state along time"),
+        (
+            ("--methods", "spectral-tbptt", "--strategy", "ddp", "--devices", "2"),
+            "carries a state along time",
+        ),
         (("--set", "speed=1"), "--set speed is for no method; none of them is in --methods"),
         (("--set", "lr=1", "--methods", "adam", "--tune", "2"), "--set goes without --tune"),
     ],
@@ -234,3 +241,30 @@ def test_characters_are_raced_from_a_file(tmp_path):
     points = read_points(tmp_path / "out" / "race.csv")
     assert [p.method for p in points] == ["spectral", "adam"]
     assert all(0 < p.test_metric < 4 for p in points)
+
+
+def test_the_usual_network_is_the_one_that_was_tuned(tmp_path):
+    small = ("--methods", "adam-clip", "--seeds", "1", "--budget", "1", "--every", "1")
+    usual = ("--hidden-size", "128", "--num-layers", "1", "--batch-size", "32")
+    assert race(tmp_path, *small, *usual) == 0
+    assert "Adam + clipping (tuned: " in (tmp_path / "summary.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [("scion", "momentum=1.5", "momentum=0.5"), ("lookahead", "alpha=2", "alpha=0.5")],
+)
+def test_a_value_that_a_method_refuses_leaves_no_race_behind(name, wrong, right, tmp_path, capsys):
+    small = ("--methods", name, "--seeds", "1", "--budget", "1", "--every", "1")
+    assert race(tmp_path, *small, "--set", wrong) == 2
+    assert wrong.partition("=")[0] in capsys.readouterr().err
+    assert race(tmp_path, *small, "--set", right) == 0
+
+
+def test_measuring_more_often_changes_nothing_under_dropout(tmp_path):
+    small = ("--methods", "adam", "--seeds", "1", "--budget", "6", "--dropout", "0.5")
+    last = []
+    for every in ("2", "6"):
+        race(tmp_path / every, *small, "--every", every, "--hidden-size", "8")
+        last.append(read_points(tmp_path / every / "race.csv")[-1].test_metric)
+    assert last[0] == last[1]

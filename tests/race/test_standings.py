@@ -22,7 +22,9 @@ def write_race(directory, task, arrivals, budget=100):
                 for at in range(10, budget + 1, 10)
             ]
     write_points(directory / "race.csv", points)
-    (directory / "race.json").write_text(json.dumps({"task": task, "cell": "lstm"}))
+    (directory / "race.json").write_text(
+        json.dumps({"task": task, "cell": "lstm", "budget": budget})
+    )
     return directory
 
 
@@ -60,6 +62,13 @@ def test_ours_that_does_not_arrive_has_no_ratio(tmp_path):
     assert "| 100 (0 of 1) | Adam: 10 (1 of 1) | inf |" in lines[2]
 
 
+def test_a_run_in_progress_does_not_count(races):
+    with (races[0] / "race.csv").open("a") as file:
+        file.write("adam,7,10,1.0,0.1,0.2\n")
+    race = read_race(races[0])
+    assert race.arrived("adam") == "3 of 3"
+
+
 def test_the_mean_of_ratios_is_geometric(races, capsys):
     assert main([str(path) for path in races]) == 0
     tables = capsys.readouterr().out.split("\n\n")
@@ -73,7 +82,11 @@ def test_the_mean_of_ratios_is_geometric(races, capsys):
     [
         ({}, "`directory` must hold a race, got"),
         ({"race.json": '{"task": "sorting", "cell": "lstm"}'}, "`directory` must hold a race, got"),
-        ({"race.json": '{"task": "adding", "cell": "lstm"}'}, "must hold a race with spectral"),
+        ({"race.json": '{"task": "adding", "cell": "lstm"}'}, "`directory` must hold a race, got"),
+        (
+            {"race.json": '{"task": "adding", "cell": "lstm", "budget": 9}'},
+            "must hold a race with spectral, and methods that there are, got no finished run",
+        ),
     ],
 )
 def test_a_directory_without_a_race_is_named(files, message, tmp_path, capsys):

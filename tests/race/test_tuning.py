@@ -137,6 +137,33 @@ def test_it_tunes_then_races_with_what_it_chose(tmp_path, capsys):
     assert "a race with another tune: 2, not 3" in capsys.readouterr().err
 
 
+def test_methods_may_be_tuned_one_after_the_other(tmp_path):
+    pytest.importorskip("sklearn", reason="needs the extra `data`")
+    pytest.importorskip("matplotlib", reason="needs the extra `plot`")
+    arguments = ["--task", "digits", "--budget", "4", "--every", "4", "--seeds", "1"]
+    for name in ("adam", "rmsprop"):
+        assert main([*arguments, "--methods", name, "--tune", "1", "--out", str(tmp_path)]) == 0
+    summary = (tmp_path / "summary.md").read_text()
+    assert "| Adam (tuned: lr=" in summary and "| RMSprop (tuned: lr=" in summary
+
+
+def test_an_interruption_while_tuning_keeps_what_was_raced(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("sklearn", reason="needs the extra `data`")
+    pytest.importorskip("matplotlib", reason="needs the extra `plot`")
+    arguments = ["--task", "digits", "--budget", "4", "--every", "4", "--seeds", "1"]
+    arguments += ["--tune", "1", "--out", str(tmp_path)]
+    assert main([*arguments, "--methods", "adam"]) == 0
+    before = (tmp_path / "summary.md").read_text()
+
+    def interrupted(*args, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lightning_fw.race.contest.tune", interrupted)
+    assert main([*arguments, "--methods", "rmsprop"]) == 130
+    assert "Run the same command again to go on" in " ".join(capsys.readouterr().out.split())
+    assert (tmp_path / "summary.md").read_text() == before
+
+
 def test_without_seeds_it_only_tunes(tmp_path, capsys):
     pytest.importorskip("sklearn", reason="needs the extra `data`")
     pytest.importorskip("matplotlib", reason="needs the extra `plot`")
