@@ -78,7 +78,7 @@ class FrankWolfeMixin:
         ... )
         >>> trainer.fit(Tagger(), torch.utils.data.DataLoader(torch.randn(60, 5, 2), batch_size=10))
         >>> trainer.global_step
-        2
+        3
     """
 
     _driver: Driver | None = None
