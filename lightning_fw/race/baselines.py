@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
 from lightning_fw.balls import SpectralBall
@@ -71,6 +73,15 @@ def _plain_sgd(network: SequenceModel, setting: Setting) -> Optimizer:
     return SGD(network.parameters(), lr=1.0)
 
 
+_ADAM_CLIP = Method(
+    name="adam-clip",
+    title="Adam + clipping",
+    family="back-propagation",
+    optimizer=adam,
+    space={"lr": _ADAM_LR, "clip": _CLIP},
+    usual={"lr": 0.01, "clip": 1.0},
+)
+
 BASELINES = (
     Method(
         name="adam",
@@ -88,14 +99,7 @@ BASELINES = (
         space={"lr": _ADAM_LR, "weight_decay": Range(1e-3, 1.0)},
         usual={"lr": 0.01, "weight_decay": 0.01},
     ),
-    Method(
-        name="adam-clip",
-        title="Adam + clipping",
-        family="back-propagation",
-        optimizer=adam,
-        space={"lr": _ADAM_LR, "clip": _CLIP},
-        usual={"lr": 0.01, "clip": 1.0},
-    ),
+    _ADAM_CLIP,
     Method(
         name="sgd",
         title="SGD, Nesterov + clipping",
@@ -138,22 +142,16 @@ BASELINES = (
         usual={"lr": 0.01, "clip": 1.0},
         package="schedulefree",
     ),
-    Method(
+    replace(
+        _ADAM_CLIP,
         name="adam-accumulated",
         title="Adam + clipping, 3 batches a step",
-        family="back-propagation",
-        optimizer=adam,
-        space={"lr": _ADAM_LR, "clip": _CLIP},
-        usual={"lr": 0.01, "clip": 1.0},
         accumulate_grad_batches=3,
     ),
-    Method(
+    replace(
+        _ADAM_CLIP,
         name="adam-clip-tbptt",
         title="Adam + clipping, truncated",
-        family="back-propagation",
-        optimizer=adam,
-        space={"lr": _ADAM_LR, "clip": _CLIP},
-        usual={"lr": 0.01, "clip": 1.0},
         in_chunks=True,
     ),
     Method(

@@ -82,6 +82,16 @@ def _adam_outside(network: SequenceModel, setting: Setting) -> Optimizer:
     return adam(network, setting)
 
 
+_L2 = Method(
+    name="l2",
+    title="Frank-Wolfe, l2 at its best",
+    family="Frank-Wolfe",
+    inner_loop=_paper,
+    optimizer=_adam_outside,
+    space={"radius": _RADIUS, "lr": _LR, "steps": _STEPS},
+    usual={"radius": 0.01, "lr": 0.01, "steps": 5},
+)
+
 PRESETS = (
     Method(
         name="spectral", title="Frank-Wolfe, spectral", family="Frank-Wolfe", inner_loop=_spectral
@@ -114,26 +124,15 @@ PRESETS = (
         space={"lr": _LR},
         usual={"lr": 0.003},
     ),
-    Method(
-        name="l2",
-        title="Frank-Wolfe, l2 at its best",
-        family="Frank-Wolfe",
-        inner_loop=_paper,
-        optimizer=_adam_outside,
-        space={"radius": _RADIUS, "lr": _LR, "steps": _STEPS},
-        usual={"radius": 0.01, "lr": 0.01, "steps": 5},
-    ),
+    _L2,
 )
 
 ABLATIONS = (
-    Method(
+    replace(
+        _L2,
         name="l2-fixed-anchor",
         title="K l2 atoms at the anchor",
-        family="Frank-Wolfe",
         inner_loop=partial(_paper, trajectory="fixed"),
-        optimizer=_adam_outside,
-        space={"radius": _RADIUS, "lr": _LR, "steps": _STEPS},
-        usual={"radius": 0.01, "lr": 0.01, "steps": 5},
     ),
     Method(
         name="spectral-fixed-radius",

@@ -73,18 +73,22 @@ def fit(model, data):
         enable_model_summary=False,
     )
     trainer.fit(model, data)
-    assert trainer.global_step == 3
-    assert {"train_loss", "val_metric"} <= set(trainer.callback_metrics)
+    return trainer
 
 
 def test_it_trains_on_data_of_its_kind(tmp_path):
-    fit(FrankWolfeRegressor("gru", input_size=2, output_size=1), AddingProblem(6))
-    fit(FrankWolfeClassifier("gru", per_step=True, input_size=10, output_size=9), CopyMemory(3))
     text = tmp_path / "text.txt"
     text.write_text("the cat sat on the mat\n" * 300)
     data = TextData(text, chunk_length=5)
     sizes = {"input_size": data.input_size, "output_size": data.output_size}
-    fit(FrankWolfeLanguageModel("gru", embedding_size=4, **sizes), data)
+    for model, its_data in (
+        (FrankWolfeRegressor("gru", input_size=2, output_size=1), AddingProblem(6)),
+        (FrankWolfeClassifier("gru", per_step=True, input_size=10, output_size=9), CopyMemory(3)),
+        (FrankWolfeLanguageModel("gru", embedding_size=4, **sizes), data),
+    ):
+        trainer = fit(model, its_data)
+        assert trainer.global_step == 3
+        assert {"train_loss", "val_metric"} <= set(trainer.callback_metrics)
 
 
 def test_it_refuses_data_of_another_kind():
