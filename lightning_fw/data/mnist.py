@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_fw.checks import require_count
 from lightning_fw.data.downloads import download
 from lightning_fw.data.idx import read_idx
 from lightning_fw.data.noise import NoisySequences, with_noise_after
@@ -33,7 +35,7 @@ _SHA256 = {
 }
 _VALIDATION_SIZE = {"train": 5_000, "t10k": 1_000}
 _PERMUTATION_SEED = 92_916
-_PADDED_LENGTH = 1_000
+_ROWS = 28
 
 
 class SequentialMNIST(SequenceData):
@@ -50,14 +52,16 @@ class SequentialMNIST(SequenceData):
         root: Directory of the files.
         by: ``"row"``: 28 steps of 28 values; ``"pixel"``: 784 steps of one value;
             ``"permuted"``: the same in a random order with a fixed seed; ``"padded"``: the 28 rows,
-            then 972 steps of 28 values from N(0, 1), an image's own at each reading.
+            then steps of 28 values from N(0, 1), an image's own at each reading.
         batch_size: Sequences a batch.
         seed: Of the order of the batches and of the noise.
+        padded_length: Steps of a padded sequence, at least 28.
         download: Fetch missing files, and check them against their SHA-256.
         base_url: Where from.
 
     Raises:
-        ValueError: If ``by`` is unknown, ``batch_size`` < 1, or a file is broken.
+        ValueError: If ``by`` is unknown, ``batch_size`` < 1, ``padded_length`` < 28, or a file is
+            broken.
         FileNotFoundError: If the test files are missing.
         ModuleNotFoundError: If pooch is missing and there is something to download.
 
@@ -75,11 +79,14 @@ class SequentialMNIST(SequenceData):
         *,
         batch_size: int = 64,
         seed: int = 0,
+        padded_length: int = 1_000,
         download: bool = False,
         base_url: str = "https://ossci-datasets.s3.amazonaws.com/mnist/",
     ) -> None:
         super().__init__(batch_size=batch_size, seed=seed)
         require_choice("by", by, get_args(By))
+        require_count("padded_length", padded_length, least=_ROWS)
+        self.padded_length = padded_length
         self.root = Path(root)
         self.by = by
         self.download = download
@@ -99,7 +106,8 @@ class SequentialMNIST(SequenceData):
         if self.by != "padded":
             return super().make_dataset(split)
         # Padded beforehand, the 60,000 images would take 6.7 GB.
-        return NoisySequences(*self.make_split(split), noisy=_padded, seed=self.seed_of(split))
+        padded = partial(_padded, length=self.padded_length)
+        return NoisySequences(*self.make_split(split), noisy=padded, seed=self.seed_of(split))
 
     @override
     def make_split(self, split: Split) -> tuple[Tensor, Tensor]:
@@ -156,8 +164,8 @@ class SequentialMNIST(SequenceData):
         return path
 
 
-def _padded(rows: Tensor, generator: torch.Generator) -> Tensor:
-    return with_noise_after(rows, _PADDED_LENGTH, generator)
+def _padded(rows: Tensor, generator: torch.Generator, *, length: int) -> Tensor:
+    return with_noise_after(rows, length, generator)
 
 
 def _find(root: Path, name: str) -> Path | None:

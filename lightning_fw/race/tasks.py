@@ -90,6 +90,10 @@ def _mnist(seed: int, root: Path, batch_size: int, *, by: mnist.By) -> Data:
     return SequentialMNIST(root, by, batch_size=batch_size, seed=seed)
 
 
+def _mnist_padded(seed: int, root: Path, batch_size: int, *, length: int) -> Data:
+    return SequentialMNIST(root, "padded", batch_size=batch_size, seed=seed, padded_length=length)
+
+
 def _har(seed: int, root: Path, batch_size: int, *, noise: float) -> Data:
     return HAR2(root, noise=noise, batch_size=batch_size, seed=seed)
 
@@ -120,7 +124,6 @@ _MNIST = "MNIST's files"
 _MNIST_TITLES: dict[mnist.By, str] = {
     "pixel": "MNIST by pixel",
     "permuted": "MNIST by pixel, permuted",
-    "padded": "MNIST by row, then noise",
 }
 
 TASKS = {
@@ -178,10 +181,22 @@ TASKS = {
                 make_data=partial(_mnist, by=by),
                 target=0.9,
                 batch_size=64,
-                chunk_length=196 if by != "padded" else 250,
+                chunk_length=196,
                 files=_MNIST,
             )
             for by, title in _MNIST_TITLES.items()
+        ),
+        *(
+            _accuracy(
+                name="mnist-padded" if length == 1000 else f"mnist-padded-{length}",
+                title=f"MNIST by row, then noise, T = {length}",
+                make_data=partial(_mnist_padded, length=length),
+                target=0.9,
+                batch_size=64,
+                chunk_length=length // 4,
+                files=_MNIST,
+            )
+            for length in (100, 1000)
         ),
         *(
             _accuracy(

@@ -84,6 +84,14 @@ def test_padded_rows_are_the_rows_then_noise(tmp_path):
     assert not torch.equal(noise[0], noise[1])
 
 
+def test_padded_sequences_are_as_long_as_asked(tmp_path):
+    write_files(tmp_path, "t10k", 2010)
+    padded = SequentialMNIST(tmp_path, by="padded", padded_length=100).split("test")
+    assert padded[0][0].shape == (100, 28)
+    with pytest.raises(ValueError, match=r"`padded_length` must be at least 28, got 27\. Pass"):
+        SequentialMNIST(tmp_path, by="padded", padded_length=27)
+
+
 def test_an_image_keeps_its_noise_and_another_seed_has_another(tmp_path):
     write_files(tmp_path, "t10k", 2010)
 
