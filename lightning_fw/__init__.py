@@ -1,5 +1,6 @@
 """Training recurrent networks by Frank-Wolfe in PyTorch Lightning."""
 
+from lightning_fw.averaging import AnchorAveraging
 from lightning_fw.balls import (
     L1Ball,
     L2Ball,
@@ -19,6 +20,7 @@ from lightning_fw.restarts import GapFraction, NoiseFloor
 from lightning_fw.step_sizes import ConstantStep, Harmonic, OpenLoop, ShortStep
 
 __all__ = [
+    "AnchorAveraging",
     "ConstantStep",
     "CosineDecay",
     "FWRestartMonitor",

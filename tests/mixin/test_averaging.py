@@ -1,0 +1,90 @@
+"""AnchorAveraging: a mean of the anchors, the t-th with a weight that grows like t^η."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.optim.swa_utils import AveragedModel
+
+from lightning_fw import AnchorAveraging
+from lightning_fw.averaging import average_
+from tests.manual.callback_nets import Anchors, ByFrankWolfe
+
+
+def weighted_mean(anchors, power):
+    """Weights Γ(t + η) / Γ(t), the rising factorials, which grow like t^η."""
+    steps = range(1, len(anchors) + 1)
+    weights = torch.tensor([math.exp(math.lgamma(t + power) - math.lgamma(t)) for t in steps])
+    return (weights[:, None] * torch.stack(anchors)).sum(0) / weights.sum()
+
+
+@pytest.mark.parametrize("power", [0, 1, 16.0])
+def test_the_average_is_the_weighted_mean_of_the_anchors(power, make_trainer):
+    module, anchors = ByFrankWolfe(), Anchors()
+    trainer = make_trainer(
+        callbacks=[anchors, AnchorAveraging(power)],
+        max_epochs=2,
+        val_check_interval=2,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(module)
+    found = [anchors.after_restart(step) for step in range(1, trainer.global_step + 1)]
+    for step, weights in module.validated[1:]:
+        torch.testing.assert_close(weights, weighted_mean(found[:step], power))
+    torch.testing.assert_close(module.weights(), weighted_mean(found, power))
+
+
+def test_training_goes_on_from_the_anchor(make_trainer):
+    seen = []
+    for callbacks in ([], [AnchorAveraging()]):
+        module = ByFrankWolfe()
+        make_trainer(callbacks=callbacks, max_epochs=2, val_check_interval=2).fit(module)
+        seen.append(torch.stack(module.seen))
+    assert torch.equal(*seen)
+
+
+def test_a_checkpoint_holds_the_average(make_trainer, tmp_path):
+    module, anchors = ByFrankWolfe(), Anchors()
+    saving = ModelCheckpoint(tmp_path, save_last=True)
+    make_trainer(
+        callbacks=[anchors, AnchorAveraging(), saving], max_epochs=1, enable_checkpointing=True
+    ).fit(module)
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
+    average = torch.nn.utils.parameters_to_vector(saved.values())
+    assert torch.equal(average, module.weights())
+
+
+def test_the_weight_of_an_old_anchor_fades_and_noise_averages_out():
+    generator = torch.Generator().manual_seed(0)
+    anchors = torch.randn(400, 64, generator=generator)
+    anchors[:100] += 100
+    average = anchors[0].clone()
+    for t in range(1, 400):
+        average_([average], [anchors[t]], torch.tensor(t), power=16.0)
+    # About 400 / 17 anchors count, the first 100 of them with (1/4)^17.
+    assert average.std() < 1.5 * 17**0.5 / 400**0.5 and average.mean().abs() < 0.1
+
+
+def test_counters_are_those_of_the_latest_anchor():
+    norm = torch.nn.BatchNorm1d(2)
+    averaged = AveragedModel(
+        norm, use_buffers=True, multi_avg_fn=lambda a, b, n: average_(a, b, n, power=16.0)
+    )
+    for _ in range(3):
+        norm(torch.randn(4, 2))
+        averaged.update_parameters(norm)
+    assert averaged.module.num_batches_tracked == norm.num_batches_tracked == 3
+
+
+@pytest.mark.parametrize("power", [-1, math.nan, math.inf])
+def test_a_power_that_gives_no_mean_is_refused(power):
+    with pytest.raises(ValueError, match=r"`power` must be finite and >= 0, got .*\. Pass 0"):
+        AnchorAveraging(power)
+
+
+def test_a_power_that_is_no_number_is_refused():
+    with pytest.raises(TypeError, match="`power`"):
+        AnchorAveraging("16")
