@@ -82,6 +82,25 @@ _ADAM_CLIP = Method(
     usual={"lr": 0.01, "clip": 1.0},
 )
 
+_MUON = Method(
+    name="muon",
+    title="Muon per gate, AdamW",
+    family="one LMO a step",
+    optimizer=_muon,
+    space={"lr": Range(1e-3, 1e-1), "adam_lr": _ADAM_LR},
+    usual={"lr": 0.01, "adam_lr": 0.01},
+)
+
+_SCION = Method(
+    name="scion",
+    title="Scion's way, per gate",
+    family="one LMO a step",
+    inner_loop=_scion,
+    optimizer=_plain_sgd,
+    space={"radius": Range(1e-3, 1e-1), "momentum": _MOMENTUM},
+    usual={"radius": 0.01, "momentum": 0.9},
+)
+
 BASELINES = (
     Method(
         name="adam",
@@ -154,21 +173,12 @@ BASELINES = (
         title="Adam + clipping, truncated",
         in_chunks=True,
     ),
-    Method(
-        name="muon",
-        title="Muon per gate, AdamW",
-        family="one LMO a step",
-        optimizer=_muon,
-        space={"lr": Range(1e-3, 1e-1), "adam_lr": _ADAM_LR},
-        usual={"lr": 0.01, "adam_lr": 0.01},
-    ),
-    Method(
-        name="scion",
-        title="Scion's way, per gate",
-        family="one LMO a step",
-        inner_loop=_scion,
-        optimizer=_plain_sgd,
-        space={"radius": Range(1e-3, 1e-1), "momentum": _MOMENTUM},
-        usual={"radius": 0.01, "momentum": 0.9},
+    _MUON,
+    _SCION,
+    *(
+        replace(
+            method, name=f"{method.name}-averaged", title=f"{method.title}, averaged", averaged=True
+        )
+        for method in (_ADAM_CLIP, _MUON, _SCION)
     ),
 )

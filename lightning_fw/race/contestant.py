@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from lightning.pytorch.callbacks import WeightAveraging
 from torch.optim import Optimizer
 from typing_extensions import override
 
@@ -63,13 +64,23 @@ def contestant(entrant: Entrant, kind: Kind, **settings: Any) -> SequenceModel:
 
 @contextmanager
 def measured(model: SequenceModel) -> Iterator[None]:
-    """The network as its optimizer wants it measured; schedule-free ones move their average in."""
+    """The network as it is to be measured: with an average of its weights, where one is kept."""
     _switch(model, "eval")
+    trainer = model.trainer
+    averages = [
+        each
+        for each in trainer.callbacks  # type: ignore[attr-defined]
+        if isinstance(each, WeightAveraging)
+    ]
+    for average in averages:
+        average.on_validation_epoch_start(trainer, model)
     model.eval()
     try:
         yield
     finally:
         model.train()
+        for average in averages:
+            average.on_validation_epoch_end(trainer, model)
         _switch(model, "train")
 
 

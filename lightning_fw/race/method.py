@@ -29,6 +29,7 @@ class Method:
         space: What is tuned, and where.
         usual: A setting for where nothing was tuned.
         accumulate_grad_batches: Batches of one optimizer step, for back-propagation.
+        averaged: Whether an average of the weights is measured, instead of the latest ones.
         in_chunks: Whether sequences are cut along time, with a carried state.
         ranks_only: Whether it differs from another method on several ranks alone.
         package: What must be installed for it.
@@ -42,6 +43,7 @@ class Method:
     space: Space = field(default_factory=dict)
     usual: Mapping[str, float] = field(default_factory=dict)
     accumulate_grad_batches: int = 1
+    averaged: bool = False
     in_chunks: bool = False
     ranks_only: bool = False
     package: str | None = None

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.states import TrainerStatus
 
+from lightning_fw.averaging import AnchorAveraging
 from lightning_fw.data import TextData
 from lightning_fw.data.chunks import InChunks
 from lightning_fw.data.sequences import Split
@@ -93,11 +94,12 @@ def run(
         is_over=None if stop_at_target is None else is_over,
         report=report,
     )
+    averaging = [AnchorAveraging()] if entrant.method.averaged else []
     ddp = DDPStrategy(process_group_backend="gloo") if course.ranks > 1 else "auto"
     _fit(
         model,
         _in_chunks(data, course.task) if entrant.method.in_chunks else data,
-        [referee, *callbacks],
+        [*averaging, referee, *callbacks],
         gradient_clip_val=entrant.setting.get("clip"),
         accumulate_grad_batches=entrant.method.accumulate_grad_batches,
         strategy=ddp,

@@ -92,10 +92,16 @@ _L2 = Method(
     usual={"radius": 0.01, "lr": 0.01, "steps": 5},
 )
 
+_SPECTRAL = Method(
+    name="spectral",
+    title="Frank-Wolfe, spectral",
+    family="Frank-Wolfe",
+    inner_loop=_spectral,
+    averaged=True,
+)
+
 PRESETS = (
-    Method(
-        name="spectral", title="Frank-Wolfe, spectral", family="Frank-Wolfe", inner_loop=_spectral
-    ),
+    _SPECTRAL,
     Method(
         name="local",
         title="Frank-Wolfe, local windows",
@@ -103,11 +109,10 @@ PRESETS = (
         inner_loop=partial(windows, steps=3, sync="restart"),
         ranks_only=True,
     ),
-    Method(
+    replace(
+        _SPECTRAL,
         name="spectral-tbptt",
         title="Frank-Wolfe, spectral, truncated",
-        family="Frank-Wolfe",
-        inner_loop=_spectral,
         in_chunks=True,
     ),
     Method(
@@ -134,48 +139,54 @@ ABLATIONS = (
         title="K l2 atoms at the anchor",
         inner_loop=partial(_paper, trajectory="fixed"),
     ),
-    Method(
+    replace(
+        _SPECTRAL,
         name="spectral-fixed-radius",
         title="spectral, fixed radius",
-        family="Frank-Wolfe",
         inner_loop=_fixed_radius,
         space={"radius": _RADIUS},
         usual={"radius": 0.015},
     ),
-    Method(
+    replace(
+        _SPECTRAL,
         name="spectral-fixed-anchor",
         title="spectral atoms at the anchor",
-        family="Frank-Wolfe",
         inner_loop=partial(_fixed_radius, trajectory="fixed"),
         space={"radius": _RADIUS},
         usual={"radius": 0.015},
     ),
-    Method(
+    replace(
+        _SPECTRAL,
+        name="spectral-last-anchor",
+        title="spectral, the latest anchor measured",
+        averaged=False,
+    ),
+    replace(
+        _SPECTRAL,
         name="spectral-harmonic",
         title="spectral, γ = 1/k",
-        family="Frank-Wolfe",
         inner_loop=_harmonic,
     ),
-    Method(
+    replace(
+        _SPECTRAL,
         name="spectral-no-momentum",
         title="spectral, no momentum before the oracle",
-        family="Frank-Wolfe",
         inner_loop=_without_momentum,
     ),
     *(
-        Method(
+        replace(
+            _SPECTRAL,
             name=f"spectral-k{steps}",
             title=f"spectral, K = {steps}",
-            family="Frank-Wolfe",
             inner_loop=partial(_with_steps, steps=steps),
         )
         for steps in (3, 5, 10)
     ),
     *(
-        Method(
+        replace(
+            _SPECTRAL,
             name=f"ball-{name}",
             title=f"{title} ball, its radius set by slopes",
-            family="Frank-Wolfe",
             inner_loop=partial(_with_ball, make_ball=ball),
         )
         for name, title, ball in (

@@ -41,7 +41,7 @@ def test_what_is_usual_lies_in_the_space_that_is_searched(name):
 def test_a_method_has_an_inner_loop_or_an_optimizer(name):
     method = METHODS[name]
     assert method.name == name
-    assert (method.inner_loop is None) == (method.family == "back-propagation" or name == "muon")
+    assert (method.inner_loop is None) == (method.family == "back-propagation" or "muon" in name)
     assert method.inner_loop is not None or method.optimizer is not None
     if method.inner_loop is not None:
         assert isinstance(method.inner_loop(dict(method.usual)), InnerLoop)

@@ -73,6 +73,22 @@ def test_a_seed_is_of_weights_and_batches(references):
     assert not torch.equal(first.batches[0], second.batches[0])
 
 
+@pytest.mark.parametrize("name", ["spectral", "adam-clip"])
+def test_an_average_of_the_weights_is_measured_and_training_does_not_see_it(name):
+    averaged, last = {
+        "spectral": ("spectral", "spectral-last-anchor"),
+        "adam-clip": ("adam-clip-averaged", "adam-clip"),
+    }[name]
+    given = {"lr": 0.01, "clip": 1.0}
+    ours, theirs = (points_of(entrant(each, **given), every=2) for each in (averaged, last))
+    assert [p.train_loss for p in ours] == [p.train_loss for p in theirs]
+    metrics = [[p.test_metric for p in points] for points in (ours, theirs)]
+    # Of one step there is nothing to average; every method counts two evaluations a point.
+    if name == "spectral":
+        assert metrics[0][0] == metrics[1][0]
+    assert metrics[0][1:] != metrics[1][1:]
+
+
 @pytest.mark.parametrize("name", ALONE)
 def test_a_seed_gives_every_method_the_same_weights_and_sequences(name, references):
     METHODS[name].require_package()
