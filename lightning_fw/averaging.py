@@ -13,7 +13,21 @@ from torch import Tensor
 from lightning_fw.checks import require_number
 
 
-class AnchorAveraging(WeightAveraging):
+class PolynomialAveraging:
+    """The weights of :class:`AnchorAveraging`, for either namespace's ``WeightAveraging``."""
+
+    def __init__(self, power: float = 16.0, **settings: Any) -> None:
+        require_number("power", power)
+        if not 0 <= power < inf:
+            raise ValueError(
+                f"`power` must be finite and >= 0, got {power}. Pass 0 for the mean of all anchors."
+            )
+        self.power = power
+        average = partial(average_, power=power)
+        super().__init__(multi_avg_fn=average, **settings)  # type: ignore[call-arg]
+
+
+class AnchorAveraging(PolynomialAveraging, WeightAveraging):
     """Averages the anchors of all windows, the t-th with a weight that grows like t^η.
 
         x_t = (1 − c_t) x_{t−1} + c_t ω_t,  c_t = (η + 1) / (t + η)
@@ -42,15 +56,6 @@ class AnchorAveraging(WeightAveraging):
         >>> isinstance(trainer.callbacks[0], AnchorAveraging)
         True
     """
-
-    def __init__(self, power: float = 16.0, **settings: Any) -> None:
-        require_number("power", power)
-        if not 0 <= power < inf:
-            raise ValueError(
-                f"`power` must be finite and >= 0, got {power}. Pass 0 for the mean of all anchors."
-            )
-        self.power = power
-        super().__init__(multi_avg_fn=partial(average_, power=power), **settings)
 
 
 @torch.no_grad()

@@ -7,11 +7,12 @@ import sys
 
 import pytest
 import pytorch_lightning as pl
+import torch
 from torch import nn, optim
 
 from lightning_fw import FrankWolfeMixin
 from lightning_fw import FWRestartMonitor as LightningMonitor
-from lightning_fw.pytorch_lightning import FWRestartMonitor
+from lightning_fw.pytorch_lightning import AnchorAveraging, FWRestartMonitor
 
 from .cases import loader
 
@@ -32,11 +33,11 @@ class Restarting(FrankWolfeMixin, Plain):
     pass
 
 
-def fit(module, monitor):
+def fit(module, callback):
     trainer = pl.Trainer(
         accelerator="cpu",
         max_epochs=1,
-        callbacks=[monitor],
+        callbacks=[callback],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -52,6 +53,21 @@ def test_it_records_and_logs(capsys):
     assert [window.steps for window in monitor.records] == [5, 5, 2]
     assert trainer.callback_metrics["fw/restarts"] == 3
     assert "fw/cost_ratio" in capsys.readouterr().out
+
+
+def test_it_averages_anchors():
+    averaging, anchors = AnchorAveraging(power=0), []
+
+    class Noting(Restarting):
+        def on_train_batch_end(self, outputs, batch, batch_idx):
+            super().on_train_batch_end(outputs, batch, batch_idx)
+            if self.trainer.global_step > len(anchors):
+                anchors.append(self.layer.weight.detach().clone())
+
+    module = Noting()
+    fit(module, averaging)
+    assert len(anchors) == 3
+    torch.testing.assert_close(module.layer.weight.data, torch.stack(anchors).mean(0))
 
 
 def test_baselines_pass_between_the_namespaces(tmp_path):
