@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from typing_extensions import override
 
-from lightning_fw.checks import require_number
 from lightning_fw.data.activities import ActivityData
-from lightning_fw.data.noise import NoisySequences
+from lightning_fw.data.noise import NoisySequences, require_deviation, with_noise
 from lightning_fw.data.sequences import Sequences, Split
 from lightning_fw.data.tables import read_table
 
@@ -66,11 +65,7 @@ class HAR2(ActivityData):
         self, root: str | Path, *, noise: float = 0.0, batch_size: int = 128, seed: int = 0
     ) -> None:
         super().__init__(root, batch_size=batch_size, seed=seed)
-        require_number("noise", noise)
-        if not 0 <= noise < float("inf"):
-            raise ValueError(
-                f"`noise` must be a standard deviation, got {noise}. Pass a finite noise >= 0."
-            )
+        require_deviation("noise", noise)
         self.noise = noise
         self.input_size, self.output_size = len(_SIGNALS), 2
 
@@ -80,7 +75,7 @@ class HAR2(ActivityData):
             return super().make_dataset(split)
         return NoisySequences(
             *self.make_split(split),
-            noisy=partial(_with_noise, deviation=self.noise),
+            noisy=partial(with_noise, deviation=self.noise),
             seed=self.seed_of(split),
             redrawn=split == "train",
         )
@@ -121,7 +116,3 @@ class HAR2(ActivityData):
                 f"`root` must hold labels from 1 to 6, got {labels.min()} to {labels.max()} in "
                 f"{self.root} ({source}). Get the files again."
             )
-
-
-def _with_noise(window: Tensor, generator: Generator, *, deviation: float) -> Tensor:
-    return window + deviation * torch.randn(window.shape, generator=generator)

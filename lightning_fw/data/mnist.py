@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_fw.checks import require_count
 from lightning_fw.data.downloads import download
 from lightning_fw.data.idx import read_idx
-from lightning_fw.data.noise import NoisySequences, with_noise_after
+from lightning_fw.data.noise import NoisySequences, require_deviation, with_noise, with_noise_after
 from lightning_fw.data.sequences import Kind, SequenceData, Sequences, Split, require_choice
 
 By = Literal["row", "pixel", "permuted", "padded"]
@@ -35,7 +34,7 @@ _SHA256 = {
 }
 _VALIDATION_SIZE = {"train": 5_000, "t10k": 1_000}
 _PERMUTATION_SEED = 92_916
-_ROWS = 28
+_PADDED_LENGTH = 1_000
 
 
 class SequentialMNIST(SequenceData):
@@ -52,16 +51,17 @@ class SequentialMNIST(SequenceData):
         root: Directory of the files.
         by: ``"row"``: 28 steps of 28 values; ``"pixel"``: 784 steps of one value;
             ``"permuted"``: the same in a random order with a fixed seed; ``"padded"``: the 28 rows,
-            then steps of 28 values from N(0, 1), an image's own at each reading.
+            then 972 steps of 28 values from N(0, 1), an image's own at each reading.
         batch_size: Sequences a batch.
+        noise: Standard deviation of noise that is added to an image's values; a training image has
+            other noise at each reading, the others keep theirs.
         seed: Of the order of the batches and of the noise.
-        padded_length: Steps of a padded sequence, at least 28.
         download: Fetch missing files, and check them against their SHA-256.
         base_url: Where from.
 
     Raises:
-        ValueError: If ``by`` is unknown, ``batch_size`` < 1, ``padded_length`` < 28, or a file is
-            broken.
+        ValueError: If ``by`` is unknown, ``noise`` is negative or not finite, ``batch_size`` < 1,
+            or a file is broken.
         FileNotFoundError: If the test files are missing.
         ModuleNotFoundError: If pooch is missing and there is something to download.
 
@@ -77,16 +77,16 @@ class SequentialMNIST(SequenceData):
         root: str | Path,
         by: By = "row",
         *,
+        noise: float = 0.0,
         batch_size: int = 64,
         seed: int = 0,
-        padded_length: int = 1_000,
         download: bool = False,
         base_url: str = "https://ossci-datasets.s3.amazonaws.com/mnist/",
     ) -> None:
         super().__init__(batch_size=batch_size, seed=seed)
         require_choice("by", by, get_args(By))
-        require_count("padded_length", padded_length, least=_ROWS)
-        self.padded_length = padded_length
+        require_deviation("noise", noise)
+        self.noise = noise
         self.root = Path(root)
         self.by = by
         self.download = download
@@ -103,11 +103,15 @@ class SequentialMNIST(SequenceData):
 
     @override
     def make_dataset(self, split: Split) -> Sequences:
-        if self.by != "padded":
+        if self.by != "padded" and self.noise == 0:
             return super().make_dataset(split)
         # Padded beforehand, the 60,000 images would take 6.7 GB.
-        padded = partial(_padded, length=self.padded_length)
-        return NoisySequences(*self.make_split(split), noisy=padded, seed=self.seed_of(split))
+        return NoisySequences(
+            *self.make_split(split),
+            noisy=partial(_noisy, deviation=self.noise, padded=self.by == "padded"),
+            seed=self.seed_of(split),
+            redrawn=self.noise > 0 and split == "train",
+        )
 
     @override
     def make_split(self, split: Split) -> tuple[Tensor, Tensor]:
@@ -164,8 +168,12 @@ class SequentialMNIST(SequenceData):
         return path
 
 
-def _padded(rows: Tensor, generator: torch.Generator, *, length: int) -> Tensor:
-    return with_noise_after(rows, length, generator)
+def _noisy(
+    sequence: Tensor, generator: torch.Generator, *, deviation: float, padded: bool
+) -> Tensor:
+    if deviation > 0:
+        sequence = with_noise(sequence, generator, deviation=deviation)
+    return with_noise_after(sequence, _PADDED_LENGTH, generator) if padded else sequence
 
 
 def _find(root: Path, name: str) -> Path | None:

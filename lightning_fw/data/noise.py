@@ -9,6 +9,8 @@ from torch import Generator, Tensor
 from torch.utils.data import Dataset
 from typing_extensions import override
 
+from lightning_fw.checks import require_number
+
 # torch's CPU generator takes the lowest 32 bits of a seed.
 _SEEDS = 2**32
 
@@ -74,6 +76,20 @@ class NoisySequences(Dataset[tuple[Tensor, ...]]):
     def tensors(self) -> tuple[Tensor, ...]:
         """All sequences, read once, and the targets, as a ``TensorDataset`` has them."""
         return torch.stack([self[index][0] for index in range(len(self))]), self._targets
+
+
+def require_deviation(name: str, value: float) -> None:
+    """Raise unless ``value`` is a finite number >= 0."""
+    require_number(name, value)
+    if not 0 <= value < float("inf"):
+        raise ValueError(
+            f"`{name}` must be a standard deviation, got {value}. Pass a finite {name} >= 0."
+        )
+
+
+def with_noise(sequence: Tensor, generator: Generator, *, deviation: float) -> Tensor:
+    """A sequence plus values from N(0, deviation²)."""
+    return sequence + deviation * torch.randn(sequence.shape, generator=generator)
 
 
 def with_noise_after(sequence: Tensor, length: int, generator: Generator) -> Tensor:

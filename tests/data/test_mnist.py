@@ -84,12 +84,19 @@ def test_padded_rows_are_the_rows_then_noise(tmp_path):
     assert not torch.equal(noise[0], noise[1])
 
 
-def test_padded_sequences_are_as_long_as_asked(tmp_path):
+def test_added_noise_is_drawn_anew_in_training_alone(tmp_path):
     write_files(tmp_path, "t10k", 2010)
-    padded = SequentialMNIST(tmp_path, by="padded", padded_length=100).split("test")
-    assert padded[0][0].shape == (100, 28)
-    with pytest.raises(ValueError, match=r"`padded_length` must be at least 28, got 27\. Pass"):
-        SequentialMNIST(tmp_path, by="padded", padded_length=27)
+    for split in ("train", "val", "test"):
+        clean = SequentialMNIST(tmp_path).split(split).tensors[0]
+        noisy = SequentialMNIST(tmp_path, noise=0.5).split(split)
+        first, second = noisy.tensors[0] - clean, noisy.tensors[0] - clean
+        assert (first.std() - 0.5).abs() < 0.03 and first.mean().abs() < 0.03
+        assert torch.equal(first, second) == (split != "train")
+    padded = SequentialMNIST(tmp_path, by="padded", noise=0.5).split("val")[0][0]
+    assert padded.shape == (1000, 28)
+    assert not torch.equal(padded[:28], SequentialMNIST(tmp_path).split("val")[0][0])
+    with pytest.raises(ValueError, match="`noise` must be a standard deviation, got -1"):
+        SequentialMNIST(tmp_path, noise=-1)
 
 
 def test_an_image_keeps_its_noise_and_another_seed_has_another(tmp_path):
