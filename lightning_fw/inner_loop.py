@@ -169,18 +169,20 @@ class InnerLoop:
         """The recommended one: nothing to tune.
 
         Per-gate spectral ball, K = 2, momentum 0.9, γ = 2/(k + 1), radii that set themselves; to go
-        with ``SGD(lr=1.0, momentum=0.5, nesterov=True)`` outside.
+        with ``SGD(lr=1.0, momentum=0.5, nesterov=True)`` outside, and best validated with
+        :class:`~lightning_fw.AnchorAveraging`.
         """
         return cls(
-            ball=SpectralBall(radius=0.03, scale_by_shape=True),
+            ball=SpectralBall(radius=0.03, scale_by_shape=True, vector_radius=0.05),
             steps=2,
             step_size=OpenLoop(),
             momentum=0.9,
-            # Past the bottom along the way: momentum outside follows the valley all the same.
+            # Past the bottom along the way: momentum outside follows the valley all the same. A
+            # spike of the slopes holds the radii down until it is forgotten, after ten windows.
             # Tensors have radii of their own: the head's overshoot on a plateau would shrink the
             # recurrent weights' too, and the run would stall.
             radius_rule=SlopeRatio(
-                target=-0.2, early_rate=0.3, own_share=0.25, minimum=4e-3, maximum=0.15
+                target=-0.5, early_rate=0.3, decay=0.9, own_share=0.25, minimum=4e-3, maximum=0.15
             ),
             direction="displacement",
         )

@@ -65,9 +65,9 @@ def _without_momentum(setting: Setting) -> InnerLoop:
 
 def _fixed_radius(setting: Setting, *, trajectory: Trajectory = "anchored") -> InnerLoop:
     """The preset at a radius of its own, where ``trajectory="fixed"`` can be compared, too."""
-    ball = SpectralBall(radius=setting["radius"], scale_by_shape=True)
-    loop = replace(InnerLoop.spectral(), ball=ball, radius_rule=None)
-    return replace(loop, trajectory=trajectory)
+    loop = InnerLoop.spectral()
+    ball = replace(loop.ball, radius=setting["radius"])
+    return replace(loop, ball=ball, radius_rule=None, trajectory=trajectory)
 
 
 def _with_ball(setting: Setting, *, make_ball: Callable[..., Ball]) -> InnerLoop:

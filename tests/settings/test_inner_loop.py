@@ -46,7 +46,9 @@ def test_the_spectral_preset_comes_with_its_outer_optimizer():
     loop = InnerLoop.spectral()
     assert isinstance(loop.ball, SpectralBall) and loop.ball.scale_by_shape
     assert (loop.steps, loop.momentum, loop.step_size) == (2, 0.9, OpenLoop())
-    rule = SlopeRatio(target=-0.2, early_rate=0.3, own_share=0.25, minimum=4e-3, maximum=0.15)
+    rule = SlopeRatio(
+        target=-0.5, early_rate=0.3, decay=0.9, own_share=0.25, minimum=4e-3, maximum=0.15
+    )
     assert (loop.ball.radius, loop.radius_rule) == (0.03, rule)
     assert loop.direction == "displacement"
     outer = loop.outer([{"params": [torch.nn.Parameter(torch.zeros(2))]}])
