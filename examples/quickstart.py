@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from torch.nn.functional import mse_loss
 
-from lightning_fw import FrankWolfeMixin, FWRestartMonitor, InnerLoop
+from lightning_fw import AnchorAveraging, FrankWolfeMixin, FWRestartMonitor, InnerLoop
 from lightning_fw.data import AddingProblem
 
 
@@ -39,7 +39,7 @@ trainer = L.Trainer(
     accelerator="cpu",
     max_epochs=1,
     limit_train_batches=450,  # of 50 sequences: 225 restarts
-    callbacks=[monitor],
+    callbacks=[monitor, AnchorAveraging()],
     logger=False,
     enable_checkpointing=False,
     enable_model_summary=False,
