@@ -18,9 +18,11 @@ from lightning_fw.race.tasks import Task
 _COLORS = ("#0072B2", "#000000", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
 # Bands of more methods hide each other: then the first has one alone.
 _BANDS = 3
-_LINES: dict[Family, tuple[str, ...]] = {
-    "Frank-Wolfe": ("solid", "dashdot"),
-    "one LMO a step": ("dashdot", "solid"),
+_Line = str | tuple[int, tuple[int, ...]]
+# A method after the eighth has a colour again, and must not look like one of another family.
+_LINES: dict[Family, tuple[_Line, _Line]] = {
+    "Frank-Wolfe": ("solid", (0, (9, 2))),
+    "one LMO a step": ("dashdot", (0, (4, 1, 1, 1, 1, 1))),
     "back-propagation": ("dashed", "dotted"),
 }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lightning_fw.race import plot
 from lightning_fw.race.entrants import enter
 from lightning_fw.race.points import Point
 from lightning_fw.race.settings import RaceSettings
@@ -85,3 +86,9 @@ def test_a_picture_copes_with_a_run_that_diverged(tmp_path):
     ]
     plot.draw(points, METHODS, ADDING, SETTINGS, tmp_path / "race.png")
     assert (tmp_path / "race.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_two_methods_look_alike():
+    # One line of a family for the first eight, another from then on.
+    styles = [style for family in plot._LINES.values() for style in family]
+    assert len(set(styles)) == len(styles) == 6 and len(set(plot._COLORS)) == 8
