@@ -60,6 +60,7 @@ class SequentialMNIST(SequenceData):
         base_url: Where from.
 
     Raises:
+        TypeError: If ``noise`` is no number.
         ValueError: If ``by`` is unknown, ``noise`` is negative or not finite, ``batch_size`` < 1,
             or a file is broken.
         FileNotFoundError: If the test files are missing.
