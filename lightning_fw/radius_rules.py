@@ -128,21 +128,23 @@ class SlopeRatio:
     """A radius that sets itself from the slope of the loss at both ends of a window.
 
     With the slope a = ⟨g_1, s_0⟩ / δ at the anchor along the previous window's last atom, the
-    slope b = ⟨g_K, s_{K−1}⟩ / δ at the last point along the newest atom, their running averages
-    A and B, and r = B / A (−1 when A ≥ 0), at the t-th restart:
+    slope b = ⟨g_K, s_{K−1}⟩ / δ at the last point along the newest atom, and their running averages
+    A and B, at the t-th restart:
 
-        δ ← clip(δ exp(η_t clip(2 (r − τ), −1, 1)), minimum, maximum),  η_t = max(η, η₁ / √t)
+        δ ← clip(δ exp(η_t c), minimum, maximum),  η_t = max(η, η₁ / √t)
+        c = clip(2 (τ A − B) / |A|, −1, 1)
 
-    r near 1: the loss is a straight line across the ball, which is too small; r near 0: the bottom
-    along the way is reached; r < 0: past it. Each gradient meets an atom made before it was seen,
-    so its noise averages out.
+    With r = −B / |A|, where the loss falls along the way (A < 0) the ratio of both slopes, c is
+    clip(2 (r − τ), −1, 1). r near 1: the loss is a straight line across the ball, which is too
+    small; r near 0: the bottom along the way is reached; r < 0: past it. Each gradient meets an
+    atom made before it was seen, so its noise averages out; and slopes that are all noise, as on a
+    plateau, let the radius grow as often as shrink.
 
     The steepest tensors rule the sums: where they are past the bottom, all others shrink with
     them. With ``own_share`` ρ > 0 tensor i has a radius of its own, set in part by its own slopes,
-    whose sums over i are a and b; r_i is their ratio, r that of the sums, c(r) = clip(2 (r − τ),
-    −1, 1):
+    whose sums over i are a and b; c_i is of its own, c of the sums:
 
-        δ_i ← clip(δ_i exp(η_t (ρ c(r_i) + (1 − ρ) c(r))), minimum, maximum)
+        δ_i ← clip(δ_i exp(η_t (ρ c_i + (1 − ρ) c)), minimum, maximum)
 
     A tensor without a slope at an anchor yet follows the sums alone. The feasible set is the
     product of the tensors' balls, so that none may span several; the window's δ, in whose unit
@@ -235,18 +237,19 @@ class SlopeRatio:
         return {name: torch.where(finite, value, state[name]) for name, value in updated.items()}
 
     def _changes(self, state: dict[str, Tensor]) -> Tensor:
-        """ρ c(r_i) + (1 − ρ) c(r) of each tensor."""
+        """ρ c_i + (1 − ρ) c of each tensor."""
         a, b = state["anchor_slope"], state["end_slope"]
-        common = (2 * (self.ratio(state) - self.target)).clamp(-1, 1)
-        own = (2 * (_ratio(a, b) - self.target)).clamp(-1, 1)
-        # Without a slope a tensor would count as past its bottom, and shrink before it ever moved.
+        common, own = self._change(a.sum(), b.sum()), self._change(a, b)
+        # A tensor without a slope follows the others.
         own = torch.where(a == 0, common, own)
         return torch.lerp(common.expand_as(own), own, self.own_share)
 
+    def _change(self, a: Tensor, b: Tensor) -> Tensor:
+        """c; 0 without any slope, as of a gradient that is 0."""
+        change: Tensor = 2 * (self.target * a - b) / a.abs()
+        return change.nan_to_num(0.0).clamp(-1, 1)
+
     def ratio(self, state: dict[str, Tensor]) -> Tensor:
-        """r = B / A of the sums over tensors, −1 when A ≥ 0."""
-        return _ratio(state["anchor_slope"].sum(), state["end_slope"].sum())
-
-
-def _ratio(a: Tensor, b: Tensor) -> Tensor:
-    return torch.where(a < 0, b / a, torch.full_like(a, -1.0))
+        """r of the sums over tensors."""
+        ratio: Tensor = -state["end_slope"].sum() / state["anchor_slope"].sum().abs()
+        return ratio

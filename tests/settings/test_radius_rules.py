@@ -68,12 +68,30 @@ def follow(rule, early):
     radius, a_mean, b_mean = 0.02, 0.0, 0.0
     for t, (a, b) in enumerate(slopes, start=1):
         a_mean, b_mean = 0.95 * a_mean + 0.05 * a, 0.95 * b_mean + 0.05 * b
-        ratio = b_mean / a_mean if a_mean < 0 else -1.0
-        change = min(max(2 * (ratio - 0.6), -1.0), 1.0)
+        ratio = -b_mean / abs(a_mean)
+        change = min(max(2 * (0.6 * a_mean - b_mean) / abs(a_mean), -1.0), 1.0)
         radius = min(max(radius * math.exp(max(0.05, early / math.sqrt(t)) * change), 1e-3), 0.1)
         state = rule.update(state, torch.tensor(a), torch.tensor(b))
         assert state["radius"].item() == pytest.approx(radius, rel=1e-4)
         assert rule.ratio(state).item() == pytest.approx(ratio, rel=1e-4)
+
+
+def test_slopes_that_are_noise_move_the_radius_as_far_up_as_down():
+    rule = SlopeRatio(target=-0.5, decay=0.9, minimum=1e-9, maximum=1e9)
+    noise = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
+    ends = []
+    for sign in (1.0, -1.0):
+        state = rule.initial_state(0.02, CPU)
+        for a, b in sign * noise:
+            state = rule.update(state, a, b)
+        ends.append(math.log(state["radius"].item() / 0.02))
+    assert ends[0] == pytest.approx(-ends[1], abs=1e-3)
+
+
+def test_without_any_slope_the_radius_stays():
+    rule = SlopeRatio()
+    state = rule.update(rule.initial_state(0.02, CPU), torch.tensor(0.0), torch.tensor(0.0))
+    assert state["radius"].item() == pytest.approx(0.02)
 
 
 @pytest.mark.parametrize(
