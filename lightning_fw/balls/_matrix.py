@@ -41,19 +41,23 @@ class MatrixBall(Ball):
         split_gates: Answer per gate where a recurrent weight stacks several.
         scale_by_shape: Give a matrix of shape (out, in) the radius δ √max(1, out/in), so that a
             radius carries over from width to width (Pethick et al. 2025, arXiv:2502.07529).
+        gate_radius: Weights of LSTM and GRU, which stack gates, get ``gate_radius`` times the
+            radius: a sigmoid passes on a quarter of a change at most, where a tanh passes on all.
         vector_radius: Vectors get ‖b‖₂ / √n ≤ ``vector_radius`` · δ.
 
     Raises:
-        TypeError: If ``radius`` or ``vector_radius`` is not a number.
-        ValueError: If ``radius`` or ``vector_radius`` is not positive and finite.
+        TypeError: If a radius is not a number.
+        ValueError: If a radius is not positive and finite.
     """
 
     split_gates: bool = True
     scale_by_shape: bool = False
+    gate_radius: float = 1.0
     vector_radius: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_positive("gate_radius", self.gate_radius)
         require_positive("vector_radius", self.vector_radius)
 
     @abstractmethod
@@ -127,27 +131,32 @@ class MatrixBall(Ball):
         return torch.cat(found)
 
     def _stacks(self, tensors: Sequence[Tensor], infos: Infos | None) -> list[_Stack]:
-        """All matrices, stacked by shape."""
-        by_shape: dict[tuple[torch.Size, torch.dtype, torch.device], list[tuple[int, Tensor]]] = {}
+        """All matrices, stacked by shape and by the radius of their ball."""
+        alike: dict[tuple[torch.Size, float, torch.dtype, torch.device], list[tuple[int, Tensor]]]
+        alike = {}
         for index, tensor in enumerate(tensors):
             if tensor.ndim < 2:
                 continue
-            gates = infos[index].gates if infos is not None and self.split_gates else 1
-            matrices = whole(tensor).reshape(gates, tensor.shape[0] // gates, -1)
+            gates = 1 if infos is None else infos[index].gates
+            count = gates if self.split_gates else 1
+            matrices = whole(tensor).reshape(count, tensor.shape[0] // count, -1)
             matrices = matrices.to(working_dtype(tensor.dtype))
-            key = (matrices.shape[1:], matrices.dtype, matrices.device)
-            by_shape.setdefault(key, []).append((index, matrices))
+            _, rows, columns = matrices.shape
+            reach = self._reach(rows, columns, gates)
+            key = (matrices.shape[1:], reach, matrices.dtype, matrices.device)
+            alike.setdefault(key, []).append((index, matrices))
         return [
             _Stack(
                 torch.cat([matrices for _, matrices in entries]),
                 [(index, matrices.shape[0]) for index, matrices in entries],
-                self._reach(*shape),
+                reach,
             )
-            for (shape, _, _), entries in by_shape.items()
+            for (_, reach, _, _), entries in alike.items()
         ]
 
-    def _reach(self, rows: int, columns: int) -> float:
-        return math.sqrt(max(1.0, rows / columns)) if self.scale_by_shape else 1.0
+    def _reach(self, rows: int, columns: int, gates: int) -> float:
+        reach = math.sqrt(max(1.0, rows / columns)) if self.scale_by_shape else 1.0
+        return reach * self.gate_radius if gates > 1 else reach
 
 
 def _vectors(tensors: Sequence[Tensor]) -> list[int]:

@@ -25,6 +25,7 @@ class NuclearBall(MatrixBall):
         radius: δ > 0.
         split_gates: Answer per gate.
         scale_by_shape: Give a matrix (out, in) the radius δ √max(1, out/in).
+        gate_radius: Weights that stack gates get ``gate_radius`` · δ.
         vector_radius: Vectors get ‖b‖₂ / √n ≤ ``vector_radius`` · δ.
         iterations: Steps of power iteration.
 

@@ -30,6 +30,7 @@ class SpectralBall(MatrixBall):
         radius: δ > 0.
         split_gates: Answer per gate.
         scale_by_shape: Give a matrix (out, in) the radius δ √max(1, out/in).
+        gate_radius: Weights that stack gates get ``gate_radius`` · δ.
         vector_radius: Vectors get ‖b‖₂ / √n ≤ ``vector_radius`` · δ.
         oracle: ``"newton_schulz"``: matrix products alone; its atoms are feasible, and their
             singular values lie within 3 % of the radius wherever the gradient's exceed 1e-3 of

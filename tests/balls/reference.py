@@ -76,6 +76,7 @@ def _matrix(ball: MatrixBall, array: np.ndarray, info: ParameterInfo, *, dual: b
     found = []
     for gate in np.split(rows, info.gates if ball.split_gates else 1):
         reach = np.sqrt(max(1.0, gate.shape[0] / gate.shape[1])) if ball.scale_by_shape else 1.0
+        reach *= ball.gate_radius if info.gates > 1 else 1.0
         singular = np.linalg.svd(gate, compute_uv=False)
         largest = isinstance(ball, SpectralBall) != dual
         assert isinstance(ball, SpectralBall | NuclearBall)

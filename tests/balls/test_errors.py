@@ -67,16 +67,17 @@ def test_radius_must_be_a_number(make: Callable[..., Ball], value: Any, shown: s
 
 
 @pytest.mark.parametrize("make", [SpectralBall, NuclearBall])
-def test_vector_radius(make: Callable[..., Ball]) -> None:
+@pytest.mark.parametrize("name", ["gate_radius", "vector_radius"])
+def test_radii_of_gates_and_vectors(make: Callable[..., Ball], name: str) -> None:
     for value, shown in NOT_POSITIVE:
-        message = f"`vector_radius` must be positive, got {shown}. Pass a vector_radius > 0."
+        message = f"`{name}` must be positive, got {shown}. Pass a {name} > 0."
         with pytest.raises(ValueError, match=message):
-            make(vector_radius=value)
-    with pytest.raises(ValueError, match="`vector_radius` must be finite, got inf"):
-        make(vector_radius=math.inf)
+            make(**{name: value})
+    with pytest.raises(ValueError, match=f"`{name}` must be finite, got inf"):
+        make(**{name: math.inf})
     for value, shown in NOT_A_NUMBER:
-        with pytest.raises(TypeError, match=f"`vector_radius` must be a number, got {shown}"):
-            make(vector_radius=value)
+        with pytest.raises(TypeError, match=f"`{name}` must be a number, got {shown}"):
+            make(**{name: value})
 
 
 @pytest.mark.parametrize("value", [1, 1.0, 0.5, -3.0, math.inf, math.nan])

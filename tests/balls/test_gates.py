@@ -92,6 +92,18 @@ def test_scale_by_shape_widens_the_ball_of_a_tall_matrix(
         )
 
 
+@every_ball
+@pytest.mark.parametrize("split_gates", [True, False])
+def test_gates_get_a_radius_of_their_own(ball: MatrixBall, split_gates: bool) -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(12, 3)
+    gradients = [weight, weight.clone(), torch.randn(12)]
+    infos = [ParameterInfo(gates=4), ParameterInfo(gates=1), ParameterInfo()]
+    ball = replace(ball, split_gates=split_gates)
+    usual, wider = (b.lmo(gradients, infos) for b in (ball, replace(ball, gate_radius=3.0)))
+    torch.testing.assert_close(wider, [3 * usual[0], usual[1], usual[2]])
+
+
 @pytest.mark.parametrize("vector_radius", [0.1, 3.0])
 def test_vectors_get_an_rms_ball(vector_radius: float) -> None:
     torch.manual_seed(0)
