@@ -149,6 +149,12 @@ def blend_(
     add_scaled_(targets, tensors, [weight * scale for scale in scales])
 
 
+def lerp_(targets: Sequence[Tensor], ends: Sequence[Tensor], share: float) -> None:
+    """targets_i ← (1 − share) targets_i + share · ends_i, in place."""
+    if targets:
+        torch._foreach_lerp_(list(parts(targets)), list(parts(ends)), share)
+
+
 def mask_(tensors: Sequence[Tensor], bad: Tensor) -> list[Tensor]:
     """Zeros wherever ``bad`` is true, a NaN included, in place."""
     for part in parts(tensors):

@@ -70,9 +70,9 @@ class Gradients:
         return present, gradients, loss
 
     def _take_from_parameters(self) -> tuple[list[int], list[Tensor]]:
-        """Gradients with a graph (``create_graph=True``) are detached.
+        """Gradients with a graph (``create_graph=True``) are copied: the step may overwrite them.
 
-        The step itself needs no ``no_grad`` then, whose cost shows at this scale.
+        Nor does it need ``no_grad`` then, whose cost shows at this scale.
         """
         present, gradients = [], []
         for index, p in enumerate(self._parameters):
@@ -80,7 +80,7 @@ class Gradients:
             if gradient is not None:
                 present.append(index)
                 if gradient.requires_grad:
-                    gradient = gradient.detach()
+                    gradient = gradient.detach().clone()
                 gradients.append(gradient.to_dense() if gradient.is_sparse else gradient)
                 p.grad = None
         return present, placed_as(gradients, pick(self._parameters, present))

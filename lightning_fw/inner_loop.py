@@ -47,6 +47,8 @@ class InnerLoop:
             at ω, so that K atoms are averaged without an inner loop, to tell what it is worth.
         momentum: β in [0, 1): the oracle answers m_k = β m_{k−1} + (1 − β) g_k, kept across
             restarts.
+        nesterov: Whether the oracle answers β m_k + (1 − β) g_k instead, which heeds the newest
+            gradient more, as Muon does. Needs momentum.
         radius_rule: None, a schedule (outer step → factor on the radius), or :class:`SlopeRatio`,
             which starts at the ball's radius. A unit direction does not carry the radius to the
             outer step: decay its learning rate too, or pass ``direction="displacement"``.
@@ -79,6 +81,7 @@ class InnerLoop:
     batches: Batches = "successive"
     trajectory: Trajectory = "anchored"
     momentum: float = 0.0
+    nesterov: bool = False
     radius_rule: RadiusSchedule | SlopeRatio | None = None
     direction: Direction = "unit"
     restart_when: RestartRule | None = None
@@ -106,6 +109,11 @@ class InnerLoop:
         if not 0 <= self.momentum < 1:
             raise ValueError(
                 f"`momentum` must be in [0, 1), got {self.momentum}. Pass 0 <= momentum < 1."
+            )
+        if self.nesterov and not self.momentum:
+            raise ValueError(
+                "`nesterov` must be False without momentum, got True. Pass momentum=0.9, or leave "
+                "it out."
             )
         self._check_radius_rule()
 
@@ -168,21 +176,22 @@ class InnerLoop:
     def spectral(cls) -> InnerLoop:
         """The recommended one: nothing to tune.
 
-        Per-gate spectral ball, K = 2, momentum 0.9, γ = 2/(k + 1), radii that set themselves; to go
-        with ``SGD(lr=1.0, momentum=0.5, nesterov=True)`` outside, and best validated with
-        :class:`~lightning_fw.AnchorAveraging`.
+        Per-gate spectral ball, K = 2, Nesterov's momentum 0.9, γ = 2/(k + 1), radii that set
+        themselves; to go with ``SGD(lr=1.0, momentum=0.5, nesterov=True)`` outside, and best
+        validated with :class:`~lightning_fw.AnchorAveraging`.
         """
         return cls(
-            ball=SpectralBall(radius=0.03, scale_by_shape=True, vector_radius=0.05),
+            ball=SpectralBall(radius=0.01, scale_by_shape=True, gate_radius=3.0, vector_radius=0.1),
             steps=2,
             step_size=OpenLoop(),
             momentum=0.9,
+            nesterov=True,
             # Past the bottom along the way: momentum outside follows the valley all the same. A
             # spike of the slopes holds the radii down until it is forgotten, after ten windows.
             # Tensors have radii of their own: the head's overshoot on a plateau would shrink the
             # recurrent weights' too, and the run would stall.
             radius_rule=SlopeRatio(
-                target=-0.5, early_rate=0.3, decay=0.9, own_share=0.25, minimum=4e-3, maximum=0.15
+                target=-0.5, early_rate=0.3, decay=0.9, own_share=0.25, minimum=4e-3, maximum=0.05
             ),
             direction="displacement",
         )

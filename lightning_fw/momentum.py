@@ -1,4 +1,4 @@
-"""Momentum before the oracle: m_k = β m_{k−1} + (1 − β) g_k, kept across restarts."""
+"""Momentum before the oracle, kept across restarts."""
 
 from __future__ import annotations
 
@@ -7,32 +7,38 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from lightning_fw.displacement import clones, copy_shared, load, require_both, zeros_beside
-from lightning_fw.foreach import blend_, pick
+from lightning_fw.foreach import blend_, lerp_, pick
 from lightning_fw.scalars import Scalar
 
 
 class Momentum:
-    """The running average of gradients that the oracle answers; with β = 0 the gradients.
+    """What the oracle answers: m_k = β m_{k−1} + (1 − β) g_k, with β = 0 the gradients.
 
     Args:
         beta: β in [0, 1).
         parameters: The parameters that the window moves.
+        nesterov: Whether it is β m_k + (1 − β) g_k instead.
     """
 
-    def __init__(self, beta: float, parameters: Sequence[Tensor]) -> None:
+    def __init__(self, beta: float, parameters: Sequence[Tensor], *, nesterov: bool) -> None:
         self._beta = beta
+        self._nesterov = nesterov
         self._parameters = list(parameters)
         self._averages = zeros_beside(parameters) if beta else []
 
     def average(
         self, gradients: list[Tensor], present: Sequence[int], weight: Scalar
     ) -> list[Tensor]:
-        """m_k of the parameters at ``present``; weight 0 keeps m_{k−1}."""
+        """What stands for the gradients, which may be overwritten; weight 0 keeps m_{k−1}."""
         if not self._averages:
             return gradients
         averages = pick(self._averages, present)
         blend_(averages, gradients, [1.0] * len(present), (1 - self._beta) * weight)
-        return averages
+        if not self._nesterov:
+            return averages
+        ahead = [g.to(m.dtype) for g, m in zip(gradients, averages, strict=True)]
+        lerp_(ahead, averages, self._beta)
+        return ahead
 
     def succeed(self, previous: Momentum) -> None:
         """Take over the averages of the parameters that both move."""

@@ -45,6 +45,7 @@ def windows(setting: Setting, *, steps: int, sync: Sync = "step") -> InnerLoop:
     return replace(
         InnerLoop.spectral(),
         ball=SpectralBall(radius=0.02, scale_by_shape=True),
+        nesterov=False,
         steps=steps,
         radius_rule=None if steps == 1 else SlopeRatio(),
         sync=sync,
@@ -60,7 +61,7 @@ def _harmonic(setting: Setting) -> InnerLoop:
 
 
 def _without_momentum(setting: Setting) -> InnerLoop:
-    return replace(InnerLoop.spectral(), momentum=0.0)
+    return replace(InnerLoop.spectral(), momentum=0.0, nesterov=False)
 
 
 def _fixed_radius(setting: Setting, *, trajectory: Trajectory = "anchored") -> InnerLoop:
@@ -145,7 +146,7 @@ ABLATIONS = (
         title="spectral, fixed radius",
         inner_loop=_fixed_radius,
         space={"radius": _RADIUS},
-        usual={"radius": 0.015},
+        usual={"radius": 0.005},
     ),
     replace(
         _SPECTRAL,
@@ -153,7 +154,7 @@ ABLATIONS = (
         title="spectral atoms at the anchor",
         inner_loop=partial(_fixed_radius, trajectory="fixed"),
         space={"radius": _RADIUS},
-        usual={"radius": 0.015},
+        usual={"radius": 0.005},
     ),
     replace(
         _SPECTRAL,

@@ -45,11 +45,13 @@ def test_the_optimizer_of_a_product_ball_lands_where_the_window_ended():
 def test_the_spectral_preset_comes_with_its_outer_optimizer():
     loop = InnerLoop.spectral()
     assert isinstance(loop.ball, SpectralBall) and loop.ball.scale_by_shape
-    assert (loop.steps, loop.momentum, loop.step_size) == (2, 0.9, OpenLoop())
+    assert (loop.steps, loop.step_size) == (2, OpenLoop())
+    assert (loop.momentum, loop.nesterov) == (0.9, True)
+    assert (loop.ball.gate_radius, loop.ball.vector_radius) == (3.0, 0.1)
     rule = SlopeRatio(
-        target=-0.5, early_rate=0.3, decay=0.9, own_share=0.25, minimum=4e-3, maximum=0.15
+        target=-0.5, early_rate=0.3, decay=0.9, own_share=0.25, minimum=4e-3, maximum=0.05
     )
-    assert (loop.ball.radius, loop.radius_rule) == (0.03, rule)
+    assert (loop.ball.radius, loop.radius_rule) == (0.01, rule)
     assert loop.direction == "displacement"
     outer = loop.outer([{"params": [torch.nn.Parameter(torch.zeros(2))]}])
     assert isinstance(outer, torch.optim.SGD)
@@ -79,6 +81,7 @@ def test_it_is_frozen_keyword_only_and_can_be_pickled():
         ({"trajectory": "x"}, ValueError, "`trajectory` must be one of 'anchored', 'cumu"),
         ({"direction": None}, ValueError, "`direction` must be one of 'unit', 'displacement', got"),
         ({"momentum": 1.0}, ValueError, r"`momentum` must be in \[0, 1\), got 1.0"),
+        ({"nesterov": True}, ValueError, "`nesterov` must be False without momentum, got True"),
         ({"momentum": float("nan")}, ValueError, r"`momentum` must be in \[0, 1\), got nan"),
         ({"restart_when": 0.1}, TypeError, r"`restart_when` must be a RestartRule, got 0.1"),
         ({"radius_rule": 0.1}, TypeError, "`radius_rule` must be None, a schedule or SlopeRatio"),

@@ -57,7 +57,7 @@ OWN_RADII = SlopeRatio(own_share=0.5, rate=0.3)
 LOOPS += [
     InnerLoop(ball=ball, steps=3, radius_rule=OWN_RADII, **settings)
     for ball in (L2Ball(radius=0.1), SpectralBall(radius=0.1))
-    for settings in ({"momentum": 0.9}, {"step_size": ShortStep(10.0)})
+    for settings in ({"momentum": 0.9, "nesterov": True}, {"step_size": ShortStep(10.0)})
 ]
 INFOS = [ParameterInfo("weight", 0), ParameterInfo("bias", 1), ParameterInfo("head", 1)]
 

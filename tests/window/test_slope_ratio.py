@@ -19,7 +19,7 @@ RULE = SlopeRatio(target=0.6, rate=0.3, early_rate=0.8, decay=0.8, minimum=0.05,
 RADIUS = 0.2
 ONE, TWO = (slice(0, 5),), (slice(0, 2), slice(2, 5))
 EVEN, STEEPER = np.arange(1.0, 6.0), np.array([0.1, 0.2, 3.0, 4.0, 5.0])
-# The rule keeps float32, and 12 windows amplify its rounding.
+# The rule keeps float32, and 12 windows amplify its rounding; ratios of sums near 0 yet more.
 CLOSE = 1e-5
 
 
@@ -41,18 +41,19 @@ def gradient(w: np.ndarray, noise: np.ndarray, steepness: np.ndarray) -> np.ndar
     return steepness * (w - 1) + 0.3 * noise
 
 
-def reference(rule: SlopeRatio, tensors: tuple[slice, ...], steepness: np.ndarray) -> Run:
-    w, m, velocity, n = np.zeros(5), np.zeros(5), np.zeros(5), len(tensors)
-    deltas, average_a, average_b = [RADIUS] * n, [0.0] * n, [0.0] * n
+def reference(
+    rule: SlopeRatio, tensors: tuple[slice, ...], steepness: np.ndarray, *, nesterov: bool = False
+) -> Run:
+    w, m, velocity, count = np.zeros(5), np.zeros(5), np.zeros(5), len(tensors)
+    deltas, average_a, average_b = [RADIUS] * count, [0.0] * count, [0.0] * count
     atom = None
     radii, ratios = [], []
 
     def change(a: float, b: float) -> tuple[float, float]:
-        r = b / a if a < 0 else -1.0
-        return r, min(max(2 * (r - rule.target), -1), 1)
+        return -b / abs(a), min(max(2 * (rule.target * a - b) / abs(a), -1), 1)
 
     for samples in noise():
-        radii.append(math.prod(deltas) ** (1 / n))
+        radii.append(math.prod(deltas) ** (1 / count))
         d, a, b = np.zeros(5), None, None
         for k, sample in enumerate(samples, start=1):
             g = gradient(w + d, sample, steepness)
@@ -61,7 +62,8 @@ def reference(rule: SlopeRatio, tensors: tuple[slice, ...], steepness: np.ndarra
             if k == STEPS:
                 b = [g[i] @ atom[i] for i in tensors]
             m = MOMENTUM * m + (1 - MOMENTUM) * g
-            atom = np.concatenate([-m[i] / np.linalg.norm(m[i]) for i in tensors])
+            n = MOMENTUM * m + (1 - MOMENTUM) * g if nesterov else m
+            atom = np.concatenate([-n[i] / np.linalg.norm(n[i]) for i in tensors])
             gamma = 2 / (k + 1)
             for i, delta in zip(tensors, deltas, strict=True):
                 d[i] = (1 - gamma) * d[i] + gamma * delta * atom[i]
@@ -70,7 +72,7 @@ def reference(rule: SlopeRatio, tensors: tuple[slice, ...], steepness: np.ndarra
             average_b = [rule.decay * B + (1 - rule.decay) * x for B, x in zip(average_b, b)]
             r, common = change(sum(average_a), sum(average_b))
             rate = max(rule.rate, rule.early_rate / math.sqrt(len(ratios) + 1))
-            for i in range(n):
+            for i in range(count):
                 _, own = change(average_a[i], average_b[i])
                 step = rule.own_share * own + (1 - rule.own_share) * common
                 deltas[i] = min(max(deltas[i] * math.exp(rate * step), rule.minimum), rule.maximum)
@@ -80,13 +82,16 @@ def reference(rule: SlopeRatio, tensors: tuple[slice, ...], steepness: np.ndarra
     return Run(w, deltas, radii, ratios)
 
 
-def trained(rule: SlopeRatio, tensors: tuple[slice, ...], steepness: np.ndarray) -> Run:
+def trained(
+    rule: SlopeRatio, tensors: tuple[slice, ...], steepness: np.ndarray, *, nesterov: bool = False
+) -> Run:
     weights = [nn.Parameter(torch.zeros(5, dtype=torch.float64)[i]) for i in tensors]
     loop = InnerLoop(
         ball=L2Ball(radius=RADIUS),
         steps=STEPS,
         step_size=OpenLoop(),
         momentum=MOMENTUM,
+        nesterov=nesterov,
         radius_rule=rule,
         direction="displacement",
     )
@@ -108,15 +113,18 @@ def trained(rule: SlopeRatio, tensors: tuple[slice, ...], steepness: np.ndarray)
     return Run(torch.cat(weights).detach().numpy(), own.tolist(), radii, ratios)
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("own_share", [0.0, 0.25, 1.0])
 @pytest.mark.parametrize(("tensors", "steepness"), [(ONE, EVEN), (TWO, STEEPER)])
-def test_radii_slopes_and_weights_follow_the_formula(tensors, steepness, own_share):
+def test_radii_slopes_and_weights_follow_the_formula(tensors, steepness, own_share, nesterov):
     rule = replace(RULE, own_share=own_share)
-    found, known = trained(rule, tensors, steepness), reference(rule, tensors, steepness)
+    found, known = (
+        run(rule, tensors, steepness, nesterov=nesterov) for run in (trained, reference)
+    )
     assert len(set(known.radii)) > 6, "the radius should move in both directions"
     assert found.radii == pytest.approx(known.radii, rel=CLOSE)
     assert math.isnan(found.ratios[0])
-    assert found.ratios[1:] == pytest.approx(known.ratios, rel=CLOSE, abs=5e-5)
+    assert found.ratios[1:] == pytest.approx(known.ratios, rel=10 * CLOSE, abs=5e-5)
     np.testing.assert_allclose(found.weights, known.weights, rtol=CLOSE)
     radii = known.own if own_share else known.own[:1]
     assert found.own == pytest.approx(radii, rel=CLOSE)

@@ -54,6 +54,19 @@ def test_a_non_finite_gradient_skips_its_step_and_is_counted(bad):
     assert all_equal(*directions)
 
 
+@pytest.mark.filterwarnings("ignore:Using backward.. with create_graph")
+def test_a_gradient_with_a_graph_is_left_as_it_was():
+    parameters = make_parameters()
+    window = Window(InnerLoop(steps=2, momentum=0.9, nesterov=True), parameters)
+    distance_to(parameters, 0.5).backward(create_graph=True)
+    gradients = [p.grad for p in parameters]
+    before = copies(gradients)
+    window.step()
+    assert all_equal(gradients, before)
+    sum(g.square().sum() for g in gradients).backward()
+    assert all(p.grad is not None for p in parameters)
+
+
 def test_a_window_of_skipped_steps_hands_over_nothing():
     parameters = make_parameters()
     window = Window(InnerLoop(steps=2), parameters)
