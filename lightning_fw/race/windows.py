@@ -64,6 +64,16 @@ def _without_momentum(setting: Setting) -> InnerLoop:
     return replace(InnerLoop.spectral(), momentum=0.0, nesterov=False)
 
 
+def _without_nesterov(setting: Setting) -> InnerLoop:
+    return replace(InnerLoop.spectral(), nesterov=False)
+
+
+def _gates_like_others(setting: Setting) -> InnerLoop:
+    loop = InnerLoop.spectral()
+    assert isinstance(loop.ball, SpectralBall)
+    return replace(loop, ball=replace(loop.ball, gate_radius=1.0))
+
+
 def _fixed_radius(setting: Setting, *, trajectory: Trajectory = "anchored") -> InnerLoop:
     """The preset at a radius of its own, where ``trajectory="fixed"`` can be compared, too."""
     loop = InnerLoop.spectral()
@@ -173,6 +183,18 @@ ABLATIONS = (
         name="spectral-no-momentum",
         title="spectral, no momentum before the oracle",
         inner_loop=_without_momentum,
+    ),
+    replace(
+        _SPECTRAL,
+        name="spectral-no-nesterov",
+        title="spectral, momentum not Nesterov's",
+        inner_loop=_without_nesterov,
+    ),
+    replace(
+        _SPECTRAL,
+        name="spectral-one-radius",
+        title="spectral, gates of the others' radius",
+        inner_loop=_gates_like_others,
     ),
     *(
         replace(

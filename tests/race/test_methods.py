@@ -58,7 +58,9 @@ def test_ablations_change_one_thing():
     spectral = InnerLoop.spectral()
     fields = {
         "spectral-harmonic": {"step_size"},
-        "spectral-no-momentum": {"momentum"},
+        "spectral-no-momentum": {"momentum", "nesterov"},
+        "spectral-no-nesterov": {"nesterov"},
+        "spectral-one-radius": {"ball"},
         "spectral-k3": {"steps"},
         "spectral-k10": {"steps"},
         "ball-linf": {"ball", "radius_rule"},
