@@ -191,7 +191,7 @@ class InnerLoop:
             # Tensors have radii of their own: the head's overshoot on a plateau would shrink the
             # recurrent weights' too, and the run would stall.
             radius_rule=SlopeRatio(
-                target=-0.5, early_rate=0.3, decay=0.9, own_share=0.25, minimum=4e-3, maximum=0.05
+                target=-0.5, early_rate=0.3, decay=0.9, own_share=0.4, minimum=4e-3, maximum=0.05
             ),
             direction="displacement",
         )

@@ -49,7 +49,7 @@ def test_the_spectral_preset_comes_with_its_outer_optimizer():
     assert (loop.momentum, loop.nesterov) == (0.9, True)
     assert (loop.ball.gate_radius, loop.ball.vector_radius) == (3.0, 0.1)
     rule = SlopeRatio(
-        target=-0.5, early_rate=0.3, decay=0.9, own_share=0.25, minimum=4e-3, maximum=0.05
+        target=-0.5, early_rate=0.3, decay=0.9, own_share=0.4, minimum=4e-3, maximum=0.05
     )
     assert (loop.ball.radius, loop.radius_rule) == (0.01, rule)
     assert loop.direction == "displacement"
