@@ -43,7 +43,7 @@ def polar_newton_schulz(matrices: Tensor) -> Tensor:
         x = x / _ROOM
         for a, b, c in _QUINTICS:
             gram = x @ x.mT
-            x = a * x + torch.baddbmm(gram, gram, gram, beta=b, alpha=c) @ x
+            x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
         x = torch.baddbmm(x, x @ x.mT, x, beta=1.5, alpha=-0.5)
     return x.mT if tall else x
 
