@@ -170,7 +170,7 @@ class Driver:
         loop, window, trainer = self.inner_loop, self.window, module.trainer
         ended = at_end and is_last_batch(trainer)
         last = ended or (at_end and loop.batches != "successive")
-        with self._tally.measure("inner"):
+        with trainer.profiler.profile("[FrankWolfeMixin]inner_step"), self._tally.measure("inner"):
             if loss is not None:
                 unscale_gradients(trainer)
             is_whole = last or window.holds + 1 >= loop.accumulate_grad_batches
@@ -183,7 +183,8 @@ class Driver:
         early = not window.is_full and window.holds == 0 and self._restart_is_wanted(trainer)
         closes = window.attempts > 0 and (last or early or window.is_full)
         if closes:
-            self._restart(module, loss, early=early and not last, ended=ended)
+            with trainer.profiler.profile("[FrankWolfeMixin]restart"):
+                self._restart(module, loss, early=early and not last, ended=ended)
         return closes
 
     def _end_window(self, module: Any) -> None:

@@ -86,6 +86,12 @@ def parser() -> argparse.ArgumentParser:
     add("--threads", type=positive, default=1, help="torch threads (default: 1)")
     add("--strategy", choices=get_args(Strategy), help="train on several processes of this machine")
     add("--devices", type=positive, default=1, help="processes of --strategy (default: 1)")
+    add(
+        "--profile",
+        action="store_true",
+        help="trace ten batches of each method before the race: OUT/profile/METHOD.json, for "
+        "ui.perfetto.dev",
+    )
     _add_network(arguments)
     return arguments
 
@@ -189,6 +195,8 @@ def _check_ranks(arguments: argparse.ArgumentParser, options: argparse.Namespace
             f"--strategy ddp goes with --devices of at least 2, got --devices {options.devices} "
             f"{'without' if options.strategy is None else 'with'} --strategy"
         )
+    if options.profile and options.strategy:
+        arguments.error("--profile traces one process: leave out --strategy")
     for name in options.methods:
         if options.strategy is None and METHODS[name].ranks_only:
             arguments.error(

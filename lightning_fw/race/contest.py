@@ -15,6 +15,7 @@ from lightning_fw.race.judge import judged_size
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.plot import draw, require_matplotlib
 from lightning_fw.race.points import Point, append_point, finished, read_points, write_points
+from lightning_fw.race.profiling import BATCHES, tracer
 from lightning_fw.race.run import Course, make_model, quiet_lightning, run
 from lightning_fw.race.search_space import written
 from lightning_fw.race.settings import RaceSettings, agree, agree_on_entrants, require_writable
@@ -69,6 +70,8 @@ class Contest:
             try:
                 if self.settings.tune:
                     self.entrants = agree_on_entrants(self.settings, self._tuned())
+                if self.settings.profile:
+                    self._profile()
                 self._race()
             except KeyboardInterrupt:
                 # Lightning 2.6.6 leaves the signal ignored.
@@ -130,6 +133,20 @@ class Contest:
             f"{written(trial.setting)}: {trial.words}",
             highlight=False,
         )
+
+    def _profile(self) -> None:
+        """Trace each method in a run of its own, whose seconds count nowhere."""
+        directory = self.settings.out / "profile"
+        for entrant in self.entrants:
+            run(
+                entrant,
+                replace(self._course, every=BATCHES),
+                self.settings.first_seed,
+                budget=BATCHES,
+                report=_ignore,
+                profiler=tracer(directory, entrant.name),
+            )
+            self.console.print(f"{directory / entrant.name}.json", soft_wrap=True)
 
     def _race(self) -> None:
         # It moves with each point alone, and processes are not to be forked beside a thread of it.

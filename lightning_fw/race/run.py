@@ -13,6 +13,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.states import TrainerStatus
 
@@ -60,6 +61,7 @@ def run(
     judge: Split = "test",
     stop_at_target: int | None = None,
     callbacks: Sequence[Callback] = (),
+    profiler: Profiler | None = None,
 ) -> None:
     """Train until the budget is spent. Weights and batches depend on the seed alone.
 
@@ -75,6 +77,7 @@ def run(
         stop_at_target: The run ends where it is at the task's target after so many evaluations;
             None: where the budget does.
         callbacks: Of the trainer, besides the one that counts.
+        profiler: Of the trainer.
 
     Raises:
         KeyboardInterrupt: If the user interrupts it.
@@ -104,6 +107,7 @@ def run(
         accumulate_grad_batches=entrant.method.accumulate_grad_batches,
         strategy=ddp,
         devices=course.ranks,
+        profiler=profiler,
     )
 
 

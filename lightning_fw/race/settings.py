@@ -58,6 +58,7 @@ class RaceSettings:
         tune: Random trials of each method before the race; 0: none.
         strategy: How several processes train together; None: one process.
         devices: Processes.
+        profile: Whether to trace a few batches of each method before the race.
     """
 
     task: str
@@ -76,6 +77,7 @@ class RaceSettings:
     tune: int = 0
     strategy: Strategy | None = None
     devices: int = 1
+    profile: bool = False
 
     def choose(self, tuned: Iterable[Tuned]) -> list[Entrant]:
         """The methods with their settings, each once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from lightning.pytorch.profilers import SimpleProfiler
 
 from tests.manual.callback_nets import ONE_STEP, ByFrankWolfe, Plain, windows
 from tests.mixin.conftest import make_loader
@@ -95,6 +96,17 @@ def test_an_epoch_ends_with_a_closed_window(flags, steps, make_trainer):
     trainer.fit(module)
     assert windows(module) == steps
     assert trainer.global_step == len(steps)
+
+
+def test_lightnings_profiler_tells_inner_steps_and_restarts(make_trainer):
+    profiler = SimpleProfiler()
+    module = ByFrankWolfe()
+    make_trainer(profiler=profiler).fit(module)
+    calls = {
+        name: len(profiler.recorded_durations[f"[FrankWolfeMixin]{name}"])
+        for name in ("inner_step", "restart")
+    }
+    assert calls == {"inner_step": 7, "restart": 3}
 
 
 def test_detect_anomaly_names_a_bad_gradient(make_trainer):
