@@ -27,7 +27,7 @@ class RestartRecord:
         cosine: Cosine between −g_1 and d_K, over all parameters.
         loss_first: Loss at the first step, that is at the anchor.
         loss_last: Loss at the last step.
-        slope_ratio: r = B / A of :class:`~lightning_fw.SlopeRatio`.
+        slope_ratio: r of :class:`~lightning_fw.SlopeRatio`.
         agreement: ‖mean d_K‖₂ / mean ‖d_K‖₂ over ranks with ``sync="restart"``: 1 when their
             windows went the same way, about 1/√ranks when the ways were independent.
         batches: Batches that the window saw.
