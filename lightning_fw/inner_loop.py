@@ -91,6 +91,7 @@ class InnerLoop:
     def __post_init__(self) -> None:
         _require_kind("ball", self.ball, Ball, "L2Ball(radius=1e-2)")
         _require_kind("step_size", self.step_size, StepSize, "Harmonic()")
+        _require_kind("nesterov", self.nesterov, bool, "True")
         if self.restart_when is not None:
             _require_kind("restart_when", self.restart_when, RestartRule, "GapFraction(0.1)")
         _require_choice("batches", self.batches, get_args(Batches))

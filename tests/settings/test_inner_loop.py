@@ -81,6 +81,7 @@ def test_it_is_frozen_keyword_only_and_can_be_pickled():
         ({"trajectory": "x"}, ValueError, "`trajectory` must be one of 'anchored', 'cumu"),
         ({"direction": None}, ValueError, "`direction` must be one of 'unit', 'displacement', got"),
         ({"momentum": 1.0}, ValueError, r"`momentum` must be in \[0, 1\), got 1.0"),
+        ({"nesterov": "yes"}, TypeError, "`nesterov` must be a bool, got 'yes'. Pass one such as"),
         ({"nesterov": True}, ValueError, "`nesterov` must be False without momentum, got True"),
         ({"momentum": float("nan")}, ValueError, r"`momentum` must be in \[0, 1\), got nan"),
         ({"restart_when": 0.1}, TypeError, r"`restart_when` must be a RestartRule, got 0.1"),
