@@ -39,7 +39,7 @@ def _run(command: str, rest: list[str], arguments: list[str] | None) -> int:
 
         return race(rest)
     if command == "bench":
-        from lightning_fw.bench import main as bench
+        from lightning_fw.bench.command import main as bench
 
         return bench(rest)
     # LightningCLI reads the process's arguments itself, and warns when it gets them, too.

@@ -1,0 +1,1 @@
+"""``lightning-fw bench``: what an inner step costs beside an optimizer's step."""

@@ -1,0 +1,116 @@
+"""The command ``lightning-fw bench``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from lightning_fw.arguments import file_to_write, positive
+from lightning_fw.bench.contenders import BALLS, list_contenders
+from lightning_fw.bench.memory import bytes_kept
+from lightning_fw.bench.tables import batches_table, memory_table, steps_table
+from lightning_fw.bench.timing import RUNS_A_TURN, measure, summarize
+from lightning_fw.bench.whole_batch import measure_batches
+
+_CELLS: dict[str, Callable[[int, int], nn.Module]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command.
+
+    Args:
+        argv: Arguments after ``bench``.
+
+    Returns:
+        The exit status.
+    """
+    if "--comm" in argv:
+        from lightning_fw.communication.command import main as communication
+
+        return communication([argument for argument in argv if argument != "--comm"])
+    options = _parser().parse_args(argv)
+    torch.set_num_threads(options.threads)
+    report, console = _measure(options), Console()
+    if options.json is not None:
+        options.json.write_text(json.dumps(report, indent=2) + "\n")
+    console.print(steps_table(report))
+    console.print(memory_table(report))
+    if options.trainer:
+        console.print(batches_table(report))
+    return 0
+
+
+def _measure(options: argparse.Namespace) -> dict[str, Any]:
+    device = options.device
+    module = _CELLS[options.cell](2, options.hidden).to(device)
+    contenders = list_contenders(module, options.balls)
+    report = {
+        "format": "lightning_fw bench 2",
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": options.threads,
+        "cell": options.cell,
+        "hidden": options.hidden,
+        "parameters": sum(p.numel() for p in module.parameters()),
+        "tensors": len(list(module.parameters())),
+        "rounds": options.rounds,
+        "runs_a_round": RUNS_A_TURN,
+        "results": summarize(contenders, measure(contenders, options.rounds, device)),
+        "memory": bytes_kept(module),
+    }
+    if options.trainer:
+        report["fits"] = options.trainer
+        report["batches"] = measure_batches(options.cell, options.hidden, options.trainer)
+    return report
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lightning-fw bench",
+        description="Time inner steps and optimizer steps in turns, on the same parameters.",
+    )
+    add = parser.add_argument
+    add("--cell", choices=sorted(_CELLS), default="lstm", help="(default: lstm)")
+    add("--hidden", type=positive, default=128, help="units (default: 128)")
+    add("--rounds", type=positive, default=100, help="turns (default: 100)")
+    add(
+        "--balls",
+        nargs="+",
+        choices=BALLS,
+        default=list(BALLS),
+        metavar="BALL",
+        help=f"those to time: {', '.join(BALLS)} (default: all)",
+    )
+    add(
+        "--trainer",
+        type=positive,
+        metavar="FITS",
+        help="time a whole batch in the Trainer, too, in so many fits of each (CPU)",
+    )
+    add("--threads", type=positive, default=1, help="torch threads (default: 1)")
+    add("--device", type=_device, default=torch.device("cpu"), help="torch device (default: cpu)")
+    add(
+        "--comm",
+        action="store_true",
+        help="count instead what ranks tell each other; see bench --comm --help",
+    )
+    add("--json", type=file_to_write, help="write the report here, too")
+    return parser
+
+
+def _device(text: str) -> torch.device:
+    try:
+        device = torch.device(text)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch's words for unknown and for missing
+        reason = str(error).splitlines()[0]
+        raise argparse.ArgumentTypeError(
+            f"must be a device of this machine, got {text}: {reason}"
+        ) from error
+    return device

@@ -1,0 +1,201 @@
+"""What is timed: optimizers' steps and inner steps, on one module's parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+
+from lightning_fw.balls import (
+    Ball,
+    L1Ball,
+    L2Ball,
+    LinfBall,
+    LpBall,
+    NuclearBall,
+    RMSBall,
+    SpectralBall,
+)
+from lightning_fw.balls._vector import Scope
+from lightning_fw.foreach import copy_
+from lightning_fw.inner_loop import InnerLoop
+from lightning_fw.parameters import trainable
+from lightning_fw.window import Window
+
+COPY = "copy of the weights"
+REFERENCE = "Adam, fused"
+
+# A copy reads and writes 4 bytes a parameter.
+COPIED_BYTES = 8
+
+_SCOPES = get_args(Scope)
+BALLS: dict[str, Sequence[Ball]] = {
+    "l2": [L2Ball(scope=scope) for scope in _SCOPES],
+    "linf": [LinfBall(scope=scope) for scope in _SCOPES],
+    "rms": [RMSBall(scope=scope) for scope in _SCOPES],
+    "l1": [L1Ball(scope=scope) for scope in _SCOPES],
+    "lp": [LpBall(3.0, scope=scope) for scope in _SCOPES],
+    "spectral": [SpectralBall(), SpectralBall(oracle="svd")],
+    "nuclear": [NuclearBall()],
+}
+
+
+class Contender(NamedTuple):
+    """Something to time: ``prepare`` runs before every ``run``, outside the clock.
+
+    Attributes:
+        floor: Bytes a parameter that it cannot do without; None: not known.
+    """
+
+    name: str
+    prepare: Callable[[], None]
+    run: Callable[[], object]
+    floor: int | None = None
+
+
+def list_contenders(module: nn.Module, balls: Iterable[str] = BALLS) -> list[Contender]:
+    """Optimizer steps and inner steps on one module's parameters.
+
+    Args:
+        module: Whose parameters stay where they are, up to steps of 1e-9.
+        balls: Keys of ``BALLS``.
+    """
+    parameters = list(module.parameters())
+    generator = torch.Generator().manual_seed(0)
+    gradients = [torch.randn(p.shape, generator=generator).to(p) for p in parameters]
+
+    def give_gradients() -> None:
+        for p, gradient in zip(parameters, gradients, strict=True):
+            p.grad = gradient
+
+    copies = [torch.empty_like(p) for p in parameters]
+    found = [
+        Contender(
+            COPY, lambda: None, torch.no_grad()(lambda: copy_(copies, parameters)), COPIED_BYTES
+        ),
+        *_optimizer_steps(parameters, give_gradients),
+        Contender("l2 step, one by one", give_gradients, NaiveLoop(parameters, 1e-2)),
+    ]
+    for name in balls:
+        for ball in BALLS[name]:
+            loop = InnerLoop(ball=ball)
+            # Reads g for the norm, then d and g, and writes d.
+            floor = 16 if name == "l2" else None
+            found.append(_inner_step(module, give_gradients, _label(name, ball), loop, floor))
+    if "l2" in balls:
+        found += _whole_steps(module, give_gradients)
+    if "spectral" in balls:
+        preset = InnerLoop.spectral()
+        found.append(_inner_step(module, give_gradients, "spectral() step", preset))
+    return found
+
+
+def _label(name: str, ball: Ball) -> str:
+    variant = getattr(ball, "scope", None) or getattr(ball, "oracle", None)
+    return f"{name} step, {variant}" if variant else f"{name} step"
+
+
+def _optimizer_steps(
+    parameters: list[nn.Parameter], give_gradients: Callable[[], None]
+) -> Iterator[Contender]:
+    def step(name: str, optimizer: torch.optim.Optimizer, floor: int | None = None) -> Contender:
+        return Contender(name, give_gradients, optimizer.step, floor)
+
+    adam, sgd = torch.optim.Adam, torch.optim.SGD
+    # Adam reads w, g, m and v, and writes w, m and v.
+    yield step(REFERENCE, adam(parameters, lr=1e-9, fused=True), 28)
+    yield step("Adam, foreach", adam(parameters, lr=1e-9, foreach=True), 28)
+    yield step("Adam, one by one", adam(parameters, lr=1e-9, foreach=False), 28)
+    yield step("SGD, foreach", sgd(parameters, lr=1e-9, foreach=True), 12)
+    # torch has it since 2.9, for matrices alone.
+    matrices = [p for p in parameters if p.ndim == 2]
+    if matrices and hasattr(torch.optim, "Muon"):
+        yield step("Muon, matrices", torch.optim.Muon(matrices, lr=1e-9))
+
+
+def _whole_steps(module: nn.Module, give_gradients: Callable[[], None]) -> Iterator[Contender]:
+    """What a window of the l2 ball does besides its steps."""
+    l2 = InnerLoop(ball=L2Ball())
+    # Reads g for the norm, then w, the anchor and g, and writes w: the least for both.
+    yield _inner_step(module, give_gradients, "l2 step, weights moved", l2, 20, moves=True)
+    yield _inner_step(
+        module, give_gradients, "… and monitored", l2, 20, moves=True, statistics=True
+    )
+    yield _restart(module, give_gradients, l2)
+
+
+def _window(module: nn.Module, inner_loop: InnerLoop, *, statistics: bool = False) -> Window:
+    parameters = list(module.parameters())
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.ndim >= 2]},
+        {"params": [p for p in parameters if p.ndim < 2]},
+    ]
+    return Window(inner_loop, *trainable(groups, module), statistics=statistics)
+
+
+def _inner_step(
+    module: nn.Module,
+    give_gradients: Callable[[], None],
+    name: str,
+    inner_loop: InnerLoop,
+    floor: int | None = None,
+    *,
+    moves: bool = False,
+    statistics: bool = False,
+) -> Contender:
+    """A step of a window; ``moves`` adds moving the weights away and back around it."""
+    window = _window(module, inner_loop, statistics=statistics)
+
+    def prepare() -> None:
+        if window.is_full:
+            window.close()
+        give_gradients()
+
+    def move_and_step() -> None:
+        with window.displaced():
+            pass
+        give_gradients()
+        window.step()
+
+    return Contender(name, prepare, move_and_step if moves else window.step, floor)
+
+
+def _restart(
+    module: nn.Module, give_gradients: Callable[[], None], inner_loop: InnerLoop
+) -> Contender:
+    """Closing a window, and the outer optimizer's step."""
+    window = _window(module, inner_loop)
+    outer = torch.optim.Adam(module.parameters(), lr=1e-9, fused=True)
+
+    def fill() -> None:
+        while not window.is_full:
+            give_gradients()
+            window.step()
+
+    def close_and_step() -> None:
+        window.close()
+        outer.step()
+
+    return Contender("l2 restart, Adam, fused", fill, close_and_step)
+
+
+class NaiveLoop:
+    """An l2 inner step as a loop over tensors with a host read each, as published code does it."""
+
+    def __init__(self, parameters: Sequence[Tensor], radius: float) -> None:
+        self._parameters = list(parameters)
+        self._displacements = [torch.zeros_like(p) for p in parameters]
+        self._radius = radius
+        self._steps = 0
+
+    @torch.no_grad()
+    def __call__(self) -> None:
+        """Take a step."""
+        self._steps = self._steps % 5 + 1
+        for p, displacement in zip(self._parameters, self._displacements, strict=True):
+            assert p.grad is not None
+            norm = p.grad.norm().item()
+            atom = -self._radius * p.grad / norm
+            displacement.copy_(displacement + (atom - displacement) / self._steps)

@@ -1,0 +1,111 @@
+"""What a whole batch costs in the Trainer, beside plain Lightning with Adam."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from typing_extensions import override
+
+from lightning_fw.data import AddingProblem
+from lightning_fw.inner_loop import InnerLoop
+from lightning_fw.mixin import FrankWolfeMixin
+from lightning_fw.monitor import FWRestartMonitor
+from lightning_fw.nn import SequenceModel, SequenceRegressor
+from lightning_fw.nn.cells import Cell
+
+PLAIN = "plain Lightning, Adam"
+LENGTH, BATCH_SIZE = 100, 50
+# Whole windows of 5 and of 2 steps.
+_SKIPPED, _TIMED = 10, 40
+
+
+class _ByFrankWolfe(FrankWolfeMixin, SequenceRegressor):
+    """The same network, with an inner loop given to it."""
+
+    def __init__(self, inner_loop: InnerLoop, *arguments: Any, **settings: Any) -> None:
+        self._inner_loop = inner_loop
+        super().__init__(*arguments, optimizer=inner_loop.outer, **settings)
+
+    @override
+    def configure_frank_wolfe(self) -> InnerLoop:
+        return self._inner_loop
+
+
+class _Clock(L.Callback):
+    """Notes when batches start."""
+
+    def __init__(self) -> None:
+        self.starts: list[float] = []
+
+    @override
+    def on_train_batch_start(self, *arguments: Any) -> None:
+        self.starts.append(time.perf_counter())
+
+    @property
+    def seconds_a_batch(self) -> float:
+        return (self.starts[_SKIPPED + _TIMED] - self.starts[_SKIPPED]) / _TIMED
+
+
+def measure_batches(cell: Cell, hidden: int, rounds: int) -> list[dict[str, Any]]:
+    """Milliseconds of a batch in the Trainer, all of it: the adding problem, on a CPU.
+
+    Args:
+        cell: Recurrent cell.
+        hidden: Its units.
+        rounds: Fits of each, in turns.
+
+    Returns:
+        Of each ``name``, ``median_ms``, ``range_ms`` and ``ratio`` to plain Lightning's median.
+    """
+    sizes: dict[str, Any] = {"input_size": 2, "output_size": 1, "hidden_size": hidden}
+    paper, spectral = InnerLoop.paper(), InnerLoop.spectral()
+    networks: dict[str, Callable[[], SequenceModel]] = {
+        PLAIN: lambda: SequenceRegressor(cell, optimizer=torch.optim.Adam, **sizes),
+        "InnerLoop.paper()": lambda: _ByFrankWolfe(paper, cell, **sizes),
+        "… and monitored": lambda: _ByFrankWolfe(paper, cell, **sizes),
+        "InnerLoop.spectral()": lambda: _ByFrankWolfe(spectral, cell, **sizes),
+    }
+    data = AddingProblem(LENGTH, train_size=3000, val_size=50, test_size=50, batch_size=BATCH_SIZE)
+    seconds: dict[str, list[float]] = {name: [] for name in networks}
+    for _ in range(rounds):
+        for name, make in networks.items():
+            monitors = [FWRestartMonitor(table=False)] if "monitored" in name else []
+            seconds[name].append(_fit(make(), data, monitors))
+    plain = statistics.median(seconds[PLAIN])
+    return [
+        {
+            "name": name,
+            "median_ms": statistics.median(times) * 1e3,
+            "range_ms": [min(times) * 1e3, max(times) * 1e3],
+            "ratio": statistics.median(times) / plain,
+        }
+        for name, times in seconds.items()
+    ]
+
+
+def _fit(model: SequenceModel, data: AddingProblem, callbacks: Sequence[L.Callback]) -> float:
+    clock = _Clock()
+    level = logging.getLogger("lightning.pytorch").level
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        L.Trainer(
+            accelerator="cpu",
+            max_epochs=1,
+            limit_train_batches=_SKIPPED + _TIMED + 1,
+            limit_val_batches=0,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[clock, *callbacks],
+        ).fit(model, data)
+    logging.getLogger("lightning.pytorch").setLevel(level)
+    return clock.seconds_a_batch
