@@ -83,6 +83,13 @@ def parser() -> argparse.ArgumentParser:
     add("--set", nargs="+", default=[], metavar="NAME=VALUE", help="instead of tuned values")
     add("--out", type=Path, help="directory of the results (default: runs/TASK-CELL)")
     add("--data", type=Path, default=Path("data"), help="directory of the task's files")
+    _add_processes(arguments)
+    _add_network(arguments)
+    return arguments
+
+
+def _add_processes(arguments: argparse.ArgumentParser) -> None:
+    add = arguments.add_argument
     add("--threads", type=positive, default=1, help="torch threads (default: 1)")
     add("--strategy", choices=get_args(Strategy), help="train on several processes of this machine")
     add("--devices", type=positive, default=1, help="processes of --strategy (default: 1)")
@@ -92,8 +99,6 @@ def parser() -> argparse.ArgumentParser:
         help="trace ten batches of each method before the race: OUT/profile/METHOD.json, for "
         "ui.perfetto.dev",
     )
-    _add_network(arguments)
-    return arguments
 
 
 def _add_network(arguments: argparse.ArgumentParser) -> None:
