@@ -55,3 +55,23 @@ def file_to_write(text: str) -> Path:
     if path.is_dir() or not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"must be a file in a directory that exists, got {text}")
     return path
+
+
+def picture_to_write(text: str) -> Path:
+    """A file in a directory that exists, of a format that matplotlib writes.
+
+    Raises:
+        ArgumentTypeError: If it is none, or matplotlib is missing.
+    """
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase
+    except ModuleNotFoundError as error:
+        raise argparse.ArgumentTypeError(
+            "needs matplotlib; run pip install 'lightning-fw[plot]'"
+        ) from error
+    path, formats = file_to_write(text), FigureCanvasBase.get_supported_filetypes()
+    if path.suffix.removeprefix(".") not in formats:
+        raise argparse.ArgumentTypeError(
+            f"must end in a format that matplotlib writes, such as .png or .svg, got {text}"
+        )
+    return path

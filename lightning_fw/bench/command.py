@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
+from rich.table import Table
 from torch import nn
 
-from lightning_fw.arguments import file_to_write, positive
+from lightning_fw.arguments import file_to_write, picture_to_write, positive
 from lightning_fw.bench.contenders import BALLS, list_contenders
+from lightning_fw.bench.growth import measure_growth
+from lightning_fw.bench.growth_figure import draw_growth
 from lightning_fw.bench.memory import bytes_kept
-from lightning_fw.bench.tables import batches_table, memory_table, steps_table
+from lightning_fw.bench.tables import batches_table, growth_table, memory_table, steps_table
 from lightning_fw.bench.timing import RUNS_A_TURN, measure, summarize
 from lightning_fw.bench.whole_batch import measure_batches
 
@@ -36,14 +40,54 @@ def main(argv: Sequence[str]) -> int:
         return communication([argument for argument in argv if argument != "--comm"])
     options = _parser().parse_args(argv)
     torch.set_num_threads(options.threads)
-    report, console = _measure(options), Console()
+    report = _measure_growth(options) if options.growth else _measure(options)
     if options.json is not None:
         options.json.write_text(json.dumps(report, indent=2) + "\n")
-    console.print(steps_table(report))
-    console.print(memory_table(report))
-    if options.trainer:
-        console.print(batches_table(report))
+    if options.growth:
+        _draw_growth(report, options.growth)
+    console = Console()
+    for table in _tables(report):
+        console.print(table)
     return 0
+
+
+def _tables(report: dict[str, Any]) -> Iterator[Table]:
+    if "axes" in report:
+        yield from map(growth_table, report["axes"])
+        return
+    yield steps_table(report)
+    yield memory_table(report)
+    if "batches" in report:
+        yield batches_table(report)
+
+
+def _where(options: argparse.Namespace) -> dict[str, Any]:
+    device = options.device
+    return {
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": options.threads,
+        "rounds": options.rounds,
+        "runs_a_round": RUNS_A_TURN,
+    }
+
+
+def _measure_growth(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "format": "lightning_fw growth 1",
+        **_where(options),
+        "axes": measure_growth(options.rounds, options.device),
+    }
+
+
+def _draw_growth(report: dict[str, Any], path: Path) -> None:
+    threads = "one torch thread" if report["threads"] == 1 else f"{report['threads']} torch threads"
+    runs = report["rounds"] * report["runs_a_round"]
+    title = (
+        f"Cost of a step as it grows: medians of {runs} runs, quartiles shaded\n"
+        f"{report['device']}, {threads}, torch {report['torch']}; exponents of the last two sizes"
+    )
+    draw_growth(report["axes"], title, path)
 
 
 def _measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -52,15 +96,11 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     contenders = list_contenders(module, options.balls)
     report = {
         "format": "lightning_fw bench 2",
-        "torch": torch.__version__,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "threads": options.threads,
+        **_where(options),
         "cell": options.cell,
         "hidden": options.hidden,
         "parameters": sum(p.numel() for p in module.parameters()),
         "tensors": len(list(module.parameters())),
-        "rounds": options.rounds,
-        "runs_a_round": RUNS_A_TURN,
         "results": summarize(contenders, measure(contenders, options.rounds, device)),
         "memory": bytes_kept(module),
     }
@@ -92,6 +132,12 @@ def _parser() -> argparse.ArgumentParser:
         type=positive,
         metavar="FITS",
         help="time a whole batch in the Trainer, too, in so many fits of each (CPU)",
+    )
+    add(
+        "--growth",
+        type=picture_to_write,
+        metavar="FIGURE",
+        help="time instead how steps grow with parameters, tensors, K and T, and draw it",
     )
     add("--threads", type=positive, default=1, help="torch threads (default: 1)")
     add("--device", type=_device, default=torch.device("cpu"), help="torch device (default: cpu)")

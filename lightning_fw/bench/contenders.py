@@ -83,12 +83,12 @@ def list_contenders(module: nn.Module, balls: Iterable[str] = BALLS) -> list[Con
             loop = InnerLoop(ball=ball)
             # Reads g for the norm, then d and g, and writes d.
             floor = 16 if name == "l2" else None
-            found.append(_inner_step(module, give_gradients, _label(name, ball), loop, floor))
+            found.append(inner_step(module, give_gradients, _label(name, ball), loop, floor))
     if "l2" in balls:
         found += _whole_steps(module, give_gradients)
     if "spectral" in balls:
         preset = InnerLoop.spectral()
-        found.append(_inner_step(module, give_gradients, "spectral() step", preset))
+        found.append(inner_step(module, give_gradients, "spectral() step", preset))
     return found
 
 
@@ -119,14 +119,13 @@ def _whole_steps(module: nn.Module, give_gradients: Callable[[], None]) -> Itera
     """What a window of the l2 ball does besides its steps."""
     l2 = InnerLoop(ball=L2Ball())
     # Reads g for the norm, then w, the anchor and g, and writes w: the least for both.
-    yield _inner_step(module, give_gradients, "l2 step, weights moved", l2, 20, moves=True)
-    yield _inner_step(
-        module, give_gradients, "… and monitored", l2, 20, moves=True, statistics=True
-    )
+    yield inner_step(module, give_gradients, "l2 step, weights moved", l2, 20, moves=True)
+    yield inner_step(module, give_gradients, "… and monitored", l2, 20, moves=True, statistics=True)
     yield _restart(module, give_gradients, l2)
 
 
-def _window(module: nn.Module, inner_loop: InnerLoop, *, statistics: bool = False) -> Window:
+def new_window(module: nn.Module, inner_loop: InnerLoop, *, statistics: bool = False) -> Window:
+    """A window around a module's parameters, matrices and the rest in groups of their own."""
     parameters = list(module.parameters())
     groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim >= 2]},
@@ -135,7 +134,7 @@ def _window(module: nn.Module, inner_loop: InnerLoop, *, statistics: bool = Fals
     return Window(inner_loop, *trainable(groups, module), statistics=statistics)
 
 
-def _inner_step(
+def inner_step(
     module: nn.Module,
     give_gradients: Callable[[], None],
     name: str,
@@ -146,7 +145,7 @@ def _inner_step(
     statistics: bool = False,
 ) -> Contender:
     """A step of a window; ``moves`` adds moving the weights away and back around it."""
-    window = _window(module, inner_loop, statistics=statistics)
+    window = new_window(module, inner_loop, statistics=statistics)
 
     def prepare() -> None:
         if window.is_full:
@@ -166,7 +165,7 @@ def _restart(
     module: nn.Module, give_gradients: Callable[[], None], inner_loop: InnerLoop
 ) -> Contender:
     """Closing a window, and the outer optimizer's step."""
-    window = _window(module, inner_loop)
+    window = new_window(module, inner_loop)
     outer = torch.optim.Adam(module.parameters(), lr=1e-9, fused=True)
 
     def fill() -> None:

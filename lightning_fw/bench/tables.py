@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
+from lightning_fw.bench.growth import exponent
 from lightning_fw.bench.whole_batch import BATCH_SIZE, LENGTH, PLAIN
 
 
@@ -50,6 +51,19 @@ def batches_table(report: dict[str, Any]) -> Table:
         table.add_row(
             row["name"], f"{row['median_ms']:.2f}", f"{low:.2f}–{high:.2f}", f"{row['ratio']:.3f}"
         )
+    return table
+
+
+def growth_table(axis: dict[str, Any]) -> Table:
+    """Microseconds of a step at the sizes of an axis, and the power of the last two sizes."""
+    table = _table(f"grows with {axis['name']}, µs", ("size^",))
+    sizes = sorted({x for points in axis["series"].values() for x, *_ in points})
+    for size in sizes:
+        table.add_column(f"{size:,}", justify="right")
+    for name, points in axis["series"].items():
+        medians = {x: median for x, median, *_ in points}
+        cells = (f"{medians[size]:.0f}" if size in medians else "" for size in sizes)
+        table.add_row(name, f"{exponent(points):.2f}", *cells)
     return table
 
 
