@@ -1,4 +1,8 @@
-"""Train an LSTM on the adding problem by Frank-Wolfe, and read what the restarts tell.
+"""
+Quickstart
+==========
+
+Train an LSTM on the adding problem by Frank-Wolfe, and read what the restarts tell.
 
 The adding problem asks for the sum of two marked numbers out of a sequence of 50. Predicting 1
 always has the mean squared error 1/6; nothing is tuned here, and the network does better.

@@ -1,6 +1,6 @@
 """Feasible sets of the inner loop, one per file."""
 
-from lightning_fw.balls._base import Ball
+from lightning_fw.balls._base import Atoms, Ball
 from lightning_fw.balls.l1 import L1Ball
 from lightning_fw.balls.l2 import L2Ball
 from lightning_fw.balls.linf import LinfBall
@@ -11,6 +11,7 @@ from lightning_fw.balls.rms import RMSBall
 from lightning_fw.balls.spectral import SpectralBall
 
 __all__ = [
+    "Atoms",
     "Ball",
     "L1Ball",
     "L2Ball",

@@ -1,0 +1,58 @@
+"""How Sphinx builds the site: ``make docs``."""
+
+from __future__ import annotations
+
+from importlib.metadata import version as version_of
+
+project = "lightning_fw"
+copyright = "the authors of lightning_fw, MIT license"
+release = version = version_of("lightning-fw")
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.doctest",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "results/*/*.md", "gallery/*.py.md5", "sg_execution_times.rst"]
+myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = f"lightning_fw {release}"
+html_static_path: list[str] = []
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+python_use_unqualified_type_names = True
+napoleon_numpy_docstring = False
+
+# The files beside this one hold the names that our pages use, for a build without a network.
+intersphinx_mapping = {
+    name: (address, (None, f"inventories/{name}.inv"))
+    for name, address in {
+        "python": "https://docs.python.org/3/",
+        "torch": "https://docs.pytorch.org/docs/stable/",
+        "lightning": "https://lightning.ai/docs/pytorch/stable/",
+        "torchmetrics": "https://lightning.ai/docs/torchmetrics/stable/",
+    }.items()
+}
+intersphinx_timeout = 5
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"\.py$",
+    "ignore_pattern": r"__init__\.py|paper/",
+    "copyfile_regex": r".*\.yaml",
+    "download_all_examples": False,
+    "remove_config_comments": True,
+    "within_subsection_order": "ExampleTitleSortKey",
+    "abort_on_example_error": True,
+    "min_reported_time": 1,
+    "plot_gallery": "True",
+}

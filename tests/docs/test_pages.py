@@ -1,0 +1,58 @@
+"""Every Python block of every page runs, and prints what the page says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .run_page import blocks, run
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    path
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    if list(blocks(path.read_text()))
+]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_a_page_does_what_it_says(path, tmp_path):
+    runner = Path(__file__).with_name("run_page.py")
+    done = subprocess.run(
+        [sys.executable, runner, path], cwd=tmp_path, capture_output=True, text=True, timeout=110
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def page_with(tmp_path, text):
+    path = tmp_path / "page.md"
+    path.write_text(text)
+    return path
+
+
+def test_blocks_go_on_from_each_other(tmp_path):
+    page = page_with(tmp_path, "```python\na = 1\n```\n\n```python\nprint(a)\n```\n```text\n1\n```\n")
+    assert run(page) == []
+
+
+def test_another_output_is_told_with_its_line(tmp_path):
+    page = page_with(tmp_path, "# Title\n\n```python\nprint(1)\n```\n\n```text\n2\n```\n")
+    (wrong,) = run(page)
+    assert wrong.startswith(f"{page}:4 printed\n1")
+
+
+def test_an_error_is_told_with_its_line(tmp_path):
+    page = page_with(tmp_path, "```python\n\n1 / 0\n```\n")
+    (wrong,) = run(page)
+    assert "line 3" in wrong
+    assert "ZeroDivisionError" in wrong
+
+
+def test_a_block_that_is_not_run_must_be_python_still(tmp_path):
+    comment = "<!-- not run: needs four GPUs -->\n"
+    assert run(page_with(tmp_path, comment + "```python\n1 / 0\n```\n")) == []
+    with pytest.raises(SyntaxError):
+        run(page_with(tmp_path, comment + "```python\n1 /\n```\n"))
