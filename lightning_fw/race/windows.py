@@ -45,6 +45,7 @@ def windows(setting: Setting, *, steps: int, sync: Sync = "step") -> InnerLoop:
     return replace(
         InnerLoop.spectral(),
         ball=SpectralBall(radius=0.02, scale_by_shape=True),
+        momentum=0.9,
         nesterov=False,
         steps=steps,
         radius_rule=None if steps == 1 else SlopeRatio(),
