@@ -11,13 +11,17 @@ ADDING_BUDGET ?= 350
 DIGITS_BUDGET ?= 500
 RUNS ?= runs
 
-.PHONY: help race test test-integrations lint bench clean
+# Whether `make docs` runs the gallery: 1 or 0.
+GALLERY ?= 1
+
+.PHONY: help race test test-integrations lint docs bench clean
 
 help:
 	@echo "make race   train by Frank-Wolfe and by back-propagation, and compare: $(RUNS)/*/race.png"
 	@echo "make test   run the tests"
 	@echo "make test-integrations  run those with other libraries, in an environment of its own"
 	@echo "make lint   check style and types"
+	@echo "make docs   build the site, running its gallery: docs/_build/html/index.html"
 	@echo "make bench  time an inner step beside an optimizer's step"
 	@echo "make clean  remove the environment and the results"
 
@@ -50,8 +54,12 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# A warning is an error. CI looks at the pages alone: its tests run the gallery.
+docs: $(READY)
+	GALLERY=$(GALLERY) $(BIN)/python -m sphinx --fail-on-warning --quiet docs docs/_build/html
+
 bench: $(READY)
 	$(BIN)/lightning-fw bench
 
 clean:
-	rm -rf $(VENV) .venv-integrations $(RUNS) build dist
+	rm -rf $(VENV) .venv-integrations $(RUNS) build dist docs/_build docs/gallery

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from importlib.metadata import version as version_of
 
 project = "lightning_fw"
@@ -29,7 +31,9 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 python_use_unqualified_type_names = True
+autodoc_inherit_docstrings = False
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 
 # The files beside this one hold the names that our pages use, for a build without a network.
 intersphinx_mapping = {
@@ -43,10 +47,17 @@ intersphinx_mapping = {
 }
 intersphinx_timeout = 5
 
+# Without its gallery a build takes seconds; the gallery's pictures are missing then.
+for logger in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(logger).setLevel(logging.WARNING)
+runs_gallery = os.environ.get("GALLERY", "1") == "1"
+suppress_warnings = [] if runs_gallery else ["image.not_readable"]
+
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
-    "filename_pattern": r"\.py$",
+    # These start processes with the file that they stand in; here that is Sphinx's.
+    "filename_pattern": r"^(?!.*(two_processes|resume_after_a_kill|cli_with_a_file)).*\.py$",
     "ignore_pattern": r"__init__\.py|paper/",
     "copyfile_regex": r".*\.yaml",
     "download_all_examples": False,
@@ -54,5 +65,5 @@ sphinx_gallery_conf = {
     "within_subsection_order": "ExampleTitleSortKey",
     "abort_on_example_error": True,
     "min_reported_time": 1,
-    "plot_gallery": "True",
+    "plot_gallery": runs_gallery,
 }

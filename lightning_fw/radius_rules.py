@@ -132,9 +132,9 @@ class SlopeRatio:
     A and B, at the t-th restart:
 
         δ ← clip(δ exp(η_t c), minimum, maximum),  η_t = max(η, η₁ / √t)
-        c = clip(2 (τ A − B) / |A|, −1, 1)
+        c = clip(2 (τ A − B) / ∣A∣, −1, 1)
 
-    With r = −B / |A|, where the loss falls along the way (A < 0) the ratio of both slopes, c is
+    With r = −B / ∣A∣, where the loss falls along the way (A < 0) the ratio of both slopes, c is
     clip(2 (r − τ), −1, 1). r near 1: the loss is a straight line across the ball, which is too
     small; r near 0: the bottom along the way is reached; r < 0: past it. Each gradient meets an
     atom made before it was seen, so its noise averages out; and slopes that are all noise, as on a

@@ -19,7 +19,7 @@ _NOWHERE = 2**31 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class L1Ball(VectorBall):
-    """{d : Σ |d_i| ≤ δ}, with the atom −δ sign(g_i) e_i at i = argmax |g| and the dual norm ‖g‖∞.
+    """{d : Σ ∣d_i∣ ≤ δ}, with the atom −δ sign(g_i) e_i at i = argmax ∣g∣ and the dual norm ‖g‖∞.
 
     Among equal entries the first is taken.
 
@@ -62,7 +62,7 @@ class L1Ball(VectorBall):
 
 
 def _peak(part: Tensor) -> tuple[Tensor, Tensor]:
-    """max |g| and its place, 0 in a rank's empty part."""
+    """max ∣g∣ and its place, 0 in a rank's empty part."""
     if not part.numel():
         return part.new_zeros(()), torch.zeros((), dtype=torch.int64, device=part.device)
     values, places = part.reshape(-1).abs().max(dim=0)
@@ -72,7 +72,7 @@ def _peak(part: Tensor) -> tuple[Tensor, Tensor]:
 def _over_ranks(
     own: list[Tensor], gradients: Sequence[Tensor]
 ) -> tuple[list[Tensor], list[Tensor | bool]]:
-    """max |g| of each tensor from those of parts, and whether the first of that size is here."""
+    """max ∣g∣ of each tensor from those of parts, and whether the first of that size is here."""
     if not any_sharded(gradients):
         return own, [True] * len(own)
     peaks = over_ranks(own, gradients, "max")

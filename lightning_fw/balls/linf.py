@@ -14,7 +14,7 @@ from lightning_fw.scalars import Scalar
 
 @dataclass(frozen=True, kw_only=True)
 class LinfBall(VectorBall):
-    """{d : max |d_i| ≤ δ}, with the atom −δ sign(g) and the dual norm ‖g‖₁.
+    """{d : max ∣d_i∣ ≤ δ}, with the atom −δ sign(g) and the dual norm ‖g‖₁.
 
     Args:
         radius: δ > 0.

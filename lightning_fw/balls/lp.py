@@ -18,9 +18,9 @@ from lightning_fw.scalars import Scalar
 
 @dataclass(frozen=True, kw_only=True)
 class LpBall(VectorBall):
-    """{d : ‖d‖_p ≤ δ}, with the atom −δ sign(g) (|g| / ‖g‖_q)^(q−1) and the dual norm ‖g‖_q.
+    """{d : ‖d‖_p ≤ δ}, with the atom −δ sign(g) (∣g∣ / ‖g‖_q)^(q−1) and the dual norm ‖g‖_q.
 
-    1/p + 1/q = 1. Powers are taken of |g| / max |g|, so that no q over- or underflows.
+    1/p + 1/q = 1. Powers are taken of ∣g∣ / max ∣g∣, so that no q over- or underflows.
 
     Args:
         p: Order of the norm, 1 < p < ∞; :class:`L1Ball` and :class:`LinfBall` are the ends.
@@ -61,7 +61,7 @@ class LpBall(VectorBall):
         q, blocks = self.dual_order, self.blocks(len(gradients), infos)
         atoms, _, powers = _shares(gradients, blocks, q)
         for block, power in zip(blocks, powers, strict=True):
-            # ‖|g|^(q−1)‖_p = (Σ |g|^q)^(1/p): the atom stays in the ball for any rounding of q.
+            # ‖∣g∣^(q−1)‖_p = (Σ ∣g∣^q)^(1/p): the atom stays in the ball for any rounding of q.
             # The sum is at least 1 unless the gradient is zero, whose atom is 0 and not 0 / 0.
             length = power.clamp_min(1.0).pow(1 / self.p)
             for index in block:

@@ -16,7 +16,7 @@ from lightning_fw.nn.recurrent_layer import RecurrentLayer
 
 
 def indrnn_bound(steps: int, growth: float = 2.0) -> float:
-    """The bound ``growth``^(1/T) on |u|, under which no gradient grows more than ``growth`` times.
+    """The bound growth^(1/T) on ∣u∣, under which no gradient grows more than ``growth`` times.
 
     Over T steps a gradient is multiplied by u^T at most, for the slope of a ReLU is 0 or 1.
 
@@ -40,7 +40,7 @@ def indrnn_bound(steps: int, growth: float = 2.0) -> float:
 
 
 class IndRNN(RecurrentLayer):
-    """One layer of h_t = max(0, W x_t + u ⊙ h_{t−1} + b), with |u| ≤ ``bound``.
+    """One layer of h_t = max(0, W x_t + u ⊙ h_{t−1} + b), with ∣u∣ ≤ ``bound``.
 
     The bound holds where u is used: ``weight_hh`` itself may pass it, and comes back when a
     gradient points inwards; :func:`~lightning_fw.nn.bounded.bounded` says why. The signature is
@@ -49,7 +49,7 @@ class IndRNN(RecurrentLayer):
     Args:
         input_size: Channels of a sequence.
         hidden_size: Units of the layer.
-        bound: Of |u|; :func:`indrnn_bound` has one for each length. At 1 no gradient grows,
+        bound: Of ∣u∣; :func:`indrnn_bound` has one for each length. At 1 no gradient grows,
             however long a sequence is.
         bias: Whether there is b.
         batch_first: Whether the batch comes before time.

@@ -29,7 +29,7 @@ class IndRNNStack(nn.Module):
         input_size: Channels of a sequence.
         hidden_size: Units of each layer.
         num_layers: The authors' networks for sequential MNIST have 6.
-        bound: Of |u|, as :class:`IndRNN` has it.
+        bound: Of ∣u∣, as :class:`IndRNN` has it.
         batch_norm: Whether there is batch norm.
         dropout: Probability that a unit is dropped.
         batch_first: Whether the batch comes before time.

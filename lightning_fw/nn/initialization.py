@@ -20,7 +20,7 @@ def irnn_(
 ) -> None:
     """Make a ReLU network an IRNN, which copies its state until an input changes it.
 
-    W_hh = ``scale`` · I, W_ih ~ N(0, ``input_std``²), b = 0, in every layer and direction.
+    W_hh = ``scale`` · I, W_ih ~ N(0, input_std²), b = 0, in every layer and direction.
 
     Args:
         module: :class:`torch.nn.RNN` or :class:`torch.nn.RNNCell` with ``nonlinearity="relu"``;
@@ -65,7 +65,7 @@ def irnn_(
 def orthogonal_(module: nn.Module, *, gain: float = 1.0) -> None:
     """Make every recurrent matrix orthogonal, gate by gate.
 
-    Each gate W of shape (hidden, hidden) of each ``weight_hh*`` gets WᵀW = ``gain``² I. Where a
+    Each gate W of shape (hidden, hidden) of each ``weight_hh*`` gets WᵀW = gain² I. Where a
     state is projected, W of shape (hidden, projected) has orthogonal columns; of a recurrence of
     low rank, both factors are orthogonal. Vectors, such as the recurrent weights of an
     :class:`IndRNN`, and all else stay as they are.
