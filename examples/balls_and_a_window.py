@@ -13,8 +13,8 @@ from lightning_fw import InnerLoop, L1Ball, L2Ball, LinfBall, LpBall, OpenLoop
 from lightning_fw.window import Window
 
 # %%
-# The ball's answer to a gradient is its *atom*: the point of the ball that goes furthest against it.
-# Only the l2 ball answers with the negative gradient itself; corners attract.
+# The ball's answer to a gradient is its *atom*, the point of the ball that goes furthest against
+# it. Only the l2 ball answers with the negative gradient itself; corners attract.
 gradients = [torch.tensor(g) for g in ([-1.0, -0.2], [-0.5, -1.0], [1.0, -0.3])]
 angles = torch.linspace(0, 2 * torch.pi, 400)
 circle = torch.stack([angles.cos(), angles.sin()], 1)

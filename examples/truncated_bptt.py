@@ -2,9 +2,9 @@
 Truncated back-propagation
 ==========================
 
-Text is read in chunks, row by row: the network carries its state, detached, from chunk to chunk, and
-every chunk is one gradient evaluation of a window. :doc:`/truncated-bptt` tells how to cut other
-sequences.
+Text is read in chunks, row by row: the network carries its state, detached, from chunk to chunk,
+and every chunk is one gradient evaluation of a window. :doc:`/truncated-bptt` tells how to cut
+other sequences.
 """
 
 import tempfile
@@ -18,7 +18,7 @@ from lightning_fw.nn import FrankWolfeLanguageModel
 
 VERBS = ("sees", "hears", "meets", "leaves")
 NOUNS = ("the cat", "a dog", "the old man", "a child")
-# Sentences without meaning, but with rules: what a network can learn of them is how they are spelled.
+# Sentences without meaning: what a network can learn of them is how they are spelled.
 lines = [f"{NOUNS[i % 4]} {VERBS[i * i % 3]} {NOUNS[i * 7 % 5 % 4]}.\n" for i in range(6000)]
 
 L.seed_everything(0)

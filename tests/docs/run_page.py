@@ -1,7 +1,7 @@
 """Runs the Python blocks of a page in order, as one program: ``python run_page.py PAGE``.
 
-What a block prints must be the ``text`` block that follows it, where there is one. A block after the
-comment ``<!-- not run: REASON -->`` is compiled alone.
+What a block prints must be the ``text`` block that follows it, where there is one. A block after
+the comment ``<!-- not run: REASON -->`` is compiled alone.
 """
 
 from __future__ import annotations

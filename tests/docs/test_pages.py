@@ -34,7 +34,8 @@ def page_with(tmp_path, text):
 
 
 def test_blocks_go_on_from_each_other(tmp_path):
-    page = page_with(tmp_path, "```python\na = 1\n```\n\n```python\nprint(a)\n```\n```text\n1\n```\n")
+    first, second = "```python\na = 1\n```\n", "```python\nprint(a)\n```\n"
+    page = page_with(tmp_path, first + second + "```text\n1\n```\n")
     assert run(page) == []
 
 
