@@ -1,8 +1,10 @@
-"""Checks of the numbers that settings are made of."""
+"""Checks of the numbers and names that settings are made of."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 
 def require_number(name: str, value: float) -> None:
@@ -33,3 +35,18 @@ def require_probability(name: str, value: float) -> None:
     require_number(name, value)
     if not 0 <= value < 1:
         raise ValueError(f"`{name}` must be in [0, 1), got {value}. Pass 0 <= {name} < 1.")
+
+
+def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raise a ValueError unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}. "
+            f"Pass one of these{perhaps(value, choices)}."
+        )
+
+
+def perhaps(value: object, choices: Iterable[str]) -> str:
+    """``, perhaps X`` where a choice is much like the value; nothing else."""
+    near = get_close_matches(str(value), choices, n=1)
+    return f", perhaps {near[0]!r}" if near else ""

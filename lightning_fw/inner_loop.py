@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_fw.balls import Ball, L2Ball, ProductBall, SpectralBall
-from lightning_fw.checks import require_count, require_number, require_positive
+from lightning_fw.checks import require_choice, require_count, require_number, require_positive
 from lightning_fw.radius_rules import RadiusSchedule, SlopeRatio
 from lightning_fw.restarts import RestartRule
 from lightning_fw.step_sizes import Harmonic, OpenLoop, StepSize
@@ -94,10 +94,10 @@ class InnerLoop:
         _require_kind("nesterov", self.nesterov, bool, "True")
         if self.restart_when is not None:
             _require_kind("restart_when", self.restart_when, RestartRule, "GapFraction(0.1)")
-        _require_choice("batches", self.batches, get_args(Batches))
-        _require_choice("trajectory", self.trajectory, get_args(Trajectory))
-        _require_choice("direction", self.direction, get_args(Direction))
-        _require_choice("sync", self.sync, get_args(Sync))
+        require_choice("batches", self.batches, get_args(Batches))
+        require_choice("trajectory", self.trajectory, get_args(Trajectory))
+        require_choice("direction", self.direction, get_args(Direction))
+        require_choice("sync", self.sync, get_args(Sync))
         require_count("steps", self.steps)
         require_count("accumulate_grad_batches", self.accumulate_grad_batches)
         if self.accumulate_grad_batches > 1 and self.batches != "successive":
@@ -218,12 +218,4 @@ def _require_kind(name: str, value: object, kind: type, example: str) -> None:
     if not isinstance(value, kind):
         raise TypeError(
             f"`{name}` must be a {kind.__name__}, got {value!r}. Pass one such as {example}."
-        )
-
-
-def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(
-            f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}. "
-            "Pass one of these."
         )

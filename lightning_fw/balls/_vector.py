@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_fw.balls._base import Ball, Infos
+from lightning_fw.checks import require_choice
 from lightning_fw.foreach import tensor_norms
 
 Scope = Literal["tensor", "group", "global"]
@@ -33,11 +34,7 @@ class VectorBall(Ball):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.scope not in get_args(Scope):
-            raise ValueError(
-                f"`scope` must be one of {', '.join(map(repr, get_args(Scope)))}, "
-                f"got {self.scope!r}. Pass one of these."
-            )
+        require_choice("scope", self.scope, get_args(Scope))
 
     @property
     @abstractmethod

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_fw.balls._matrix import MatrixBall
 from lightning_fw.balls._polar import leading_singular_vectors, polar_newton_schulz, polar_svd
+from lightning_fw.checks import require_choice
 
 Oracle = Literal["newton_schulz", "svd"]
 
@@ -51,11 +52,7 @@ class SpectralBall(MatrixBall):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.oracle not in get_args(Oracle):
-            raise ValueError(
-                f"`oracle` must be one of {', '.join(map(repr, get_args(Oracle)))}, "
-                f"got {self.oracle!r}. Pass one of these."
-            )
+        require_choice("oracle", self.oracle, get_args(Oracle))
 
     def _matrix_atoms(self, matrices: Tensor) -> Tensor:
         return polar_svd(matrices) if self.oracle == "svd" else polar_newton_schulz(matrices)

@@ -20,8 +20,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from lightning_fw.checks import require_count, require_positive
-from lightning_fw.data.sequences import require_choice
+from lightning_fw.checks import require_choice, require_count, require_positive
 
 Algorithm = Literal["ring", "halving"]
 

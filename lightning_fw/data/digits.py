@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_fw.data.sequences import Kind, SequenceData, Split, require_choice
+from lightning_fw.checks import require_choice
+from lightning_fw.data.sequences import Kind, SequenceData, Split
 
 By = Literal["row", "pixel"]
 

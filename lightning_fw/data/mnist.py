@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_fw.checks import require_choice
 from lightning_fw.data.downloads import download
 from lightning_fw.data.idx import read_idx
 from lightning_fw.data.noise import NoisySequences, require_deviation, with_noise, with_noise_after
-from lightning_fw.data.sequences import Kind, SequenceData, Sequences, Split, require_choice
+from lightning_fw.data.sequences import Kind, SequenceData, Sequences, Split
 
 By = Literal["row", "pixel", "permuted", "padded"]
 

@@ -107,16 +107,3 @@ def require_sizes(train_size: int, val_size: int, test_size: int) -> dict[Split,
     for split, size in sizes.items():
         require_at_least(f"{split}_size", size, 1)
     return sizes
-
-
-def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Raise if ``value`` is none of ``choices``.
-
-    Raises:
-        ValueError: Naming the parameter and the choices.
-    """
-    if value not in choices:
-        raise ValueError(
-            f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}. "
-            "Pass one of these."
-        )

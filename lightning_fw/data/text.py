@@ -9,7 +9,8 @@ import lightning as L
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_fw.data.sequences import Kind, Loader, Split, require_at_least, require_choice
+from lightning_fw.checks import require_choice
+from lightning_fw.data.sequences import Kind, Loader, Split, require_at_least
 from lightning_fw.data.token_stream import TokenStream
 from lightning_fw.data.vocabulary import Vocabulary
 

@@ -8,8 +8,7 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
-from lightning_fw.checks import require_count, require_probability
-from lightning_fw.data.sequences import require_choice
+from lightning_fw.checks import require_choice, require_count, require_probability
 from lightning_fw.nn.equilibrium_rnn import EquilibriumRNN
 from lightning_fw.nn.fast_grnn import FastGRNN
 from lightning_fw.nn.fast_rnn import FastRNN

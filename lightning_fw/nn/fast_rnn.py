@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from lightning_fw.data.sequences import require_choice
+from lightning_fw.checks import require_choice
 from lightning_fw.nn.low_rank import add_matrix, draw_matrix_, matrix
 from lightning_fw.nn.recurrent_layer import RecurrentLayer
 

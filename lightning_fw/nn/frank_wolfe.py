@@ -8,8 +8,7 @@ from typing import Any, Literal, get_args
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from lightning_fw.checks import require_count
-from lightning_fw.data.sequences import require_choice
+from lightning_fw.checks import require_choice, require_count
 from lightning_fw.inner_loop import InnerLoop, Sync
 from lightning_fw.mixin import FrankWolfeMixin
 from lightning_fw.nn.cells import Cell
