@@ -4,7 +4,23 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable, Collection
 from pathlib import Path
+
+from lightning_fw.checks import perhaps
+
+
+def one_of(names: Collection[str]) -> Callable[[str], str]:
+    """The reader of a name that must be one of these; a wrong one is told the nearest."""
+
+    def name(text: str) -> str:
+        if text not in names:
+            raise argparse.ArgumentTypeError(
+                f"must be one of {', '.join(names)}; got {text}{perhaps(text, names)}"
+            )
+        return text
+
+    return name
 
 
 def positive(text: str) -> int:

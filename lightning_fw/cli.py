@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
+from lightning_fw.arguments import one_of
+
 _LIGHTNING_COMMANDS = ("fit", "validate", "test")
+_COMMANDS = ("race", "bench", "tasks", *_LIGHTNING_COMMANDS)
 _DEFAULTS = {
     "model": "lightning_fw.nn.FrankWolfeRegressor",
     "data": "lightning_fw.data.AddingProblem",
 }
+# As a shell tells of SIGINT and SIGPIPE.
 _INTERRUPTED = 130
+_PIPE_CLOSED = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,6 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = _parser().parse_args(arguments[:1]).command
     try:
         return _run(command, arguments[1:], None if argv is None else arguments)
+    except BrokenPipeError:
+        # Whoever read has read enough, as `head` does; the interpreter must not write again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return _INTERRUPTED
@@ -42,6 +52,10 @@ def _run(command: str, rest: list[str], arguments: list[str] | None) -> int:
         from lightning_fw.bench.command import main as bench
 
         return bench(rest)
+    if command == "tasks":
+        from lightning_fw.catalogue import main as tasks
+
+        return tasks(rest)
     # LightningCLI reads the process's arguments itself, and warns when it gets them, too.
     _lightning_cli(command, arguments)
     return 0
@@ -55,13 +69,14 @@ def _parser() -> argparse.ArgumentParser:
         epilog=(
             "race       Frank-Wolfe against back-propagation at equal gradient evaluations\n"
             "bench      an inner step beside an optimizer's step; --comm: messages between ranks\n"
+            "tasks      what there is to race: tasks, cells, methods, presets, balls\n"
             "fit, validate, test\n"
             "           LightningCLI on the networks and data of lightning_fw; a network's\n"
             "           input_size, output_size and per_step are always those of the data\n\n"
             "lightning-fw COMMAND --help tells the options of a command."
         ),
     )
-    parser.add_argument("command", choices=("race", "bench", *_LIGHTNING_COMMANDS))
+    parser.add_argument("command", type=one_of(_COMMANDS), metavar="command")
     parser.add_argument("--version", action="version", version=f"lightning-fw {_version()}")
     return parser
 

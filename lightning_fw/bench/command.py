@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from lightning_fw.arguments import file_to_write, picture_to_write, positive
+from lightning_fw.arguments import file_to_write, one_of, picture_to_write, positive
 from lightning_fw.bench.contenders import BALLS, list_contenders
 from lightning_fw.bench.growth import measure_growth
 from lightning_fw.bench.growth_figure import draw_growth
@@ -116,13 +116,13 @@ def _parser() -> argparse.ArgumentParser:
         description="Time inner steps and optimizer steps in turns, on the same parameters.",
     )
     add = parser.add_argument
-    add("--cell", choices=sorted(_CELLS), default="lstm", help="(default: lstm)")
+    add("--cell", type=one_of(_CELLS), default="lstm", help="(default: lstm)")
     add("--hidden", type=positive, default=128, help="units (default: 128)")
     add("--rounds", type=positive, default=100, help="turns (default: 100)")
     add(
         "--balls",
         nargs="+",
-        choices=BALLS,
+        type=one_of(BALLS),
         default=list(BALLS),
         metavar="BALL",
         help=f"those to time: {', '.join(BALLS)} (default: all)",

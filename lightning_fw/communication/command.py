@@ -6,13 +6,12 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 import torch
 from rich.live import Live
 from rich.table import Table
 
-from lightning_fw.arguments import file_to_write, positive, whole
+from lightning_fw.arguments import file_to_write, one_of, positive, whole
 from lightning_fw.communication.measure import (
     CommunicationSettings,
     Row,
@@ -20,7 +19,7 @@ from lightning_fw.communication.measure import (
     measure,
     report,
 )
-from lightning_fw.nn.cells import Cell
+from lightning_fw.nn.cells import CELLS
 from lightning_fw.race.run import quiet_lightning
 from lightning_fw.race.tasks import TASKS, Task
 
@@ -43,8 +42,8 @@ def parser() -> argparse.ArgumentParser:
         epilog="example: lightning-fw bench --comm --devices 4 --steps 1 2 5 10 --json comm.json",
     )
     add = arguments.add_argument
-    add("--task", choices=("adding", "digits"), default="adding", help="(default: adding)")
-    add("--cell", choices=get_args(Cell), default="lstm", help="(default: lstm)")
+    add("--task", type=one_of(("adding", "digits")), default="adding", help="(default: adding)")
+    add("--cell", type=one_of(CELLS), default="lstm", help="(default: lstm)")
     add("--devices", type=_several, default=2, help="ranks (default: 2)")
     add(
         "--steps",

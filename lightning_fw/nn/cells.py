@@ -20,6 +20,19 @@ from lightning_fw.nn.sbo_rnn import SBORNN
 NewCell = Literal["irnn", "indrnn", "indrnn-stack", "fastrnn", "fastgrnn", "sbo-rnn", "equilibrium"]
 Cell = Literal["rnn", "lstm", "gru", NewCell]
 
+CELLS: dict[Cell, str] = {
+    "rnn": "torch.nn.RNN, tanh",
+    "lstm": "torch.nn.LSTM",
+    "gru": "torch.nn.GRU",
+    "irnn": "torch.nn.RNN with ReLU, recurrent weights begin at the identity",
+    "indrnn": "each unit sees itself alone; its recurrent weight stays in a bound",
+    "indrnn-stack": "six such layers with batch norm and dropout",
+    "fastrnn": "a residual step of two learned weights",
+    "fastgrnn": "the same with a gate, both of one matrix",
+    "sbo-rnn": "the state makes gradient steps toward what the input asks for",
+    "equilibrium": "the state goes toward an equilibrium by Euler steps (iRNN)",
+}
+
 
 def _irnn(*sizes: int, **settings: Any) -> nn.RNN:
     """A ReLU network with the initial weights of an IRNN."""

@@ -13,8 +13,8 @@ import torch
 from rich.console import Console
 from typing_extensions import override
 
-from lightning_fw.arguments import above_zero, positive, whole
-from lightning_fw.nn.cells import Cell
+from lightning_fw.arguments import above_zero, one_of, positive, whole
+from lightning_fw.nn.cells import CELLS
 from lightning_fw.race.contest import Contest
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.search_space import Setting, read
@@ -48,12 +48,12 @@ def parser() -> argparse.ArgumentParser:
         fromfile_prefix_chars="@",
     )
     add = arguments.add_argument
-    add("--task", choices=list(TASKS), default="adding", metavar="TASK", help="(default: adding)")
-    add("--cell", choices=get_args(Cell), default="lstm", metavar="CELL", help="(default: lstm)")
+    add("--task", type=one_of(TASKS), default="adding", help="(default: adding)")
+    add("--cell", type=one_of(CELLS), default="lstm", help="(default: lstm)")
     add(
         "--methods",
         nargs="+",
-        choices=list(METHODS),
+        type=one_of(METHODS),
         default=["spectral", "paper", "adam-clip"],
         metavar="METHOD",
         help="(default: spectral paper adam-clip)",
@@ -91,7 +91,11 @@ def parser() -> argparse.ArgumentParser:
 def _add_processes(arguments: argparse.ArgumentParser) -> None:
     add = arguments.add_argument
     add("--threads", type=positive, default=1, help="torch threads (default: 1)")
-    add("--strategy", choices=get_args(Strategy), help="train on several processes of this machine")
+    add(
+        "--strategy",
+        type=one_of(get_args(Strategy)),
+        help="train on several processes of this machine",
+    )
     add("--devices", type=positive, default=1, help="processes of --strategy (default: 1)")
     add(
         "--profile",
@@ -122,7 +126,7 @@ def _listed() -> str:
             "methods:",
             *methods,
             "",
-            f"cells: {', '.join(get_args(Cell))}",
+            f"cells: {', '.join(CELLS)}",
             "",
             "example: lightning-fw race --task adding --seeds 3 --out runs/adding",
         )

@@ -59,7 +59,7 @@ def test_a_target_that_is_not_reached_is_left_open(tmp_path, capsys):
         (("--devices", "two"), "--devices: must be a whole number >= 1, got two"),
         (("--steps", "0"), "--steps: must be a whole number >= 1, got 0"),
         (("--batches", "-1"), "--batches: must be a whole number >= 1, got -1"),
-        (("--task", "mnist"), "invalid choice: 'mnist'"),
+        (("--task", "mnist"), "--task: must be one of adding, digits; got mnist"),
         (("--json", "none/comm.json"), "--json: must be a file in a directory that exists, got"),
         (("--rounds", "3"), "unrecognized arguments: --rounds 3"),
     ],

@@ -129,7 +129,7 @@ def test_summary_counts_the_messages_of_a_method(tmp_path, capsys, monkeypatch):
         (("--devices", "2"), "got --devices 2 without --strategy"),
         (("--strategy", "ddp"), "--devices of at least 2, got --devices 1 with --strategy"),
         (("--strategy", "ddp", "--devices", "0"), "must be a whole number >= 1, got 0"),
-        (("--strategy", "fsdp", "--devices", "2"), "invalid choice: 'fsdp'"),
+        (("--strategy", "fsdp", "--devices", "2"), "--strategy: must be one of ddp; got fsdp"),
         (("--methods", "local"), "local in --methods is for several ranks: pass --strategy ddp"),
     ],
 )

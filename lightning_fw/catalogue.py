@@ -1,0 +1,57 @@
+"""The command ``lightning-fw tasks``: what there is to race, by name."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+
+from lightning_fw.bench.contenders import BALLS
+from lightning_fw.inner_loop import InnerLoop
+from lightning_fw.nn.cells import CELLS
+from lightning_fw.race.methods import METHODS
+from lightning_fw.race.tasks import TASKS
+
+_PRESETS = ("paper", "authors", "spectral")
+
+
+def catalogue() -> dict[str, dict[str, str]]:
+    """Names with a line each: tasks, cells, methods, presets and balls."""
+    return {
+        "tasks": {task.name: f"{task.title}: {task.metric} {task.goal}" for task in TASKS.values()},
+        "cells": {str(name): line for name, line in CELLS.items()},
+        "methods": {method.name: method.title for method in METHODS.values()},
+        "presets": {name: _first_line(getattr(InnerLoop, name)) for name in _PRESETS},
+        "balls": {name: _first_line(type(balls[0])) for name, balls in BALLS.items()},
+    }
+
+
+def _first_line(documented: object) -> str:
+    return (documented.__doc__ or "").strip().splitlines()[0]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command.
+
+    Args:
+        argv: Arguments after ``tasks``.
+
+    Returns:
+        The exit status.
+    """
+    parser = argparse.ArgumentParser(
+        prog="lightning-fw tasks",
+        description="List tasks, cells, methods, presets of the inner loop, and balls.",
+        epilog="example: lightning-fw tasks --json",
+    )
+    parser.add_argument("--json", action="store_true", help="for machines")
+    found = catalogue()
+    if parser.parse_args(argv).json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+        return 0
+    print("\n\n".join(_listed(kind, lines) for kind, lines in found.items()))
+    return 0
+
+
+def _listed(kind: str, lines: dict[str, str]) -> str:
+    return "\n".join([f"{kind}:", *(f"  {name:<26} {line}" for name, line in lines.items())])

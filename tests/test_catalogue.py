@@ -1,0 +1,60 @@
+"""The command ``lightning-fw tasks``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import get_args
+
+import pytest
+
+from lightning_fw.cli import main
+from lightning_fw.nn.cells import CELLS, Cell
+
+
+def test_it_lists_every_kind_with_a_line_each(capsys):
+    assert main(["tasks"]) == 0
+    told = capsys.readouterr().out
+    assert "  adding-30 " in told
+    assert "  spectral " in told
+    assert "The recommended one" in told
+    assert all(f"\n{kind}:" in f"\n{told}" for kind in ("tasks", "cells", "methods", "presets"))
+
+
+def test_json_is_for_machines(capsys):
+    assert main(["tasks", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {"tasks", "cells", "methods", "presets", "balls"}
+    assert all(line for lines in found.values() for line in lines.values())
+
+
+def test_every_cell_has_a_line():
+    assert set(CELLS) == {name for kind in get_args(Cell) for name in get_args(kind) or (kind,)}
+
+
+def test_a_reader_may_stop_early():
+    command = [sys.executable, "-m", "lightning_fw.cli", "tasks"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        told = process.stderr.read()
+        assert process.wait(60) == 141
+    assert b"Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("raze",), "argument command: must be one of race, bench,"),
+        (("raze",), "got raze, perhaps 'race'"),
+        (("race", "--task", "ading"), "--task: must be one of adding-30,"),
+        (("race", "--task", "ading"), "got ading, perhaps 'adding"),
+        (("race", "--methods", "spectra"), "got spectra, perhaps 'spectral'"),
+        (("race", "--cell", "ltsm"), "got ltsm, perhaps 'lstm'"),
+        (("bench", "--balls", "spectrum"), "got spectrum, perhaps 'spectral'"),
+    ],
+)
+def test_a_wrong_name_is_told_the_nearest(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert message in " ".join(capsys.readouterr().err.split())
