@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from lightning_fw.arguments import one_of
 
 _LIGHTNING_COMMANDS = ("fit", "validate", "test")
-_COMMANDS = ("race", "bench", "tasks", *_LIGHTNING_COMMANDS)
+_COMMANDS = ("race", "bench", "report", "tasks", *_LIGHTNING_COMMANDS)
 _DEFAULTS = {
     "model": "lightning_fw.nn.FrankWolfeRegressor",
     "data": "lightning_fw.data.AddingProblem",
@@ -52,6 +52,10 @@ def _run(command: str, rest: list[str], arguments: list[str] | None) -> int:
         from lightning_fw.bench.command import main as bench
 
         return bench(rest)
+    if command == "report":
+        from lightning_fw.race.report import main as report
+
+        return report(rest)
     if command == "tasks":
         from lightning_fw.catalogue import main as tasks
 
@@ -69,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=(
             "race       Frank-Wolfe against back-propagation at equal gradient evaluations\n"
             "bench      an inner step beside an optimizer's step; --comm: messages between ranks\n"
+            "report     races as one page for a browser\n"
             "tasks      what there is to race: tasks, cells, methods, presets, balls\n"
             "fit, validate, test\n"
             "           LightningCLI on the networks and data of lightning_fw; a network's\n"

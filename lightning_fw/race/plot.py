@@ -17,7 +17,7 @@ from lightning_fw.race.tasks import Task
 # Okabe and Ito's colours, told apart by colour-blind readers too, dark ones first.
 _COLORS = ("#0072B2", "#000000", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
 # Bands of more methods hide each other: then the first has one alone.
-_BANDS = 3
+BANDS = 3
 _Line = str | tuple[int, tuple[int, ...]]
 # A method after the eighth has a colour again, and must not look like one of another family.
 _LINES: dict[Family, tuple[_Line, _Line]] = {
@@ -70,7 +70,7 @@ def draw(
     for panel, unit in zip(panels, ("evaluations", "seconds"), strict=True):
         for number, entrant in enumerate(racing):
             runs = list(runs_of(points, entrant.name).values())
-            band = number == 0 or len(racing) <= _BANDS
+            band = number == 0 or len(racing) <= BANDS
             _draw_runs(panel, runs, unit, entrant, number, band=band)
         panel.axhline(task.target, color="gray", linewidth=1.2, linestyle=":", label=goal)
         panel.grid(alpha=0.25)

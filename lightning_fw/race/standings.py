@@ -9,20 +9,20 @@ which makes Frank-Wolfe look no better than it is; such a ratio has the sign ≤
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from lightning_fw.race.method import Family
 from lightning_fw.race.methods import METHODS
-from lightning_fw.race.points import Point, finished, read_points
+from lightning_fw.race.points import Point
+from lightning_fw.race.results import read_results
 from lightning_fw.race.summary import arrival, runs_of
-from lightning_fw.race.tasks import TASKS, Task
+from lightning_fw.race.tasks import Task
 
 Unit = Literal["evaluations", "seconds"]
 
@@ -41,7 +41,7 @@ class Race:
 
     title: str
     task: Task
-    points: list[Point]
+    points: Sequence[Point]
 
     def spent(self, method: str, unit: Unit) -> tuple[float, bool]:
         """Median over the seeds to the target, and whether the median run arrives.
@@ -86,23 +86,14 @@ def read_race(directory: Path) -> Race:
     Raises:
         ValueError: If there is none, or ``spectral`` did not race.
     """
-    try:
-        settings: dict[str, Any] = json.loads((directory / "race.json").read_text())
-        task, cell, _ = TASKS[settings["task"]], settings["cell"], settings["budget"]
-    except (OSError, ValueError, KeyError) as error:
+    results = read_results(directory)
+    names = [entrant.name for entrant in results.entrants]
+    if _OURS not in names:
         raise ValueError(
-            f"`directory` must hold a race, got {directory} ({error}). "
-            "Pass what --out of lightning-fw race wrote."
-        ) from error
-    points = finished(read_points(directory / "race.csv"), settings["budget"])
-    names = {point.method for point in points}
-    if _OURS not in names or not names <= set(METHODS):
-        raise ValueError(
-            f"`directory` must hold a race with {_OURS}, and methods that there are, got "
-            f"{', '.join(sorted(names)) or 'no finished run'} in {directory}. "
+            f"`directory` must hold a race with {_OURS}, got {', '.join(names)} in {directory}. "
             f"Run the race again with --methods {_OURS}."
         )
-    return Race(f"{task.title}, {cell.upper()}", task, points)
+    return Race(results.title, results.task, results.points)
 
 
 def standings(races: Sequence[Race], family: Family, unit: Unit) -> Iterator[str]:

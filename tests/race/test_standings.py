@@ -23,7 +23,15 @@ def write_race(directory, task, arrivals, budget=100):
             ]
     write_points(directory / "race.csv", points)
     (directory / "race.json").write_text(
-        json.dumps({"task": task, "cell": "lstm", "budget": budget})
+        json.dumps(
+            {
+                "task": task,
+                "cell": "lstm",
+                "batch_size": None,
+                "budget": budget,
+                "methods": {name: {} for name in arrivals},
+            }
+        )
     )
     return directory
 
@@ -84,8 +92,14 @@ def test_the_mean_of_ratios_is_geometric(races, capsys):
         ({"race.json": '{"task": "sorting", "cell": "lstm"}'}, "`directory` must hold a race, got"),
         ({"race.json": '{"task": "adding", "cell": "lstm"}'}, "`directory` must hold a race, got"),
         (
-            {"race.json": '{"task": "adding", "cell": "lstm", "budget": 9}'},
-            "must hold a race with spectral, and methods that there are, got no finished run",
+            {"race.json": '{"task": "adding", "cell": "lstm", "budget": 9, "methods": {}}'},
+            "`directory` must hold finished runs of its methods, got none",
+        ),
+        (
+            {
+                "race.json": '{"task": "adding", "cell": "lstm", "budget": 9, "methods": {"sgdd": {}}}'
+            },
+            "`directory` must hold a race, got",
         ),
     ],
 )

@@ -1,0 +1,66 @@
+"""Races on one page: ``lightning-fw report``."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from lightning_fw.cli import main
+from lightning_fw.race.results import read_results
+
+from .test_standings import write_race
+
+pytest.importorskip("plotly", reason="needs the extra `report`")
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return [
+        write_race(tmp_path / "first", "adding", {"spectral": [20, 10], "adam": [None, 40]}),
+        write_race(tmp_path / "<second>", "digits", {"spectral": [30, 30]}),
+    ]
+
+
+@pytest.fixture
+def page(runs, tmp_path, capsys):
+    path = tmp_path / "report.html"
+    assert main(["report", *map(str, runs), "--out", str(path)]) == 0
+    assert capsys.readouterr().out == f"Wrote {path}\n"
+    return path.read_text()
+
+
+def test_the_page_has_curves_a_table_and_settings_of_each_race(page):
+    assert page.count('class="plotly-graph-div"') == 2
+    assert "<td>2 of 2</td><td>15</td><td>1.5</td><td>0.0100</td>" in page
+    assert "<td>1 of 2</td><td>–</td>" in page
+    assert "<dt>budget</dt><dd>100</dd>" in page
+
+
+def test_the_page_needs_no_other_file(page):
+    assert page.count("plotly.js v") == 1
+    assert 'src="' not in page.split("<body>")[0]
+    assert "cdn.plot.ly/plotly" not in page.split("</h1>")[0]
+
+
+def test_what_users_wrote_is_text_and_no_markup(page):
+    assert "<second>" not in page
+    assert "&lt;second&gt;" in page
+
+
+def test_a_method_with_trials_was_tuned(runs):
+    (runs[0] / "trials.csv").write_text("method,number\nadam,0\n")
+    origins = {entrant.name: entrant.origin for entrant in read_results(runs[0]).entrants}
+    assert origins == {"spectral": "not tuned", "adam": "tuned"}
+
+
+def test_a_directory_without_a_race_is_named(tmp_path, capsys):
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "report.html")]) == 2
+    assert "`directory` must hold a race, got" in capsys.readouterr().err
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_missing_plotly_is_named(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "plotly.subplots", None)
+    assert main(["report", str(runs[0]), "--out", str(tmp_path / "report.html")]) == 2
+    assert "pip install 'lightning-fw[report]'" in capsys.readouterr().err
