@@ -96,9 +96,7 @@ def test_the_mean_of_ratios_is_geometric(races, capsys):
             "`directory` must hold finished runs of its methods, got none",
         ),
         (
-            {
-                "race.json": '{"task": "adding", "cell": "lstm", "budget": 9, "methods": {"sgdd": {}}}'
-            },
+            {"race.json": '{"task": "adding", "budget": 9, "methods": {"sgdd": {}}}'},
             "`directory` must hold a race, got",
         ),
     ],
