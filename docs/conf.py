@@ -53,6 +53,21 @@ for logger in ("lightning.pytorch", "lightning.fabric"):
 runs_gallery = os.environ.get("GALLERY", "1") == "1"
 suppress_warnings = [] if runs_gallery else ["image.not_readable"]
 
+
+def drawn_figures(block, block_vars, gallery_conf):
+    """Pictures of figures that belong to no window, as ``FWRestartMonitor.plot()`` makes them."""
+    from matplotlib.figure import Figure
+    from sphinx_gallery.scrapers import figure_rst
+
+    figure = block_vars["example_globals"].get("figure")
+    if not isinstance(figure, Figure) or hasattr(figure, "number"):  # pyplot's have one
+        return ""
+    del block_vars["example_globals"]["figure"]
+    path = next(block_vars["image_path_iterator"])
+    figure.savefig(path, dpi=80)
+    return figure_rst([path], gallery_conf["src_dir"])
+
+
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
@@ -66,4 +81,5 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "min_reported_time": 1,
     "plot_gallery": runs_gallery,
+    "image_scrapers": ("matplotlib", drawn_figures),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import isnan, nan
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -85,14 +86,34 @@ def summarize(moments: Tensor) -> dict[str, float]:
     values = {"fw/restarts": counts["steps"]}
     values |= {name: sums[attribute] for name, attribute in TOTALS.items()}
     values |= {name: _ratio(sums[column], counts[column]) for name, column in MEANS.items()}
-    outer = sums["outer_seconds"]
-    ours = _ratio(sums["gradient_seconds"] + sums["oracle_seconds"] + outer, sums["batches"])
-    evaluation = _ratio(sums["gradient_seconds"], sums["gradient_evaluations"])
-    bptt = evaluation + _ratio(outer, sums["outer_steps"])
+    ours, bptt = (sum(cost) for cost in batch_costs(moments))
     values["fw/seconds_per_batch"] = ours
     values["fw/bptt_seconds_per_batch"] = bptt
     values["fw/cost_ratio"] = _ratio(ours, bptt)
     return values
+
+
+class BatchCost(NamedTuple):
+    """Seconds of a batch, by what they are spent in."""
+
+    gradient: float
+    oracle: float
+    outer: float
+
+
+def batch_costs(moments: Tensor) -> tuple[BatchCost, BatchCost]:
+    """What a batch cost, and what it would have under back-propagation, as in :func:`summarize`.
+
+    Args:
+        moments: Shape (2, n), from :func:`moments`.
+    """
+    sums = dict(zip(_COLUMNS, moments[0].tolist(), strict=True))
+    seconds = [sums[f"{part}_seconds"] for part in BatchCost._fields]
+    evaluation = _ratio(sums["gradient_seconds"], sums["gradient_evaluations"])
+    return (
+        BatchCost(*(_ratio(spent, sums["batches"]) for spent in seconds)),
+        BatchCost(evaluation, 0.0, _ratio(sums["outer_seconds"], sums["outer_steps"])),
+    )
 
 
 def _ratio(numerator: float, denominator: float) -> float:

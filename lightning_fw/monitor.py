@@ -109,7 +109,7 @@ class RestartMonitor(_Hooks):
         write(path, self._run.state_dict(), self.summary())
 
     def plot(self) -> Figure:
-        """Draw gap, ball usage, radius and loss against gradient evaluations.
+        """Draw loss, gap, ball usage and radius against gradient evaluations, and a batch's cost.
 
         Returns:
             A figure that belongs to no window; on a plain module it shows the loss alone.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from lightning_fw.metrics import batch_costs, moments
 from lightning_fw.monitoring.loss_curve import HORIZON, LossCurve
 from lightning_fw.record import RestartRecord
 
@@ -13,13 +14,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _EVALUATIONS = "gradient evaluations"
+_PARTS = ("gradient", "inner loop", "outer step")
 _OURS, _FAINT, _BASELINE = "tab:blue", "tab:gray", "tab:orange"
 
 
 def plot_run(
     records: Sequence[RestartRecord], curve: LossCurve, baseline: LossCurve | None
 ) -> Figure:
-    """Draw loss, gap, ball usage and radius against gradient evaluations.
+    """Draw loss, gap, ball usage and radius against gradient evaluations, and what a batch costs.
 
     Args:
         records: Restarts; without any the loss alone is drawn.
@@ -45,15 +47,23 @@ def plot_run(
         figure = Figure(figsize=(6, 4), layout="constrained")
         _draw_loss(figure.subplots(), curve, baseline)
         return figure
-    figure = Figure(figsize=(10, 7), layout="constrained")
-    (loss, gap), (usage, radius) = figure.subplots(2, 2, sharex=True)
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    grid = figure.add_gridspec(2, 3, width_ratios=(3, 3, 1.6))
+    loss = figure.add_subplot(grid[0, 0])
+    gap, usage, radius = (
+        figure.add_subplot(grid[row, column], sharex=loss)
+        for row, column in ((0, 1), (1, 0), (1, 1))
+    )
     _draw_loss(loss, curve, baseline)
     _draw_gap(gap, records)
     _draw_usage(usage, records)
     _draw_radius(radius, records)
+    _draw_cost(figure.add_subplot(grid[:, 2]), records)
     for axes in (usage, radius):
         axes.set_xlabel(_EVALUATIONS)
-    loss.set_xlabel("")
+    for axes in (loss, gap):
+        axes.set_xlabel("")
+        axes.tick_params(labelbottom=False)
     return figure
 
 
@@ -98,6 +108,21 @@ def _draw_radius(axes: Any, records: Sequence[RestartRecord]) -> None:
     axes.set(title="Radius", ylabel="δ (units of the weights)")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
+
+
+def _draw_cost(axes: Any, records: Sequence[RestartRecord]) -> None:
+    """A bar of ours and of BPTT's, each of its parts."""
+    costs = [[1e3 * part for part in cost] for cost in batch_costs(moments(records))]
+    bottom = [0.0, 0.0]
+    for part, color, name in zip(
+        zip(*costs, strict=True), (_FAINT, _OURS, _BASELINE), _PARTS, strict=True
+    ):
+        axes.bar(("Frank-Wolfe", "BPTT"), part, 0.6, bottom=bottom, color=color, label=name)
+        bottom = [low + high for low, high in zip(bottom, part, strict=True)]
+    axes.set(title="Cost of a batch", ylabel="milliseconds")
+    # Room for the legend.
+    axes.set_ylim(top=1.25 * max(*bottom, 1e-6))
+    axes.legend(fontsize="small", loc="upper center")
 
 
 def _finish(axes: Any) -> None:

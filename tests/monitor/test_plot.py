@@ -30,7 +30,7 @@ def test_a_run_is_drawn_against_evaluations(baseline, tmp_path):
     monitor = FWRestartMonitor(baseline=baseline, table=False)
     trainer(monitor).fit(Restarting(), loader())
     figure = monitor.plot()
-    loss, gap, usage, radius = figure.axes
+    loss, gap, usage, radius, _ = figure.axes
     curve, records = monitor.curve(), monitor.records
     assert data(loss, "one batch") == (curve.evaluations, curve.losses)
     assert data(loss, "average over 20")[1] == curve.smoothed().losses
@@ -54,9 +54,23 @@ def test_axes_say_what_they_show_and_in_which_unit(baseline):
         "gap (units of the loss)",
         "ratio (no unit)",
         "δ (units of the weights)",
+        "milliseconds",
     ]
-    assert [a.get_xlabel() for a in axes[2:]] == ["gradient evaluations"] * 2
+    assert [a.get_xlabel() for a in axes[2:4]] == ["gradient evaluations"] * 2
     assert all(a.get_title() for a in axes)
+
+
+def test_the_cost_of_a_batch_is_split_as_the_summary_has_it():
+    seconds = {"gradient_seconds": 4e-3, "oracle_seconds": 1e-3, "outer_seconds": 2e-3}
+    windows = [record(n, batches=2, gradient_evaluations=4, **seconds) for n in range(3)]
+    cost = plot_run(windows, LossCurve(), None).axes[-1]
+    bars = [[bar.get_height() for bar in bars] for bars in cost.containers]
+    assert np.allclose(bars, [[2.0, 1.0], [0.5, 0.0], [1.0, 2.0]])
+    assert [text.get_text() for text in cost.get_legend().get_texts()] == [
+        "gradient",
+        "inner loop",
+        "outer step",
+    ]
 
 
 def test_a_baseline_shows_its_loss_alone(baseline):
