@@ -6,6 +6,8 @@ import logging
 import os
 from importlib.metadata import version as version_of
 
+import lightning.pytorch  # noqa: F401  (sets the level of its loggers)
+
 project = "lightning_fw"
 copyright = "the authors of lightning_fw, MIT license"
 release = version = version_of("lightning-fw")
@@ -47,11 +49,15 @@ intersphinx_mapping = {
 }
 intersphinx_timeout = 5
 
-# Without its gallery a build takes seconds; the gallery's pictures are missing then.
+# What Lightning says of the machine is of no use on a page.
 for logger in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(logger).setLevel(logging.WARNING)
+
+# Without its gallery a build takes seconds; the gallery's pictures are missing then.
 runs_gallery = os.environ.get("GALLERY", "1") == "1"
-suppress_warnings = [] if runs_gallery else ["image.not_readable"]
+suppress_warnings = ["config.cache"]  # a function in it, as below
+if not runs_gallery:
+    suppress_warnings.append("image.not_readable")
 
 
 def drawn_figures(block, block_vars, gallery_conf):
