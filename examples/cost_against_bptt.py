@@ -19,7 +19,7 @@ def fit(model: L.LightningModule, monitor: FWRestartMonitor) -> None:
     trainer = L.Trainer(
         accelerator="cpu",
         max_epochs=1,
-        limit_train_batches=400,
+        limit_train_batches=200,
         callbacks=[monitor],
         logger=False,
         enable_checkpointing=False,

@@ -20,7 +20,7 @@ def main() -> None:
         accelerator="cpu",
         devices=2,
         strategy="ddp",
-        max_epochs=4,
+        max_epochs=2,
         callbacks=[monitor],
         logger=False,
         enable_checkpointing=False,

@@ -1,4 +1,4 @@
-"""Runs the Python blocks of a page in order, as one program: ``python run_page.py PAGE``.
+"""Runs the Python blocks of a page in order, as one program.
 
 What a block prints must be the ``text`` block that follows it, where there is one. A block after
 the comment ``<!-- not run: REASON -->`` is compiled alone.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-import sys
 import traceback
 from collections.abc import Iterator
 from itertools import zip_longest
@@ -62,9 +61,3 @@ def run(path: Path) -> list[str]:
         if block.printed is not None and told.getvalue().strip() != block.printed.strip():
             wrong.append(f"{path}:{block.line} printed\n{told.getvalue()}")
     return wrong
-
-
-if __name__ == "__main__":
-    mistakes = run(Path(sys.argv[1]))
-    print("\n".join(mistakes), file=sys.stderr)
-    sys.exit(bool(mistakes))

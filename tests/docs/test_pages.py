@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from ..forked import run_forked
 from .run_page import blocks, run
 
 ROOT = Path(__file__).parents[2]
@@ -20,11 +19,11 @@ PAGES = [
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_a_page_does_what_it_says(path, tmp_path):
-    runner = Path(__file__).with_name("run_page.py")
-    done = subprocess.run(
-        [sys.executable, runner, path], cwd=tmp_path, capture_output=True, text=True, timeout=110
-    )
-    assert done.returncode == 0, done.stderr
+    def program():
+        wrong = run(path)
+        assert not wrong, "\n".join(wrong)
+
+    assert run_forked(program, tmp_path) == ""
 
 
 def page_with(tmp_path, text):
