@@ -57,6 +57,10 @@ def _with_steps(setting: Setting, *, steps: int) -> InnerLoop:
     return replace(InnerLoop.spectral(), steps=steps)
 
 
+def _with_long_momentum(setting: Setting) -> InnerLoop:
+    return replace(InnerLoop.spectral(), momentum=0.9)
+
+
 def _harmonic(setting: Setting) -> InnerLoop:
     return replace(InnerLoop.spectral(), step_size=Harmonic())
 
@@ -184,6 +188,12 @@ ABLATIONS = (
         name="spectral-no-momentum",
         title="spectral, no momentum before the oracle",
         inner_loop=_without_momentum,
+    ),
+    replace(
+        _SPECTRAL,
+        name="spectral-long-momentum",
+        title="spectral, momentum 0.9",
+        inner_loop=_with_long_momentum,
     ),
     replace(
         _SPECTRAL,

@@ -58,6 +58,7 @@ def test_ablations_change_one_thing():
     spectral = InnerLoop.spectral()
     fields = {
         "spectral-harmonic": {"step_size"},
+        "spectral-long-momentum": {"momentum"},
         "spectral-no-momentum": {"momentum", "nesterov"},
         "spectral-no-nesterov": {"nesterov"},
         "spectral-one-radius": {"ball"},
