@@ -206,15 +206,15 @@ class Window:
         averages = self._momentum.average(gradients, present, weight)
         if averages is not gradients:
             gradients, norms = averages, None
-        atoms = self._radius.stretch(loop.ball.atoms(gradients, infos, norms), present, weight)
-        gap = distance = None
         for_rules = loop.step_size.needs_gap or loop.restart_when is not None
-        if for_rules or (self.statistics.enabled and (first or last)):
-            dual = atoms.dual_norm
-            if dual is None:
-                dual = -slope_along(gradients, atoms)
-            # d_{k−1} itself lies in the ball, so that an oracle short of the minimum may not tell
-            # of less than 0.
+        needs_gap = for_rules or (self.statistics.enabled and (first or last))
+        is_spent = not needs_gap and (loop.nesterov or not loop.momentum)
+        oracle = loop.ball.atoms_of_spent if is_spent else loop.ball.atoms
+        atoms = self._radius.stretch(oracle(gradients, infos, norms), present, weight)
+        gap = distance = None
+        if needs_gap:
+            dual = -slope_along(gradients, atoms) if atoms.dual_norm is None else atoms.dual_norm
+            # d_{k−1} itself lies in the ball; an oracle short of the minimum would tell less.
             gap = at_least(self.radius * (self._displacement.along(gradients, present) + dual), 0.0)
             self.statistics.see_gap(gap, weight, first=first)
         if loop.step_size.needs_gap:

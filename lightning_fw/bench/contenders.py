@@ -87,6 +87,7 @@ def list_contenders(module: nn.Module, balls: Iterable[str] = BALLS) -> list[Con
     if "l2" in balls:
         found += _whole_steps(module, give_gradients)
     if "spectral" in balls:
+        found += _muon_step(parameters, give_gradients)
         preset = InnerLoop.spectral()
         found.append(inner_step(module, give_gradients, "spectral() step", preset))
     return found
@@ -109,10 +110,16 @@ def _optimizer_steps(
     yield step("Adam, foreach", adam(parameters, lr=1e-9, foreach=True), 28)
     yield step("Adam, one by one", adam(parameters, lr=1e-9, foreach=False), 28)
     yield step("SGD, foreach", sgd(parameters, lr=1e-9, foreach=True), 12)
-    # torch has it since 2.9, for matrices alone.
+
+
+def _muon_step(
+    parameters: list[nn.Parameter], give_gradients: Callable[[], None]
+) -> Iterator[Contender]:
+    """That of torch.optim, since 2.9, for matrices alone."""
     matrices = [p for p in parameters if p.ndim == 2]
     if matrices and hasattr(torch.optim, "Muon"):
-        yield step("Muon, matrices", torch.optim.Muon(matrices, lr=1e-9))
+        muon = torch.optim.Muon(matrices, lr=1e-9)
+        yield Contender("Muon, matrices", give_gradients, muon.step)
 
 
 def _whole_steps(module: nn.Module, give_gradients: Callable[[], None]) -> Iterator[Contender]:
