@@ -93,7 +93,7 @@ class Contest:
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"`--data` must be the directory of {self.task.files}, got {self.settings.data} "
-                f"({error}) Pass the directory that holds them."
+                f"({error}). Pass the directory that holds them."
             ) from error
         # A cell or a method that cannot be as asked for says so here, before anything is written.
         for entrant in self.settings.choose(self.settings.tuned):

@@ -1,0 +1,110 @@
+"""Every error that the package raises names the parameter, what was found and what to do."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import lightning_fw
+
+PACKAGE = Path(lightning_fw.__file__).parent
+
+# Where there is no parameter, or where the message is part of another.
+OTHERWISE = {
+    "Another rank is gone": "the parameter is another machine",
+    "format {}": "page.py reads reports that the bench wrote; its caller names the file",
+    "must be NAME=VALUE": "the command line puts the option in front",
+    "the setting of {} must hold": "race.json's reader puts the file around it",
+    "Muon came with torch 2.9": "a missing method of torch, not an extra",
+}
+
+
+FINDING = re.compile(
+    r"\b(got|has|must hold no|holds .* with another|only one of them has"
+    r"|nothing was recorded|there is none)\b"
+)
+
+
+class Raised(NamedTuple):
+    """An error that stands in the code; ``{}`` for what it fills in."""
+
+    place: str
+    error: str
+    message: str
+
+
+def raised() -> Iterator[Raised]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        constants = {
+            target.id: text(node.value, {})
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        for node in ast.walk(tree):
+            if not (isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)):
+                continue
+            error = ast.unparse(node.exc.func)
+            if error.endswith("Error") and error != "argparse.ArgumentTypeError" and node.exc.args:
+                place = f"{path.relative_to(PACKAGE)}:{node.lineno}"
+                yield Raised(place, error, text(node.exc.args[0], constants))
+
+
+def text(node: ast.expr, constants: dict[str, str]) -> str:
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(text(value, constants) for value in node.values)
+    if isinstance(node, ast.FormattedValue):
+        return "{}"
+    if isinstance(node, ast.BinOp):
+        return text(node.left, constants) + text(node.right, constants)
+    if isinstance(node, ast.Name):
+        return constants.get(node.id, "")
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return text(node.func.value, constants)
+    return ""
+
+
+ALL = list(raised())
+MISSING_EXTRAS = [one for one in ALL if one.error == "ModuleNotFoundError"]
+MISTAKES = [
+    one
+    for one in ALL
+    if one.error in ("ValueError", "TypeError", "RuntimeError", "OSError", "FileNotFoundError")
+    and not any(one.message.startswith(beginning) for beginning in OTHERWISE)
+]
+
+
+def place(one):
+    return one.place
+
+
+def test_there_are_many():
+    assert len(MISTAKES) > 100
+    assert len(MISSING_EXTRAS) > 5
+
+
+def test_no_exception_is_out_of_date():
+    assert all(any(one.message.startswith(known) for one in ALL) for known in OTHERWISE)
+
+
+@pytest.mark.parametrize("one", MISTAKES, ids=place)
+def test_a_mistake_is_told_with_name_finding_and_way_out(one):
+    assert "`" in one.message or "()" in one.message, one.message
+    assert FINDING.search(one.message), one.message
+    sentences = [part for part in one.message.replace(": ", ". ").split(". ") if part]
+    assert len(sentences) >= 2, one.message
+    assert one.message.rstrip()[-1] in ".})", one.message
+
+
+@pytest.mark.parametrize("one", MISSING_EXTRAS, ids=place)
+def test_a_missing_package_is_told_with_the_line_that_installs_it(one):
+    assert "pip install" in one.message or "torch>=" in one.message
