@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 
 from lightning_fw.arguments import one_of
 
@@ -16,6 +17,7 @@ _DEFAULTS = {
     "model": "lightning_fw.nn.FrankWolfeRegressor",
     "data": "lightning_fw.data.AddingProblem",
 }
+_CANNOT_START = 2
 # As a shell tells of SIGINT and SIGPIPE.
 _INTERRUPTED = 130
 _PIPE_CLOSED = 141
@@ -60,8 +62,14 @@ def _run(command: str, rest: list[str], arguments: list[str] | None) -> int:
         from lightning_fw.catalogue import main as tasks
 
         return tasks(rest)
+    if find_spec("jsonargparse") is None:
+        print(
+            f"lightning-fw {command} needs jsonargparse. Run pip install 'lightning-fw[cli]'.",
+            file=sys.stderr,
+        )
+        return _CANNOT_START
     # LightningCLI reads the process's arguments itself, and warns when it gets them, too.
-    _lightning_cli(command, arguments)
+    _lightning_cli(arguments)
     return 0
 
 
@@ -93,13 +101,7 @@ def _version() -> str:
         return "(not installed)"
 
 
-def _lightning_cli(command: str, arguments: list[str] | None) -> None:
-    try:
-        import jsonargparse  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"lightning-fw {command} needs jsonargparse. Run pip install 'lightning-fw[cli]'."
-        ) from error
+def _lightning_cli(arguments: list[str] | None) -> None:
     from lightning import LightningDataModule
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
