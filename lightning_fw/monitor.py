@@ -19,6 +19,7 @@ from lightning_fw.monitoring.frank_wolfe_run import FrankWolfeRun
 from lightning_fw.monitoring.loss_curve import LossCurve, Reached, compare
 from lightning_fw.monitoring.monitor_file import read_baseline, require_bptt, write
 from lightning_fw.monitoring.step_log import log_step
+from lightning_fw.monitoring.tensorboard_layout import add_layout
 from lightning_fw.plotting import plot_run
 from lightning_fw.record import RestartRecord
 from lightning_fw.report import comparison_table, summary_table
@@ -150,6 +151,12 @@ class RestartMonitor(_Hooks):
             self._run = BPTTRun(device)
 
     @override
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        super().on_train_start(trainer, pl_module)
+        if isinstance(self._run, FrankWolfeRun):
+            add_layout(trainer)
+
+    @override
     def on_train_batch_start(
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -228,10 +235,11 @@ class FWRestartMonitor(RestartMonitor, Callback):
 
     On a module with :class:`~lightning_fw.FrankWolfeMixin` it logs, every so many restarts, the
     names of :data:`~lightning_fw.metrics.MEANS` as means over the windows since it last logged, and
-    totals and costs over the whole fit, all averaged over ranks. A step of back-propagation on the
-    same batch costs one gradient evaluation and one step of the optimizer; both are timed in the
-    Frank-Wolfe run itself, so ``fw/cost_ratio`` needs no second run. With ``batches="split"`` it
-    flatters: K chunks take longer than the whole batch that back-propagation would evaluate.
+    totals and costs over the whole fit, all averaged over ranks. TensorBoard gets a page of charts
+    of them. A step of back-propagation on the same batch costs one gradient evaluation and one step
+    of the optimizer; both are timed in the Frank-Wolfe run itself, so ``fw/cost_ratio`` needs no
+    second run. With ``batches="split"`` it flatters: K chunks take longer than the whole batch that
+    back-propagation would evaluate.
 
     On a plain module it records a baseline, the loss of every training batch against gradient
     evaluations and seconds. With that as ``baseline``, a later run reports the evaluations and
