@@ -12,7 +12,7 @@ import lightning as L
 import torch
 from torch.nn.functional import cross_entropy
 
-from lightning_fw import AnchorAveraging, FrankWolfeMixin, InnerLoop, L2Ball, RMSBall, SlopeRatio
+from lightning_fw import AnchorAveraging, FrankWolfeMixin, InnerLoop, L2Ball, RMSBall
 from lightning_fw.data import SequentialDigits
 
 
@@ -52,7 +52,7 @@ def accuracy(inner_loop: InnerLoop) -> float:
 
 
 spectral = InnerLoop.spectral()
-rule = SlopeRatio(early_rate=0.3, maximum=1.0)
+rule = replace(spectral.radius_rule, minimum=1e-5, maximum=10.0)
 inner_loops = {
     "spectral, per gate": spectral,
     "RMS": replace(spectral, ball=RMSBall(radius=0.01), radius_rule=rule),

@@ -3,7 +3,8 @@ Cost against BPTT
 =================
 
 The monitor on a plain module records a baseline; given to the monitor of a Frank-Wolfe run, it
-tells how many gradient evaluations and seconds that run took to reach the baseline's losses.
+tells how many gradient evaluations and seconds that run took to reach the baseline's losses. The
+baseline here is Adam at its default learning rate; the results page has tuned ones.
 """
 
 import lightning as L

@@ -2,7 +2,7 @@
 The window without Lightning
 ============================
 
-:class:`lightning_fw.window.Window` needs torch alone: a loop of your own, or Fabric's, drives it.
+:class:`lightning_fw.window.Window` needs no Trainer: a loop of your own, or Fabric's, drives it.
 """
 
 import torch

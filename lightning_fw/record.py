@@ -23,7 +23,7 @@ class RestartRecord:
         gap_first: Frank-Wolfe gap at the first step, on that step's batch.
         gap_last: Frank-Wolfe gap at the last step, on that step's batch.
         ball_usage: ‖d_K‖ / δ, averaged over the balls that the parameters span: 1 when all atoms
-            agree, about 1/√K when they are noise.
+            agree; when they are noise about 1/√K in an l2 ball with γ = 1/k, more in others.
         cosine: Cosine between −g_1 and d_K, over all parameters.
         loss_first: Loss at the first step, that is at the anchor.
         loss_last: Loss at the last step.
