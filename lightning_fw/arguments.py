@@ -86,7 +86,7 @@ def picture_to_write(text: str) -> Path:
             "needs matplotlib; run pip install 'lightning-fw[plot]'"
         ) from error
     path, formats = file_to_write(text), FigureCanvasBase.get_supported_filetypes()
-    if path.suffix.removeprefix(".") not in formats:
+    if path.suffix.lower().removeprefix(".") not in formats:
         raise argparse.ArgumentTypeError(
             f"must end in a format that matplotlib writes, such as .png or .svg, got {text}"
         )

@@ -48,5 +48,6 @@ def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
 
 def perhaps(value: object, choices: Iterable[str]) -> str:
     """``, perhaps X`` where a choice is much like the value; nothing else."""
-    near = get_close_matches(str(value), choices, n=1)
-    return f", perhaps {near[0]!r}" if near else ""
+    by_lower_case = {choice.lower(): choice for choice in choices}
+    near = get_close_matches(str(value).lower(), by_lower_case, n=1)
+    return f", perhaps {by_lower_case[near[0]]!r}" if near else ""

@@ -29,14 +29,15 @@ class Momentum:
     def average(
         self, gradients: list[Tensor], present: Sequence[int], weight: Scalar
     ) -> list[Tensor]:
-        """What stands for the gradients, which may be overwritten; weight 0 keeps m_{k−1}."""
+        """What stands for the gradients; weight 0 keeps m_{k−1}."""
         if not self._averages:
             return gradients
         averages = pick(self._averages, present)
         blend_(averages, gradients, [1.0] * len(present), (1 - self._beta) * weight)
         if not self._nesterov:
             return averages
-        ahead = [g.to(m.dtype) for g, m in zip(gradients, averages, strict=True)]
+        # Copies: autograd may hand out views of what others read, such as a saved tensor.
+        ahead = [g.to(m.dtype, copy=True) for g, m in zip(gradients, averages, strict=True)]
         lerp_(ahead, averages, self._beta)
         return ahead
 

@@ -207,12 +207,9 @@ class Window:
         if averages is not gradients:
             gradients, norms = averages, None
         for_rules = loop.step_size.needs_gap or loop.restart_when is not None
-        needs_gap = for_rules or (self.statistics.enabled and (first or last))
-        is_spent = not needs_gap and (loop.nesterov or not loop.momentum)
-        oracle = loop.ball.atoms_of_spent if is_spent else loop.ball.atoms
-        atoms = self._radius.stretch(oracle(gradients, infos, norms), present, weight)
+        atoms = self._radius.stretch(loop.ball.atoms(gradients, infos, norms), present, weight)
         gap = distance = None
-        if needs_gap:
+        if for_rules or (self.statistics.enabled and (first or last)):
             dual = -slope_along(gradients, atoms) if atoms.dual_norm is None else atoms.dual_norm
             # d_{k−1} itself lies in the ball; an oracle short of the minimum would tell less.
             gap = at_least(self.radius * (self._displacement.along(gradients, present) + dual), 0.0)

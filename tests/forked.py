@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def run_forked(program: Callable[[], object], directory: Path, timeout: float = 110) -> str:
-    """Run a program in a directory; what it said where it failed, else nothing."""
+    """Run a program in a directory; how it failed and what it said, or nothing."""
     said = directory / "said.txt"
     child = multiprocessing.get_context("fork").Process(
         target=_run, args=(program, directory, said), daemon=True
@@ -21,8 +21,9 @@ def run_forked(program: Callable[[], object], directory: Path, timeout: float = 
     child.join(timeout)
     if child.is_alive():
         child.kill()
-        return f"no end after {timeout} s\n{said.read_text()}"
-    return "" if child.exitcode == 0 else said.read_text()
+        child.join()
+    told = said.read_text() if said.exists() else ""
+    return "" if child.exitcode == 0 else f"exit code {child.exitcode}\n{told}"
 
 
 def _run(program: Callable[[], object], directory: Path, said: Path) -> None:

@@ -19,6 +19,7 @@ OTHERWISE = {
     "Another rank is gone": "the parameter is another machine",
     "format {}": "page.py reads reports that the bench wrote; its caller names the file",
     "must be NAME=VALUE": "the command line puts the option in front",
+    "finished runs of {}": "read_results puts the directory around it",
     "the setting of {} must hold": "race.json's reader puts the file around it",
     "Muon came with torch 2.9": "a missing method of torch, not an extra",
 }

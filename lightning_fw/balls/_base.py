@@ -79,15 +79,6 @@ class Ball(ABC):
             norms: The gradients' l2 norms, if the caller has them already.
         """
 
-    def atoms_of_spent(
-        self,
-        gradients: Sequence[Tensor],
-        infos: Infos | None = None,
-        norms: Sequence[Scalar] | None = None,
-    ) -> Atoms:
-        """:meth:`atoms` of gradients that nobody reads again: atoms may stand in their memory."""
-        return self.atoms(gradients, infos, norms)
-
     @abstractmethod
     def block_norms(self, tensors: Sequence[Tensor], infos: Infos | None = None) -> Tensor:
         """‖tensors‖ of each block, shape (blocks,)."""

@@ -37,11 +37,3 @@ class LinfBall(VectorBall):
         norms: Sequence[Scalar] | None = None,
     ) -> Atoms:
         return Atoms([gradient.sign() for gradient in gradients], [-1.0] * len(gradients))
-
-    def atoms_of_spent(
-        self,
-        gradients: Sequence[Tensor],
-        infos: Infos | None = None,
-        norms: Sequence[Scalar] | None = None,
-    ) -> Atoms:
-        return Atoms([gradient.sign_() for gradient in gradients], [-1.0] * len(gradients))

@@ -41,13 +41,13 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     torch.set_num_threads(options.threads)
     report = _measure_growth(options) if options.growth else _measure(options)
+    console = Console()
+    for table in _tables(report):
+        console.print(table)
     if options.json is not None:
         options.json.write_text(json.dumps(report, indent=2) + "\n")
     if options.growth:
         _draw_growth(report, options.growth)
-    console = Console()
-    for table in _tables(report):
-        console.print(table)
     return 0
 
 

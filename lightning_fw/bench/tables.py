@@ -59,12 +59,19 @@ def growth_table(axis: dict[str, Any]) -> Table:
     table = _table(f"grows with {axis['name']}, µs", ("size^",))
     sizes = sorted({x for points in axis["series"].values() for x, *_ in points})
     for size in sizes:
-        table.add_column(f"{size:,}", justify="right")
+        table.add_column(_short(size), justify="right", no_wrap=True)
     for name, points in axis["series"].items():
         medians = {x: median for x, median, *_ in points}
         cells = (f"{medians[size]:.0f}" if size in medians else "" for size in sizes)
         table.add_row(name, f"{exponent(points):.2f}", *cells)
     return table
+
+
+def _short(size: int) -> str:
+    """Three figures: 266,240 is 266k."""
+    if size < 10_000:
+        return str(size)
+    return f"{size / 1e3:.3g}k" if size < 1e6 else f"{size / 1e6:.3g}M"
 
 
 def _network(report: dict[str, Any]) -> str:

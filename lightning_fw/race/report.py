@@ -197,14 +197,14 @@ def main(argv: Sequence[str]) -> int:
         "run", nargs="+", type=Path, help="what --out of a race wrote", metavar="RUN"
     )
     parser.add_argument(
-        "--out", type=file_to_write, default=Path("report.html"), help="(default: report.html)"
+        "--out", type=file_to_write, default="report.html", help="(default: report.html)"
     )
     options = parser.parse_args(argv)
     try:
         page = report([read_results(directory) for directory in options.run])
-    except (ValueError, ModuleNotFoundError) as error:
+        options.out.write_text(page, encoding="utf-8")
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"lightning-fw report: {error}", file=sys.stderr)
         return _CANNOT_START
-    options.out.write_text(page, encoding="utf-8")
     print(f"Wrote {options.out}")
     return 0

@@ -12,6 +12,7 @@ from typing import Any
 from lightning_fw.race.entrants import Entrant, shipped
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.points import Point, finished, read_points
+from lightning_fw.race.settings import require_settings
 from lightning_fw.race.tasks import TASKS, Task
 
 
@@ -46,30 +47,39 @@ def read_results(directory: Path) -> Results:
         ValueError: If there are none.
     """
     try:
-        settings: dict[str, Any] = json.loads((directory / "race.json").read_text())
-        task, budget = TASKS[settings["task"]], settings["budget"]
-        methods = {name: METHODS[name] for name in settings["methods"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return _read(directory)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"`directory` must hold a race, got {directory} ({error}). "
-            "Pass what --out of lightning-fw race wrote."
+            "Pass what --out of lightning-fw race wrote, after a run came to its end."
         ) from error
-    points = finished(read_points(directory / "race.csv"), budget)
+
+
+def _read(directory: Path) -> Results:
+    settings: dict[str, Any] = json.loads((directory / "race.json").read_text())
+    task, held = TASKS[settings["task"]], dict(settings["methods"])
+    require_settings(held)
+    points = finished(read_points(directory / "race.csv"), settings["budget"])
     ran = {point.method for point in points}
-    if not ran or not ran <= set(methods):
-        raise ValueError(
-            f"`directory` must hold finished runs of its methods, got "
-            f"{', '.join(sorted(ran)) or 'none'} in {directory}. Run the race to its end."
-        )
-    tuned_here = _methods_in(directory / "trials.csv")
-    known = [(line.method, line.setting) for line in shipped()]
+    if not ran or not ran <= set(held):
+        raise ValueError(f"finished runs of {', '.join(sorted(ran)) or 'no method'}")
     entrants = [
-        Entrant(methods[name], setting, name in tuned_here or (name, setting) in known)
-        for name, setting in settings["methods"].items()
+        Entrant(METHODS[name], setting, _is_tuned(directory, settings, name))
+        for name, setting in held.items()
         if name in ran
     ]
-    task = replace(task, batch_size=settings["batch_size"] or task.batch_size)
+    task = replace(task, batch_size=settings.get("batch_size") or task.batch_size)
     return Results(directory, settings, task, entrants, points)
+
+
+def _is_tuned(directory: Path, settings: dict[str, Any], name: str) -> bool:
+    """Whether there were trials of the method, or its setting comes with the package."""
+    if name in _methods_in(directory / "trials.csv"):
+        return True
+    if settings.get("network") or settings.get("batch_size"):
+        return False
+    mine = (settings["task"], settings["cell"], name, settings.get("devices", 1))
+    return any(line[:4] == mine and line.setting == settings["methods"][name] for line in shipped())
 
 
 def _methods_in(path: Path) -> set[str]:

@@ -209,7 +209,7 @@ def _read(out: Path) -> dict[str, Any]:
         return {}
     try:
         known: dict[str, Any] = dict(json.loads(path.read_text()))
-        _require_settings(known["methods"])
+        require_settings(known["methods"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"`--out` must hold a race or nothing, got {path}, which is none ({error}). "
@@ -218,7 +218,12 @@ def _read(out: Path) -> dict[str, Any]:
     return known
 
 
-def _require_settings(methods: dict[str, Setting]) -> None:
+def require_settings(methods: dict[str, Setting]) -> None:
+    """Raise unless each method has the setting that it takes.
+
+    Raises:
+        ValueError: Naming the method.
+    """
     for name, setting in methods.items():
         if set(setting) != set(METHODS[name].space):
             needed = " and ".join(METHODS[name].space) or "nothing"

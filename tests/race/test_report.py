@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
 
 from lightning_fw.cli import main
+from lightning_fw.race.entrants import shipped
 from lightning_fw.race.results import read_results
 
 from .test_standings import write_race
@@ -52,6 +54,32 @@ def test_a_method_with_trials_was_tuned(runs):
     (runs[0] / "trials.csv").write_text("method,number\nadam,0\n")
     origins = {entrant.name: entrant.origin for entrant in read_results(runs[0]).entrants}
     assert origins == {"spectral": "not tuned", "adam": "tuned"}
+
+
+def test_shipped_settings_are_tuned_for_their_own_network_alone(runs):
+    path = runs[0] / "race.json"
+    settings = json.loads(path.read_text())
+    line = next(line for line in shipped() if line[:4] == ("adding", "lstm", "adam-clip", 1))
+    rows = (runs[0] / "race.csv").read_text().replace("\nadam,", "\nadam-clip,")
+    (runs[0] / "race.csv").write_text(rows)
+    settings["methods"] = {"spectral": {}, "adam-clip": line.setting}
+    origins = []
+    for network in ({}, {"hidden_size": 4}):
+        path.write_text(json.dumps(settings | {"network": network}))
+        origins.append([entrant.origin for entrant in read_results(runs[0]).entrants])
+    assert origins == [["not tuned", "tuned"], ["not tuned", "not tuned"]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"methods": ["adam"]}, {"methods": {"adam": None}}, {"budget": "10"}, {"task": "sorting"}],
+    ids=str,
+)
+def test_a_broken_race_is_named(runs, change, tmp_path, capsys):
+    path = runs[0] / "race.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert main(["report", str(runs[0]), "--out", str(tmp_path / "report.html")]) == 2
+    assert f"`directory` must hold a race, got {runs[0]} (" in capsys.readouterr().err
 
 
 def test_a_directory_without_a_race_is_named(tmp_path, capsys):

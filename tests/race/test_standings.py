@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from lightning_fw.race.methods import METHODS
 from lightning_fw.race.points import Point, write_points
 from lightning_fw.race.standings import main, read_race, standings
 
@@ -29,7 +30,7 @@ def write_race(directory, task, arrivals, budget=100):
                 "cell": "lstm",
                 "batch_size": None,
                 "budget": budget,
-                "methods": {name: {} for name in arrivals},
+                "methods": {name: dict(METHODS[name].usual) for name in arrivals},
             }
         )
     )
@@ -93,7 +94,7 @@ def test_the_mean_of_ratios_is_geometric(races, capsys):
         ({"race.json": '{"task": "adding", "cell": "lstm"}'}, "`directory` must hold a race, got"),
         (
             {"race.json": '{"task": "adding", "cell": "lstm", "budget": 9, "methods": {}}'},
-            "`directory` must hold finished runs of its methods, got none",
+            "(finished runs of no method)",
         ),
         (
             {"race.json": '{"task": "adding", "budget": 9, "methods": {"sgdd": {}}}'},

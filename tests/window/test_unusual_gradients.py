@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_fw import InnerLoop, L2Ball, SlopeRatio
+from lightning_fw import InnerLoop, L2Ball, LinfBall, SlopeRatio, SpectralBall
 from lightning_fw.window import Window
 from tests.window.convex_loss import (
     BALLS,
@@ -133,3 +133,28 @@ def test_sparse_gradients_are_taken_as_dense_ones():
     window.step()
     window.close()
     assert embedding.weight.grad.tolist() == [[0, 0], [0.5, 0.5], [0, 0], [0.5, 0.5], [0, 0]]
+
+
+@pytest.mark.parametrize("ball", [L2Ball(), LinfBall(), SpectralBall()], ids=repr)
+@pytest.mark.parametrize("momentum", [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}])
+def test_a_step_leaves_memory_alone_that_others_read(ball, momentum):
+    inside, outside = (torch.nn.Parameter(torch.ones(2, 2)) for _ in range(2))
+    window = Window(InnerLoop(ball=ball, steps=3, **momentum), [inside], statistics=False)
+    for _ in range(3):
+        # Autograd hands both a view of one storage.
+        (inside.view(-1) + outside.view(-1)).mul(5).sum().backward()
+        held = inside.grad
+        window.step()
+        assert (held == 5).all()
+        assert (outside.grad == 5).all()
+        outside.grad = None
+
+
+def test_an_expanded_gradient_is_taken_with_nesterov_too():
+    weight = torch.nn.Parameter(torch.ones(3))
+    window = Window(InnerLoop(momentum=0.9, nesterov=True, steps=2), [weight])
+    for _ in range(2):
+        weight.grad = torch.tensor(2.0).expand(3)
+        window.step()
+    window.close()
+    torch.testing.assert_close(weight.grad, torch.full((3,), 3**-0.5))
