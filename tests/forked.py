@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -36,10 +35,4 @@ def _run(program: Callable[[], object], directory: Path, said: Path) -> None:
     )
     # pytest makes errors of warnings; a user's programs warn.
     warnings.resetwarnings()
-    try:
-        program()
-    except BaseException:
-        traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(1)
-    os._exit(0)
+    program()
