@@ -110,7 +110,7 @@ class RestartMonitor(_Hooks):
         write(path, self._run.state_dict(), self.summary())
 
     def plot(self) -> Figure:
-        """Draw loss, gap, ball usage and radius against gradient evaluations, and a batch's cost.
+        """Draw loss, gap, ball usage and radii against gradient evaluations, and a batch's cost.
 
         Returns:
             A figure that belongs to no window; on a plain module it shows the loss alone.
@@ -119,7 +119,8 @@ class RestartMonitor(_Hooks):
             ModuleNotFoundError: If matplotlib is missing.
             RuntimeError: If nothing was recorded.
         """
-        return plot_run(self.records, self.curve(), self._baseline_curve())
+        names = self._run.names if isinstance(self._run, FrankWolfeRun) else ()
+        return plot_run(self.records, self.curve(), self._baseline_curve(), names)
 
     def _baseline_curve(self) -> LossCurve | None:
         if isinstance(self.baseline, RestartMonitor):
@@ -192,7 +193,7 @@ class RestartMonitor(_Hooks):
         """
         if not isinstance(self._run, FrankWolfeRun):
             return
-        if self._run.add(record) >= self.log_every_n_restarts:
+        if self._run.add(record, pl_module.frank_wolfe.names) >= self.log_every_n_restarts:
             log_step(trainer, pl_module, self._run.gather(), progress_bar=_PROGRESS_BAR)
 
     @override

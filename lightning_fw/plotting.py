@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 from lightning_fw.metrics import batch_costs, moments
@@ -15,18 +16,24 @@ if TYPE_CHECKING:
 
 _EVALUATIONS = "gradient evaluations"
 _PARTS = ("gradient", "inner loop", "outer step")
+# More names than a legend can tell apart, or that fit beside the lines.
+_MOST_NAMES = 8
 _OURS, _FAINT, _BASELINE = "tab:blue", "tab:gray", "tab:orange"
 
 
 def plot_run(
-    records: Sequence[RestartRecord], curve: LossCurve, baseline: LossCurve | None
+    records: Sequence[RestartRecord],
+    curve: LossCurve,
+    baseline: LossCurve | None,
+    names: Sequence[str] = (),
 ) -> Figure:
-    """Draw loss, gap, ball usage and radius against gradient evaluations, and what a batch costs.
+    """Draw loss, gap, ball usage and radii against gradient evaluations, and what a batch costs.
 
     Args:
         records: Restarts; without any the loss alone is drawn.
         curve: The run's loss.
         baseline: The loss to show beside it.
+        names: Of the parameters whose radii the last record has.
 
     Returns:
         A figure that belongs to no window: ``figure.savefig("run.png")`` writes it.
@@ -57,7 +64,7 @@ def plot_run(
     _draw_loss(loss, curve, baseline)
     _draw_gap(gap, records)
     _draw_usage(usage, records)
-    _draw_radius(radius, records)
+    _draw_radius(radius, records, names)
     _draw_cost(figure.add_subplot(grid[:, 2]), records)
     for axes in (usage, radius):
         axes.set_xlabel(_EVALUATIONS)
@@ -103,11 +110,21 @@ def _draw_usage(axes: Any, records: Sequence[RestartRecord]) -> None:
     _finish(axes)
 
 
-def _draw_radius(axes: Any, records: Sequence[RestartRecord]) -> None:
-    axes.plot(_evaluations(records), [r.radius for r in records], color=_OURS)
+def _draw_radius(axes: Any, records: Sequence[RestartRecord], names: Sequence[str]) -> None:
+    """The radius of the windows, and below it in a paler line that of each parameter."""
+    evaluations = _evaluations(records)
+    own = [r.radii if len(r.radii) == len(names) else (nan,) * len(names) for r in records]
+    many = len(names) > _MOST_NAMES
+    if any(r.radii for r in records):
+        for index, (name, radii) in enumerate(zip(names, zip(*own, strict=True), strict=True)):
+            color, label = (_FAINT, None) if many else (f"C{index + 1}", name)
+            axes.plot(evaluations, radii, color=color, lw=1, alpha=0.6, label=label)
+    axes.plot(evaluations, [r.radius for r in records], color=_OURS, label="the window's, δ")
     axes.set(title="Radius", ylabel="δ (units of the weights)")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
+    if len(axes.lines) > 1:
+        axes.legend(fontsize="x-small")
 
 
 def _draw_cost(axes: Any, records: Sequence[RestartRecord]) -> None:

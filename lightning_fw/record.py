@@ -10,9 +10,9 @@ from math import nan
 class RestartRecord:
     """Statistics and cost of one closed window.
 
-    Every value is a plain Python number, so a record can be stored and compared without a device.
-    A value that does not exist (the cosine of a window whose steps were all skipped, the slope
-    ratio without :class:`~lightning_fw.SlopeRatio`) is NaN.
+    Every value is made of plain Python numbers, so a record can be stored and compared without a
+    device. A value that does not exist (the cosine of a window whose steps were all skipped, the
+    slope ratio without :class:`~lightning_fw.SlopeRatio`) is NaN.
 
     Attributes:
         restart: Index of the window, from 0.
@@ -20,6 +20,8 @@ class RestartRecord:
         skipped: Inner steps skipped because their gradient was not finite.
         early: Whether a restart rule closed the window before its last step.
         radius: δ of the window.
+        radii: δ_i of each parameter, in the order of the window's, where
+            :class:`~lightning_fw.SlopeRatio` gives them radii of their own; empty else.
         gap_first: Frank-Wolfe gap at the first step, on that step's batch.
         gap_last: Frank-Wolfe gap at the last step, on that step's batch.
         ball_usage: ‖d_K‖ / δ, averaged over the balls that the parameters span: 1 when all atoms
@@ -48,6 +50,7 @@ class RestartRecord:
     skipped: int = 0
     early: bool = False
     radius: float = nan
+    radii: tuple[float, ...] = ()
     gap_first: float = nan
     gap_last: float = nan
     ball_usage: float = nan

@@ -100,6 +100,7 @@ class WindowStatistics:
         infos: Infos | None,
         own: Sequence[Scalar] | None = None,
         *,
+        radius: Scalar,
         restart: int,
         attempts: int,
         early: bool,
@@ -112,6 +113,7 @@ class WindowStatistics:
             ball: Its ball.
             infos: What the ball needs to know of each parameter.
             own: δ_i / δ of each parameter, where they differ.
+            radius: δ.
             restart: Index of the window.
             attempts: Inner steps tried.
             early: Whether a restart rule closed it.
@@ -126,12 +128,20 @@ class WindowStatistics:
             "cosine": self._cosine(displacement.tensors) if measured and self._first else nan,
             "loss_first": self.loss_first,
             "loss_last": self.loss_last,
+            "radius": radius,
             **scalars,
         }
-        read: dict[str, Any] = dict(zip(values, to_floats(list(values.values())), strict=True))
+        radii = [share * radius for share in own or ()]
+        floats = to_floats([*values.values(), *radii])
+        read: dict[str, Any] = dict(zip(values, floats, strict=False))
         steps = int(read.pop("steps"))
         return RestartRecord(
-            restart=restart, steps=steps, skipped=attempts - steps, early=early, **read
+            restart=restart,
+            steps=steps,
+            skipped=attempts - steps,
+            early=early,
+            radii=tuple(floats[len(values) :]),
+            **read,
         )
 
     def _cosine(self, displacement: Sequence[Tensor]) -> Scalar:

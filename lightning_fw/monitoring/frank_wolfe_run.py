@@ -14,7 +14,7 @@ from lightning_fw.metrics import MEANS, RestartStatistics, moments, summarize
 from lightning_fw.monitoring.loss_curve import LossCurve
 from lightning_fw.record import RestartRecord
 
-_FIELDS = tuple(field.name for field in fields(RestartRecord))
+_NUMBERS = tuple(field.name for field in fields(RestartRecord) if field.name != "radii")
 
 
 class FrankWolfeRun:
@@ -23,6 +23,9 @@ class FrankWolfeRun:
     Args:
         device: Where the fit runs.
         ranks: Processes of the fit; with more than one the statistics are averaged over them.
+
+    Attributes:
+        names: Of the parameters whose radii the last record has.
     """
 
     method: ClassVar[str] = "frank_wolfe"
@@ -30,6 +33,7 @@ class FrankWolfeRun:
 
     def __init__(self, device: torch.device | str = "cpu", *, ranks: int = 1) -> None:
         self.records: list[RestartRecord] = []
+        self.names: tuple[str, ...] = ()
         self.watch = Stopwatch(device)
         self._seconds: list[float] = []
         # On one rank it stays on the CPU: records are plain numbers, and some devices lack float64.
@@ -37,13 +41,14 @@ class FrankWolfeRun:
         self._total = moments([])
         self._pending = 0
 
-    def add(self, record: RestartRecord) -> int:
-        """Keep a record.
+    def add(self, record: RestartRecord, names: Sequence[str] = ()) -> int:
+        """Keep a record, and the names of the parameters that its window moved.
 
         Returns:
             How many came since :meth:`gather`.
         """
         self.records.append(record)
+        self.names = tuple(names)
         self._seconds.append(self.watch.read())
         self._pending += 1
         return self._pending
@@ -82,10 +87,14 @@ class FrankWolfeRun:
         return curve
 
     def state_dict(self) -> dict[str, Any]:
-        """Records by column, in plain numbers."""
+        """Records by column, in numbers and lists of them."""
         return {
             "method": self.method,
-            "records": {name: [getattr(r, name) for r in self.records] for name in _FIELDS},
+            "names": list(self.names),
+            "records": {
+                **{name: [getattr(r, name) for r in self.records] for name in _NUMBERS},
+                "radii": [list(r.radii) for r in self.records],
+            },
             "seconds": list(self._seconds),
             "total": self._total.tolist(),
             "pending": self._pending,
@@ -93,8 +102,13 @@ class FrankWolfeRun:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what :meth:`state_dict` gave."""
-        rows = zip(*(state["records"][name] for name in _FIELDS), strict=True)
-        self.records[:] = [RestartRecord(**dict(zip(_FIELDS, row, strict=True))) for row in rows]
+        columns = state["records"]
+        rows = zip(*(columns[name] for name in _NUMBERS), strict=True)
+        self.records[:] = [
+            RestartRecord(radii=tuple(radii), **dict(zip(_NUMBERS, row, strict=True)))
+            for radii, row in zip(columns["radii"], rows, strict=True)
+        ]
+        self.names = tuple(state["names"])
         self._seconds = list(state["seconds"])
         self._total = torch.tensor(state["total"], dtype=torch.float64)
         self._pending = state["pending"]

@@ -7,11 +7,19 @@ import sys
 import numpy as np
 import pytest
 
-from lightning_fw import FWRestartMonitor
+from lightning_fw import FWRestartMonitor, InnerLoop
 from lightning_fw.monitoring.loss_curve import LossCurve
 from lightning_fw.plotting import plot_run
 
 from .cases import Plain, Restarting, loader, record, trainer
+
+
+class Untuned(Restarting):
+    def configure_frank_wolfe(self):
+        return InnerLoop.spectral()
+
+    def configure_optimizers(self):
+        return InnerLoop.spectral().outer(self.parameters())
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +51,37 @@ def test_a_run_is_drawn_against_evaluations(baseline, tmp_path):
     assert list(radius.lines[0].get_ydata()) == [window.radius for window in records]
     figure.savefig(tmp_path / "run.png")
     assert (tmp_path / "run.png").stat().st_size > 10_000
+
+
+def test_each_parameter_has_a_line_of_its_own_radius(tmp_path):
+    monitor = FWRestartMonitor(table=False)
+    trainer(monitor).fit(Untuned(), loader())
+    figure = monitor.plot()
+    radius = figure.axes[3]
+    names = [name for name, _ in Untuned().named_parameters()]
+    assert len(monitor.records) > 2
+    for index, name in enumerate(names):
+        assert data(radius, name)[1] == [window.radii[index] for window in monitor.records]
+    assert len({window.radii for window in monitor.records}) > 1
+    assert [text.get_text() for text in radius.get_legend().get_texts()] == [
+        *names,
+        "the window's, δ",
+    ]
+
+
+def test_many_parameters_are_drawn_without_names():
+    windows = [record(n, radius=0.1, radii=(0.1,) * 9) for n in range(3)]
+    names = [f"layer{n}.weight" for n in range(9)]
+    radius = plot_run(windows, LossCurve(), None, names).axes[3]
+    assert len(radius.lines) == 10
+    assert [text.get_text() for text in radius.get_legend().get_texts()] == ["the window's, δ"]
+
+
+def test_windows_of_other_parameters_leave_a_hole():
+    windows = [record(0, radii=(0.1,)), record(1, radii=(0.2, 0.3))]
+    radius = plot_run(windows, LossCurve(), None, ("a", "b")).axes[3]
+    assert np.isnan(data(radius, "a")[1][0])
+    assert data(radius, "b")[1][1] == 0.3
 
 
 def test_axes_say_what_they_show_and_in_which_unit(baseline):

@@ -66,6 +66,22 @@ def test_the_displacement_stays_in_the_product_of_balls(ball, settings):
     assert record.ball_usage <= 1 + 1e-5
 
 
+def test_the_record_tells_every_radius():
+    window, parameters = parted()
+    radii = radii_of(window)
+    take_steps(window, parameters, 3)
+    assert window.close().radii == pytest.approx(radii, rel=1e-6)
+
+
+def test_one_radius_for_all_is_told_once():
+    parameters = make_parameters()
+    window = Window(InnerLoop(ball=L2Ball(radius=0.1), radius_rule=SlopeRatio()), parameters)
+    take_steps(window, parameters, 3)
+    record = window.close()
+    assert record.radii == ()
+    assert record.radius == pytest.approx(0.1)
+
+
 def test_the_windows_radius_is_the_geometric_mean():
     window, _ = parted()
     assert window.radius == pytest.approx(math.prod(radii_of(window)) ** (1 / 3), rel=1e-6)
