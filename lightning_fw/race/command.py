@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from typing_extensions import override
 
-from lightning_fw.arguments import above_zero, one_of, positive, whole
+from lightning_fw.arguments import above_zero, file_to_write, one_of, positive, whole
 from lightning_fw.nn.cells import CELLS
 from lightning_fw.race.contest import Contest
 from lightning_fw.race.methods import METHODS
@@ -82,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--set", nargs="+", default=[], metavar="NAME=VALUE", help="instead of tuned values")
     add("--out", type=Path, help="directory of the results (default: runs/TASK-CELL)")
+    add("--json", type=file_to_write, help="write the summary here, for machines")
     add("--data", type=Path, default=Path("data"), help="directory of the task's files")
     _add_processes(arguments)
     _add_network(arguments)

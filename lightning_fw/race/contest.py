@@ -19,7 +19,7 @@ from lightning_fw.race.profiling import BATCHES, tracer
 from lightning_fw.race.run import Course, make_model, quiet_lightning, run
 from lightning_fw.race.search_space import written
 from lightning_fw.race.settings import RaceSettings, agree, agree_on_entrants, require_writable
-from lightning_fw.race.summary import summarize, write_summary
+from lightning_fw.race.summary import summarize, write_json, write_summary
 from lightning_fw.race.tables import live_table, markdown, summary_table
 from lightning_fw.race.tasks import TASKS
 from lightning_fw.race.tuning import Trial, tune, write_tuned
@@ -210,6 +210,8 @@ class Contest:
         whole = finished(self.points, self.settings.budget)
         lines = summarize(whole, self.entrants, self.task)
         write_summary(out / "summary.csv", lines)
+        if self.settings.json:
+            write_json(self.settings.json, lines, self.entrants, self.task, self.settings)
         (out / "summary.md").write_text(markdown(lines, self.entrants, self.task, self.settings))
         if not whole:
             self.console.print("No run is finished: there is no picture yet.")

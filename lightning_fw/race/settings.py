@@ -59,6 +59,7 @@ class RaceSettings:
         strategy: How several processes train together; None: one process.
         devices: Processes.
         profile: Whether to trace a few batches of each method before the race.
+        json: Where the summary goes besides the directory, as JSON; None: nowhere.
     """
 
     task: str
@@ -78,6 +79,7 @@ class RaceSettings:
     strategy: Strategy | None = None
     devices: int = 1
     profile: bool = False
+    json: Path | None = None
 
     def choose(self, tuned: Iterable[Tuned]) -> list[Entrant]:
         """The methods with their settings, each once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import statistics
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 from lightning_fw.race.entrants import Entrant
 from lightning_fw.race.points import Point
+from lightning_fw.race.settings import RaceSettings
 from lightning_fw.race.tasks import Task
 
 
@@ -86,3 +88,42 @@ def write_summary(path: Path, lines: Sequence[Line]) -> None:
         writer = csv.writer(file)
         writer.writerow(Line._fields)
         writer.writerows(lines)
+
+
+def write_json(
+    path: Path,
+    lines: Sequence[Line],
+    entrants: Sequence[Entrant],
+    task: Task,
+    settings: RaceSettings,
+) -> None:
+    """The summary with what it is of, as JSON; null where the median run does not arrive.
+
+    ``complete`` is false where runs are missing, as after an interruption.
+    """
+    known = {entrant.name: entrant for entrant in entrants}
+    asked = dict.fromkeys(settings.methods)
+    runs = {line.method: line.seeds for line in lines}
+    report = {
+        "task": task.name,
+        "cell": settings.cell,
+        "metric": task.metric,
+        "target": task.target,
+        "budget": settings.budget,
+        "every": settings.every,
+        "complete": all(runs.get(name, 0) >= settings.seeds for name in asked),
+        "methods": [
+            {
+                **{name: _finite(value) for name, value in line._asdict().items()},
+                "title": known[line.method].method.title,
+                "setting": dict(known[line.method].setting),
+            }
+            for line in lines
+        ],
+    }
+    path.write_text(json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def _finite(value: object) -> object:
+    """The value, or None for what strict JSON has no number for."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
