@@ -20,6 +20,7 @@ def one_of(names: Collection[str]) -> Callable[[str], str]:
             )
         return text
 
+    name.names = tuple(names)  # type: ignore[attr-defined]
     return name
 
 

@@ -39,18 +39,24 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         The exit status.
     """
-    parser = argparse.ArgumentParser(
-        prog="lightning-fw tasks",
-        description="List tasks, cells, methods, presets of the inner loop, and balls.",
-        epilog="example: lightning-fw tasks --json",
-    )
-    parser.add_argument("--json", action="store_true", help="for machines")
+    asked = parser().parse_args(argv)
     found = catalogue()
-    if parser.parse_args(argv).json:
+    if asked.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return 0
     print("\n\n".join(_listed(kind, lines) for kind, lines in found.items()))
     return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    arguments = argparse.ArgumentParser(
+        prog="lightning-fw tasks",
+        description="List tasks, cells, methods, presets of the inner loop, and balls.",
+        epilog="example: lightning-fw tasks --json",
+    )
+    arguments.add_argument("--json", action="store_true", help="for machines")
+    return arguments
 
 
 def _listed(kind: str, lines: dict[str, str]) -> str:

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from lightning_fw.arguments import one_of
 
 _LIGHTNING_COMMANDS = ("fit", "validate", "test")
-_COMMANDS = ("race", "bench", "report", "tasks", *_LIGHTNING_COMMANDS)
+_COMMANDS = ("race", "bench", "report", "tasks", "completion", *_LIGHTNING_COMMANDS)
 _DEFAULTS = {
     "model": "lightning_fw.nn.FrankWolfeRegressor",
     "data": "lightning_fw.data.AddingProblem",
@@ -62,6 +62,10 @@ def _run(command: str, rest: list[str], arguments: list[str] | None) -> int:
         from lightning_fw.catalogue import main as tasks
 
         return tasks(rest)
+    if command == "completion":
+        from lightning_fw.completion import main as completion
+
+        return completion(rest)
     if find_spec("jsonargparse") is None:
         print(
             f"lightning-fw {command} needs jsonargparse. Run pip install 'lightning-fw[cli]'.",
@@ -69,7 +73,7 @@ def _run(command: str, rest: list[str], arguments: list[str] | None) -> int:
         )
         return _CANNOT_START
     # LightningCLI reads the process's arguments itself, and warns when it gets them, too.
-    _lightning_cli(arguments)
+    lightning_cli(arguments)
     return 0
 
 
@@ -83,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
             "bench      an inner step beside an optimizer's step; --comm: messages between ranks\n"
             "report     races as one page for a browser\n"
             "tasks      what there is to race: tasks, cells, methods, presets, balls\n"
+            "completion what a shell completes\n"
             "fit, validate, test\n"
             "           LightningCLI on the networks and data of lightning_fw; a network's\n"
             "           input_size, output_size and per_step are always those of the data\n\n"
@@ -101,7 +106,8 @@ def _version() -> str:
         return "(not installed)"
 
 
-def _lightning_cli(arguments: list[str] | None) -> None:
+def lightning_cli(arguments: list[str] | None) -> None:
+    """Run LightningCLI on these arguments; None: those of the process."""
     from lightning import LightningDataModule
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 

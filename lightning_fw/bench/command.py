@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
         from lightning_fw.communication.command import main as communication
 
         return communication([argument for argument in argv if argument != "--comm"])
-    options = _parser().parse_args(argv)
+    options = parser().parse_args(argv)
     torch.set_num_threads(options.threads)
     report = _measure_growth(options) if options.growth else _measure(options)
     console = Console()
@@ -110,12 +110,14 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     return report
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    arguments = argparse.ArgumentParser(
         prog="lightning-fw bench",
         description="Time inner steps and optimizer steps in turns, on the same parameters.",
+        epilog="example: lightning-fw bench --hidden 256 --balls l2 spectral --json bench.json",
     )
-    add = parser.add_argument
+    add = arguments.add_argument
     add("--cell", type=one_of(_CELLS), default="lstm", help="(default: lstm)")
     add("--hidden", type=positive, default=128, help="units (default: 128)")
     add("--rounds", type=positive, default=100, help="turns (default: 100)")
@@ -147,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
         help="count instead what ranks tell each other; see bench --comm --help",
     )
     add("--json", type=file_to_write, help="write the report here, too")
-    return parser
+    return arguments
 
 
 def _device(text: str) -> torch.device:

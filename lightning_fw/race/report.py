@@ -179,6 +179,22 @@ def _by_point(runs: Sequence[Sequence[Point]], unit: Unit) -> tuple[list[float],
     return x, [[point.test_metric for point in column] for column in columns]
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    arguments = argparse.ArgumentParser(
+        prog="lightning-fw report",
+        description="Write the curves, tables and settings of races on one self-contained page.",
+        epilog="example: lightning-fw report runs/adding runs/digits --out report.html",
+    )
+    arguments.add_argument(
+        "run", nargs="+", type=Path, help="what --out of a race wrote", metavar="RUN"
+    )
+    arguments.add_argument(
+        "--out", type=file_to_write, default="report.html", help="(default: report.html)"
+    )
+    return arguments
+
+
 def main(argv: Sequence[str]) -> int:
     """Run the command.
 
@@ -188,18 +204,7 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         0, or 2 where a directory holds no race or plotly is missing.
     """
-    parser = argparse.ArgumentParser(
-        prog="lightning-fw report",
-        description="Write the curves, tables and settings of races on one self-contained page.",
-        epilog="example: lightning-fw report runs/adding runs/digits --out report.html",
-    )
-    parser.add_argument(
-        "run", nargs="+", type=Path, help="what --out of a race wrote", metavar="RUN"
-    )
-    parser.add_argument(
-        "--out", type=file_to_write, default="report.html", help="(default: report.html)"
-    )
-    options = parser.parse_args(argv)
+    options = parser().parse_args(argv)
     try:
         page = report([read_results(directory) for directory in options.run])
         options.out.write_text(page, encoding="utf-8")

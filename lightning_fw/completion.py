@@ -1,0 +1,104 @@
+"""The command ``lightning-fw completion``: what a shell completes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from lightning_fw.arguments import file_to_write, one_of, picture_to_write
+
+_CANNOT_START = 2
+_SHELLS = ("bash", "zsh", "tcsh", "fish")
+_FILES = (Path, file_to_write, picture_to_write)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command.
+
+    Args:
+        argv: Arguments after ``completion``.
+
+    Returns:
+        0, or 2 where a package is missing.
+    """
+    shell = parser().parse_args(argv).shell
+    for package in ("shtab", "jsonargparse"):
+        if find_spec(package) is None:
+            print(
+                f"lightning-fw completion needs {package}. Run pip install 'lightning-fw[cli]'.",
+                file=sys.stderr,
+            )
+            return _CANNOT_START
+    print(script(shell))
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    arguments = argparse.ArgumentParser(
+        prog="lightning-fw completion",
+        description="Print a script by which a shell completes commands, options and names.",
+        epilog="example: lightning-fw completion bash > "
+        "~/.local/share/bash-completion/completions/lightning-fw",
+    )
+    arguments.add_argument("shell", type=one_of(_SHELLS), metavar="shell", help=", ".join(_SHELLS))
+    return arguments
+
+
+def script(shell: str) -> str:
+    """The script for a shell."""
+    import shtab
+
+    tree = argparse.ArgumentParser(prog="lightning-fw")
+    tree.add_argument("--version", action="version", version="")
+    commands = tree.add_subparsers()
+    for name, command in _commands():
+        command.prog = f"lightning-fw {name}"
+        commands.add_parser(name, parents=[command], add_help=False, help=command.description)
+        for action in command._actions:
+            # Readers of names tell a wrong one the nearest, which `choices` would not.
+            action.choices = action.choices or getattr(action.type, "names", None)
+            if action.type in _FILES:
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+    found: str = shtab.complete(tree, shell)
+    return found
+
+
+def _commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    from lightning_fw import catalogue
+    from lightning_fw.bench import command as bench
+    from lightning_fw.race import command as race
+    from lightning_fw.race import report
+
+    yield "race", race.parser()
+    yield "bench", bench.parser()
+    yield "report", report.parser()
+    yield "tasks", catalogue.parser()
+    yield "completion", parser()
+    yield from _lightning()
+
+
+def _lightning() -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    from jsonargparse import capture_parser
+
+    from lightning_fw.cli import lightning_cli
+
+    with warnings.catch_warnings():
+        # LightningCLI 2.6.6 thinks that these arguments and the process's own are a mistake.
+        warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+        whole = capture_parser(lambda: lightning_cli(["fit"]))
+    commands: dict[str, argparse.ArgumentParser] = next(
+        action.choices for action in whole._actions if isinstance(action.choices, dict)
+    )
+    for name, theirs in commands.items():
+        # Their actions are jsonargparse's own, which shtab cannot read.
+        ours = argparse.ArgumentParser(description=theirs.description)
+        for action in theirs._actions:
+            options = [option for option in action.option_strings if option not in ("-h", "--help")]
+            if options:
+                ours.add_argument(*options, nargs="?" if action.nargs == 0 else None)
+        yield name, ours
