@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _write_what_the_terminal_can()
     command = _parser().parse_args(arguments[:1]).command
     try:
         return _run(command, arguments[1:], None if argv is None else arguments)
@@ -43,6 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return _INTERRUPTED
+
+
+def _write_what_the_terminal_can() -> None:
+    """A "?" for what its encoding lacks, such as ≤ in cp1252, in place of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _run(command: str, rest: list[str], arguments: list[str] | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
@@ -137,3 +138,18 @@ def test_a_checkout_that_is_not_installed_has_no_version(capsys, monkeypatch):
 
 def _no_version(name):
     raise PackageNotFoundError(name)
+
+
+@pytest.mark.parametrize("arguments", [("tasks",), ("race", "--help")])
+def test_a_terminal_without_unicode_gets_what_it_can_show(arguments, tmp_path):
+    command = [sys.executable, "-m", "lightning_fw.cli", *arguments]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    assert "digits-pixel" in done.stdout
