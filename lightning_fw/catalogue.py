@@ -27,7 +27,8 @@ def catalogue() -> dict[str, dict[str, str]]:
 
 
 def _first_line(documented: object) -> str:
-    return (documented.__doc__ or "").strip().splitlines()[0]
+    # None under python -OO.
+    return (documented.__doc__ or "").strip().partition("\n")[0]
 
 
 def main(argv: Sequence[str]) -> int:

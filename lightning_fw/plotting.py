@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from math import nan
+from math import isfinite, nan
 from typing import TYPE_CHECKING, Any
 
 from lightning_fw.metrics import batch_costs, moments
@@ -138,7 +138,7 @@ def _draw_cost(axes: Any, records: Sequence[RestartRecord]) -> None:
         bottom = [low + high for low, high in zip(bottom, part, strict=True)]
     axes.set(title="Cost of a batch", ylabel="milliseconds")
     # Room for the legend.
-    axes.set_ylim(top=1.25 * max(*bottom, 1e-6))
+    axes.set_ylim(top=1.25 * max([1e-6, *filter(isfinite, bottom)]))
     axes.legend(fontsize="small", loc="upper center")
 
 

@@ -155,7 +155,7 @@ def parser() -> argparse.ArgumentParser:
 def _device(text: str) -> torch.device:
     try:
         device = torch.device(text)
-        torch.empty(0, device=device)
+        torch.empty(1, device=device).item()
     except (RuntimeError, AssertionError) as error:  # torch's words for unknown and for missing
         reason = str(error).splitlines()[0]
         raise argparse.ArgumentTypeError(

@@ -68,6 +68,7 @@ def test_bench_times_a_batch_in_the_trainer(tmp_path, capsys):
         (("--json", "none/bench.json"), "--json: must be a file in a directory that exists, got"),
         (("--json", "."), "--json: must be a file in a directory that exists, got ."),
         (("--device", "abacus"), "--device: must be a device of this machine, got abacus"),
+        (("--device", "meta"), "--device: must be a device of this machine, got meta"),
     ],
 )
 def test_bench_names_a_mistake_before_it_measures(arguments, message, capsys):

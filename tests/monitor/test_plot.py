@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from lightning_fw import FWRestartMonitor, InnerLoop
+from lightning_fw import FWRestartMonitor, InnerLoop, RestartRecord
 from lightning_fw.monitoring.loss_curve import LossCurve
 from lightning_fw.plotting import plot_run
 
@@ -110,6 +110,11 @@ def test_the_cost_of_a_batch_is_split_as_the_summary_has_it():
         "inner loop",
         "outer step",
     ]
+
+
+def test_windows_without_seconds_are_drawn(tmp_path):
+    plot_run([RestartRecord(restart=0, steps=2)], LossCurve(), None).savefig(tmp_path / "run.png")
+    assert (tmp_path / "run.png").stat().st_size > 10_000
 
 
 def test_a_baseline_shows_its_loss_alone(baseline):
