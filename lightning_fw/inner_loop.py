@@ -47,6 +47,9 @@ class InnerLoop:
             at ω, so that K atoms are averaged without an inner loop, to tell what it is worth.
         momentum: β in [0, 1): the oracle answers m_k = β m_{k−1} + (1 − β) g_k, kept across
             restarts.
+        recurrent_momentum: β of recurrent weights, ``weight_hh…`` in torch's layers and those of
+            :mod:`lightning_fw.nn`; None: the others'. Every step of the sequence passes through
+            them, so that their gradients age soonest. Needs momentum.
         nesterov: Whether the oracle answers β m_k + (1 − β) g_k instead, which heeds the newest
             gradient more, as Muon does. Needs momentum.
         radius_rule: None, a schedule (outer step → factor on the radius), or :class:`SlopeRatio`,
@@ -81,6 +84,7 @@ class InnerLoop:
     batches: Batches = "successive"
     trajectory: Trajectory = "anchored"
     momentum: float = 0.0
+    recurrent_momentum: float | None = None
     nesterov: bool = False
     radius_rule: RadiusSchedule | SlopeRatio | None = None
     direction: Direction = "unit"
@@ -106,17 +110,20 @@ class InnerLoop:
                 f'{self.accumulate_grad_batches}. Pass batches="successive" to make an inner step '
                 "of several batches."
             )
-        require_number("momentum", self.momentum)
-        if not 0 <= self.momentum < 1:
-            raise ValueError(
-                f"`momentum` must be in [0, 1), got {self.momentum}. Pass 0 <= momentum < 1."
-            )
-        if self.nesterov and not self.momentum:
-            raise ValueError(
-                "`nesterov` must be False without momentum, got True. Pass momentum=0.9, or leave "
-                "it out."
-            )
+        self._check_momentum()
         self._check_radius_rule()
+
+    def _check_momentum(self) -> None:
+        _require_beta("momentum", self.momentum)
+        if self.recurrent_momentum is not None:
+            _require_beta("recurrent_momentum", self.recurrent_momentum)
+        for name, unused in (("nesterov", False), ("recurrent_momentum", None)):
+            value = getattr(self, name)
+            if value is not unused and not self.momentum:
+                raise ValueError(
+                    f"`{name}` must be {unused} without momentum, got {value}. Pass momentum=0.9, "
+                    "or leave it out."
+                )
 
     def _check_radius_rule(self) -> None:
         rule = self.radius_rule
@@ -212,6 +219,12 @@ class InnerLoop:
         if isinstance(self.ball, ProductBall):
             return torch.optim.SGD(params, lr=self.ball.radius)
         return torch.optim.Adam(params, lr=self.ball.radius)
+
+
+def _require_beta(name: str, beta: float) -> None:
+    require_number(name, beta)
+    if not 0 <= beta < 1:
+        raise ValueError(f"`{name}` must be in [0, 1), got {beta}. Pass 0 <= {name} < 1.")
 
 
 def _require_kind(name: str, value: object, kind: type, example: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
 from lightning_fw.displacement import clones, copy_shared, load, require_both, zeros_beside
 from lightning_fw.foreach import blend_, lerp_, pick
+from lightning_fw.inner_loop import InnerLoop
+from lightning_fw.parameters import ParameterInfo
 from lightning_fw.scalars import Scalar
 
 
@@ -15,16 +17,21 @@ class Momentum:
     """What the oracle answers: m_k = β m_{k−1} + (1 − β) g_k, with β = 0 the gradients.
 
     Args:
-        beta: β in [0, 1).
+        inner_loop: The settings.
         parameters: The parameters that the window moves.
-        nesterov: Whether it is β m_k + (1 − β) g_k instead.
+        infos: What is known of each; without it none counts as recurrent.
     """
 
-    def __init__(self, beta: float, parameters: Sequence[Tensor], *, nesterov: bool) -> None:
-        self._beta = beta
-        self._nesterov = nesterov
+    def __init__(
+        self,
+        inner_loop: InnerLoop,
+        parameters: Sequence[Tensor],
+        infos: Sequence[ParameterInfo] | None,
+    ) -> None:
+        self._betas = _betas(inner_loop, len(parameters), infos)
+        self._nesterov = inner_loop.nesterov
         self._parameters = list(parameters)
-        self._averages = zeros_beside(parameters) if beta else []
+        self._averages = zeros_beside(parameters) if inner_loop.momentum else []
 
     def average(
         self, gradients: list[Tensor], present: Sequence[int], weight: Scalar
@@ -33,13 +40,24 @@ class Momentum:
         if not self._averages:
             return gradients
         averages = pick(self._averages, present)
-        blend_(averages, gradients, [1.0] * len(present), (1 - self._beta) * weight)
-        if not self._nesterov:
-            return averages
         # Copies: autograd may hand out views of what others read, such as a saved tensor.
-        ahead = [g.to(m.dtype, copy=True) for g, m in zip(gradients, averages, strict=True)]
-        lerp_(ahead, averages, self._beta)
+        ahead = (
+            [g.to(m.dtype, copy=True) for g, m in zip(gradients, averages, strict=True)]
+            if self._nesterov
+            else averages
+        )
+        for beta, alike in self._by_beta(present):
+            mine = pick(averages, alike)
+            blend_(mine, pick(gradients, alike), [1.0] * len(alike), (1 - beta) * weight)
+            if self._nesterov:
+                lerp_(pick(ahead, alike), mine, beta)
         return ahead
+
+    def _by_beta(self, present: Sequence[int]) -> Iterator[tuple[float, list[int]]]:
+        """Each β with the positions in ``present`` that have it."""
+        betas = pick(self._betas, present)
+        for beta in dict.fromkeys(betas):
+            yield beta, [position for position, own in enumerate(betas) if own == beta]
 
     def succeed(self, previous: Momentum) -> None:
         """Take over the averages of the parameters that both move."""
@@ -58,3 +76,13 @@ class Momentum:
         """
         require_both("momentum", state, self._averages)
         load("momentum", self._averages, state)
+
+
+def _betas(
+    inner_loop: InnerLoop, parameters: int, infos: Sequence[ParameterInfo] | None
+) -> list[float]:
+    """β of each parameter."""
+    recurrent = inner_loop.recurrent_momentum
+    if infos is None or recurrent is None:
+        return [inner_loop.momentum] * parameters
+    return [recurrent if info.is_recurrent else inner_loop.momentum for info in infos]

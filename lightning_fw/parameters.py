@@ -31,6 +31,11 @@ class ParameterInfo:
     group: int = 0
     gates: int = 1
 
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether it leads from state to state: ``weight_hh…``, as torch's layers name it."""
+        return self.name.rpartition(".")[2].startswith("weight_hh")
+
 
 def trainable(
     param_groups: Iterable[Mapping[str, Any]], module: nn.Module

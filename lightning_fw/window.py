@@ -84,7 +84,7 @@ class Window:
         self._displacement = Displacement(
             parameters, cumulative=inner_loop.trajectory == "cumulative"
         )
-        self._momentum = Momentum(inner_loop.momentum, parameters, nesterov=inner_loop.nesterov)
+        self._momentum = Momentum(inner_loop, parameters, infos)
         self._radius = Radius(inner_loop, parameters)
         self.statistics = WindowStatistics(enabled=statistics)
         self.has_direction = False

@@ -83,6 +83,21 @@ def test_it_is_frozen_keyword_only_and_can_be_pickled():
         ({"momentum": 1.0}, ValueError, r"`momentum` must be in \[0, 1\), got 1.0"),
         ({"nesterov": "yes"}, TypeError, "`nesterov` must be a bool, got 'yes'. Pass one such as"),
         ({"nesterov": True}, ValueError, "`nesterov` must be False without momentum, got True"),
+        (
+            {"momentum": 0.9, "recurrent_momentum": 1.0},
+            ValueError,
+            r"`recurrent_momentum` must be in \[0, 1\), got 1.0. Pass 0 <= recurrent_momentum < 1",
+        ),
+        (
+            {"momentum": 0.9, "recurrent_momentum": "0.8"},
+            TypeError,
+            "`recurrent_momentum` must be a number, got '0.8'",
+        ),
+        (
+            {"recurrent_momentum": 0.8},
+            ValueError,
+            "`recurrent_momentum` must be None without momentum, got 0.8. Pass momentum=0.9",
+        ),
         ({"momentum": float("nan")}, ValueError, r"`momentum` must be in \[0, 1\), got nan"),
         ({"restart_when": 0.1}, TypeError, r"`restart_when` must be a RestartRule, got 0.1"),
         ({"radius_rule": 0.1}, TypeError, "`radius_rule` must be None, a schedule or SlopeRatio"),
