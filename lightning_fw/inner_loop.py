@@ -184,15 +184,22 @@ class InnerLoop:
     def spectral(cls) -> InnerLoop:
         """The recommended one: nothing to tune.
 
-        Per-gate spectral ball, K = 2, Nesterov's momentum 0.85, γ = 2/(k + 1), radii that set
-        themselves; to go with ``SGD(lr=1.0, momentum=0.5, nesterov=True)`` outside, and best
-        validated with :class:`~lightning_fw.AnchorAveraging`.
+        Per-gate spectral ball, K = 2, Nesterov's momentum 0.9 and of recurrent weights 0.8,
+        γ = 2/(k + 1), radii that set themselves; to go with ``SGD(lr=1.0, momentum=0.5,
+        nesterov=True)`` outside, and best validated with :class:`~lightning_fw.AnchorAveraging`.
         """
         return cls(
-            ball=SpectralBall(radius=0.01, scale_by_shape=True, gate_radius=3.0, vector_radius=0.1),
+            ball=SpectralBall(
+                radius=0.01,
+                scale_by_shape=True,
+                gate_radius=3.0,
+                input_radius=2.0,
+                vector_radius=0.1,
+            ),
             steps=2,
             step_size=OpenLoop(),
-            momentum=0.85,
+            momentum=0.9,
+            recurrent_momentum=0.8,
             nesterov=True,
             # Past the bottom along the way: momentum outside follows the valley all the same. A
             # spike of the slopes holds the radii down until it is forgotten, after ten windows.

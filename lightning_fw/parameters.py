@@ -32,8 +32,13 @@ class ParameterInfo:
     gates: int = 1
 
     @property
+    def reads_input(self) -> bool:
+        """Whether it reads a recurrent layer's input: ``weight_ih…``, as torch's layers name it."""
+        return self.name.rpartition(".")[2].startswith("weight_ih")
+
+    @property
     def is_recurrent(self) -> bool:
-        """Whether it leads from state to state: ``weight_hh…``, as torch's layers name it."""
+        """Whether it leads from state to state: ``weight_hh…``, likewise."""
         return self.name.rpartition(".")[2].startswith("weight_hh")
 
 

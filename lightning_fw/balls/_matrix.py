@@ -15,6 +15,7 @@ from lightning_fw.balls._base import Atoms, Ball, Infos
 from lightning_fw.balls.rms import RMSBall
 from lightning_fw.checks import require_positive
 from lightning_fw.foreach import working_dtype
+from lightning_fw.parameters import ParameterInfo
 from lightning_fw.scalars import Scalar
 from lightning_fw.shards import like, whole
 
@@ -43,6 +44,8 @@ class MatrixBall(Ball):
             radius carries over from width to width (Pethick et al. 2025, arXiv:2502.07529).
         gate_radius: Weights of LSTM and GRU, which stack gates, get ``gate_radius`` times the
             radius: a sigmoid passes on a quarter of a change at most, where a tanh passes on all.
+        input_radius: Those of them that read the layer's input, ``weight_ih…``, get this many
+            times the radius, since noise in the input moves them first; None: ``gate_radius``.
         vector_radius: Vectors get ‖b‖₂ / √n ≤ ``vector_radius`` · δ.
 
     Raises:
@@ -53,11 +56,14 @@ class MatrixBall(Ball):
     split_gates: bool = True
     scale_by_shape: bool = False
     gate_radius: float = 1.0
+    input_radius: float | None = None
     vector_radius: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive("gate_radius", self.gate_radius)
+        if self.input_radius is not None:
+            require_positive("input_radius", self.input_radius)
         require_positive("vector_radius", self.vector_radius)
 
     @abstractmethod
@@ -137,12 +143,12 @@ class MatrixBall(Ball):
         for index, tensor in enumerate(tensors):
             if tensor.ndim < 2:
                 continue
-            gates = 1 if infos is None else infos[index].gates
-            count = gates if self.split_gates else 1
+            info = ParameterInfo() if infos is None else infos[index]
+            count = info.gates if self.split_gates else 1
             matrices = whole(tensor).reshape(count, tensor.shape[0] // count, -1)
             matrices = matrices.to(working_dtype(tensor.dtype))
             _, rows, columns = matrices.shape
-            reach = self._reach(rows, columns, gates)
+            reach = self._reach(rows, columns, info)
             key = (matrices.shape[1:], reach, matrices.dtype, matrices.device)
             alike.setdefault(key, []).append((index, matrices))
         return [
@@ -154,9 +160,13 @@ class MatrixBall(Ball):
             for (_, reach, _, _), entries in alike.items()
         ]
 
-    def _reach(self, rows: int, columns: int, gates: int) -> float:
+    def _reach(self, rows: int, columns: int, info: ParameterInfo) -> float:
         reach = math.sqrt(max(1.0, rows / columns)) if self.scale_by_shape else 1.0
-        return reach * self.gate_radius if gates > 1 else reach
+        if info.gates == 1:
+            return reach
+        if info.reads_input and self.input_radius is not None:
+            return reach * self.input_radius
+        return reach * self.gate_radius
 
 
 def _vectors(tensors: Sequence[Tensor]) -> list[int]:

@@ -45,7 +45,7 @@ def windows(setting: Setting, *, steps: int, sync: Sync = "step") -> InnerLoop:
     return replace(
         InnerLoop.spectral(),
         ball=SpectralBall(radius=0.02, scale_by_shape=True),
-        momentum=0.9,
+        recurrent_momentum=None,
         nesterov=False,
         steps=steps,
         radius_rule=None if steps == 1 else SlopeRatio(),
@@ -57,8 +57,8 @@ def _with_steps(setting: Setting, *, steps: int) -> InnerLoop:
     return replace(InnerLoop.spectral(), steps=steps)
 
 
-def _with_long_momentum(setting: Setting) -> InnerLoop:
-    return replace(InnerLoop.spectral(), momentum=0.9)
+def _with_one_momentum(setting: Setting) -> InnerLoop:
+    return replace(InnerLoop.spectral(), recurrent_momentum=None)
 
 
 def _harmonic(setting: Setting) -> InnerLoop:
@@ -66,7 +66,7 @@ def _harmonic(setting: Setting) -> InnerLoop:
 
 
 def _without_momentum(setting: Setting) -> InnerLoop:
-    return replace(InnerLoop.spectral(), momentum=0.0, nesterov=False)
+    return replace(InnerLoop.spectral(), momentum=0.0, recurrent_momentum=None, nesterov=False)
 
 
 def _without_nesterov(setting: Setting) -> InnerLoop:
@@ -76,7 +76,7 @@ def _without_nesterov(setting: Setting) -> InnerLoop:
 def _gates_like_others(setting: Setting) -> InnerLoop:
     loop = InnerLoop.spectral()
     assert isinstance(loop.ball, SpectralBall)
-    return replace(loop, ball=replace(loop.ball, gate_radius=1.0))
+    return replace(loop, ball=replace(loop.ball, gate_radius=1.0, input_radius=None))
 
 
 def _fixed_radius(setting: Setting, *, trajectory: Trajectory = "anchored") -> InnerLoop:
@@ -191,9 +191,9 @@ ABLATIONS = (
     ),
     replace(
         _SPECTRAL,
-        name="spectral-long-momentum",
-        title="spectral, momentum 0.9",
-        inner_loop=_with_long_momentum,
+        name="spectral-one-momentum",
+        title="spectral, recurrent weights of the others' momentum",
+        inner_loop=_with_one_momentum,
     ),
     replace(
         _SPECTRAL,

@@ -51,6 +51,7 @@ MATRIX_BALLS: tuple[Ball, ...] = (
     SpectralBall(radius=RADIUS, oracle="svd"),
     SpectralBall(radius=RADIUS, oracle="svd", scale_by_shape=True, vector_radius=2.0),
     SpectralBall(radius=RADIUS, oracle="svd", gate_radius=3.0),
+    SpectralBall(radius=RADIUS, oracle="svd", gate_radius=3.0, input_radius=0.5),
     SpectralBall(radius=RADIUS, oracle="svd", split_gates=False),
     NuclearBall(radius=RADIUS, iterations=300),
     NuclearBall(radius=RADIUS, iterations=300, scale_by_shape=True),
@@ -76,7 +77,12 @@ BALLS = VECTOR_BALLS + MATRIX_BALLS + PRODUCT_BALLS
 def label(ball: Ball) -> str:
     """A test id that says what sets the ball apart."""
     text = repr(ball).replace("radius=0.3, ", "").replace("Ball", "").replace("'", "")
-    for usual in ("split_gates=True, ", "gate_radius=1.0, ", "vector_radius=0.1, "):
+    for usual in (
+        "split_gates=True, ",
+        "gate_radius=1.0, ",
+        "input_radius=None, ",
+        "vector_radius=0.1, ",
+    ):
         text = text.replace(usual, "")
     return text
 

@@ -104,6 +104,23 @@ def test_gates_get_a_radius_of_their_own(ball: MatrixBall, split_gates: bool) ->
     torch.testing.assert_close(wider, [3 * usual[0], usual[1], usual[2]])
 
 
+@every_ball
+@pytest.mark.parametrize("split_gates", [True, False])
+def test_gates_that_read_the_input_get_a_radius_of_their_own(
+    ball: MatrixBall, split_gates: bool
+) -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(12, 3)
+    names = ("rnn.weight_ih_l0", "rnn.weight_hh_l0", "rnn.weight_ih_l0")
+    infos = [ParameterInfo(name, gates=gates) for name, gates in zip(names, (4, 4, 1), strict=True)]
+    ball = replace(ball, split_gates=split_gates)
+    of_their_own = replace(ball, gate_radius=3.0, input_radius=2.0)
+    usual, wider = (b.lmo([weight] * 3, infos) for b in (ball, of_their_own))
+    torch.testing.assert_close(wider, [2 * usual[0], 3 * usual[1], usual[2]])
+    norms = of_their_own.norm([weight], infos[:1]), ball.norm([weight], infos[:1])
+    torch.testing.assert_close(2 * norms[0], norms[1])
+
+
 @pytest.mark.parametrize("vector_radius", [0.1, 3.0])
 def test_vectors_get_an_rms_ball(vector_radius: float) -> None:
     torch.manual_seed(0)

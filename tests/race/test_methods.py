@@ -58,8 +58,8 @@ def test_ablations_change_one_thing():
     spectral = InnerLoop.spectral()
     fields = {
         "spectral-harmonic": {"step_size"},
-        "spectral-long-momentum": {"momentum"},
-        "spectral-no-momentum": {"momentum", "nesterov"},
+        "spectral-one-momentum": {"recurrent_momentum"},
+        "spectral-no-momentum": {"momentum", "recurrent_momentum", "nesterov"},
         "spectral-no-nesterov": {"nesterov"},
         "spectral-one-radius": {"ball"},
         "spectral-k3": {"steps"},
