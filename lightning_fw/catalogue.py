@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     asked = parser().parse_args(argv)
     found = catalogue()
     if asked.json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        print(json.dumps(found, indent=2))
         return 0
     print("\n\n".join(_listed(kind, lines) for kind, lines in found.items()))
     return 0

@@ -49,9 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _write_what_the_terminal_can() -> None:
     """A "?" for what its encoding lacks, such as ≤ in cp1252, in place of an error."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _run(command: str, rest: list[str], arguments: list[str] | None) -> int:

@@ -119,8 +119,7 @@ class RestartMonitor(_Hooks):
             ModuleNotFoundError: If matplotlib is missing.
             RuntimeError: If nothing was recorded.
         """
-        names = self._run.names if isinstance(self._run, FrankWolfeRun) else ()
-        return plot_run(self.records, self.curve(), self._baseline_curve(), names)
+        return plot_run(self.records, self.curve(), self._baseline_curve())
 
     def _baseline_curve(self) -> LossCurve | None:
         if isinstance(self.baseline, RestartMonitor):
@@ -193,7 +192,7 @@ class RestartMonitor(_Hooks):
         """
         if not isinstance(self._run, FrankWolfeRun):
             return
-        if self._run.add(record, pl_module.frank_wolfe.names) >= self.log_every_n_restarts:
+        if self._run.add(record) >= self.log_every_n_restarts:
             log_step(trainer, pl_module, self._run.gather(), progress_bar=_PROGRESS_BAR)
 
     @override

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from math import isfinite, nan
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from lightning_fw.metrics import batch_costs, moments
 from lightning_fw.monitoring.loss_curve import HORIZON, LossCurve
-from lightning_fw.record import RestartRecord
+from lightning_fw.record import RestartRecord, radii_by_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,10 +22,7 @@ _OURS, _FAINT, _BASELINE = "tab:blue", "tab:gray", "tab:orange"
 
 
 def plot_run(
-    records: Sequence[RestartRecord],
-    curve: LossCurve,
-    baseline: LossCurve | None,
-    names: Sequence[str] = (),
+    records: Sequence[RestartRecord], curve: LossCurve, baseline: LossCurve | None
 ) -> Figure:
     """Draw loss, gap, ball usage and radii against gradient evaluations, and what a batch costs.
 
@@ -33,7 +30,6 @@ def plot_run(
         records: Restarts; without any the loss alone is drawn.
         curve: The run's loss.
         baseline: The loss to show beside it.
-        names: Of the parameters whose radii the last record has.
 
     Returns:
         A figure that belongs to no window: ``figure.savefig("run.png")`` writes it.
@@ -64,7 +60,7 @@ def plot_run(
     _draw_loss(loss, curve, baseline)
     _draw_gap(gap, records)
     _draw_usage(usage, records)
-    _draw_radius(radius, records, names)
+    _draw_radius(radius, records)
     _draw_cost(figure.add_subplot(grid[:, 2]), records)
     for axes in (usage, radius):
         axes.set_xlabel(_EVALUATIONS)
@@ -110,15 +106,13 @@ def _draw_usage(axes: Any, records: Sequence[RestartRecord]) -> None:
     _finish(axes)
 
 
-def _draw_radius(axes: Any, records: Sequence[RestartRecord], names: Sequence[str]) -> None:
+def _draw_radius(axes: Any, records: Sequence[RestartRecord]) -> None:
     """The radius of the windows, and below it in a paler line that of each parameter."""
     evaluations = _evaluations(records)
-    own = [r.radii if len(r.radii) == len(names) else (nan,) * len(names) for r in records]
-    many = len(names) > _MOST_NAMES
-    if any(r.radii for r in records):
-        for index, (name, radii) in enumerate(zip(names, zip(*own, strict=True), strict=True)):
-            color, label = (_FAINT, None) if many else (f"C{index + 1}", name)
-            axes.plot(evaluations, radii, color=color, lw=1, alpha=0.6, label=label)
+    own = radii_by_name(records)
+    for index, (name, radii) in enumerate(own.items()):
+        color, label = (_FAINT, None) if len(own) > _MOST_NAMES else (f"C{index + 1}", name)
+        axes.plot(evaluations, radii, color=color, lw=1, alpha=0.6, label=label)
     axes.plot(evaluations, [r.radius for r in records], color=_OURS, label="the window's, δ")
     axes.set(title="Radius", ylabel="δ (units of the weights)")
     axes.set_ylim(bottom=0)

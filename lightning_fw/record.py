@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from math import nan
 
 
@@ -20,8 +21,8 @@ class RestartRecord:
         skipped: Inner steps skipped because their gradient was not finite.
         early: Whether a restart rule closed the window before its last step.
         radius: δ of the window.
-        radii: δ_i of each parameter, in the order of the window's, where
-            :class:`~lightning_fw.SlopeRatio` gives them radii of their own; empty else.
+        radii: δ_i by the parameter's name, where :class:`~lightning_fw.SlopeRatio` gives them radii
+            of their own; empty else.
         gap_first: Frank-Wolfe gap at the first step, on that step's batch.
         gap_last: Frank-Wolfe gap at the last step, on that step's batch.
         ball_usage: ‖d_K‖ / δ, averaged over the balls that the parameters span: 1 when all atoms
@@ -50,7 +51,7 @@ class RestartRecord:
     skipped: int = 0
     early: bool = False
     radius: float = nan
-    radii: tuple[float, ...] = ()
+    radii: Mapping[str, float] = field(default_factory=dict, hash=False)
     gap_first: float = nan
     gap_last: float = nan
     ball_usage: float = nan
@@ -74,3 +75,9 @@ class RestartRecord:
     def gap_ratio(self) -> float:
         """Last gap over first gap; NaN when the first is zero."""
         return self.gap_last / self.gap_first if self.gap_first else nan
+
+
+def radii_by_name(records: Sequence[RestartRecord]) -> dict[str, list[float]]:
+    """Every parameter's radius in each of the windows; NaN in those that did not move it."""
+    names = dict.fromkeys(name for record in records for name in record.radii)
+    return {name: [record.radii.get(name, nan) for record in records] for name in names}

@@ -131,16 +131,20 @@ class WindowStatistics:
             "radius": radius,
             **scalars,
         }
-        radii = [share * radius for share in own or ()]
-        floats = to_floats([*values.values(), *radii])
+        floats = to_floats([*values.values(), *(own or ())])
         read: dict[str, Any] = dict(zip(values, floats, strict=False))
+        shares = floats[len(values) :]
+        known = [info.name for info in infos or ()] or [""] * len(shares)
+        names = [name or str(index) for index, name in enumerate(known)]
         steps = int(read.pop("steps"))
         return RestartRecord(
             restart=restart,
             steps=steps,
             skipped=attempts - steps,
             early=early,
-            radii=tuple(floats[len(values) :]),
+            radii={
+                name: share * read["radius"] for name, share in zip(names, shares, strict=False)
+            },
             **read,
         )
 

@@ -57,11 +57,6 @@ class WindowView:
         """δ of this window."""
         return float(self._driver.window.radius)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the parameters that this window moves, in the order of a record's ``radii``."""
-        return tuple(info.name for info in self._driver.window.infos or ())
-
     def at_anchor(self) -> AbstractContextManager[None]:
         """The weights stand at the anchor ω inside, also after a forward pass at ω + d.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from math import isnan
 from typing import Any, ClassVar
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from lightning_fw.cost import Stopwatch
 from lightning_fw.metrics import MEANS, RestartStatistics, moments, summarize
 from lightning_fw.monitoring.loss_curve import LossCurve
-from lightning_fw.record import RestartRecord
+from lightning_fw.record import RestartRecord, radii_by_name
 
 _NUMBERS = tuple(field.name for field in fields(RestartRecord) if field.name != "radii")
 
@@ -23,9 +24,6 @@ class FrankWolfeRun:
     Args:
         device: Where the fit runs.
         ranks: Processes of the fit; with more than one the statistics are averaged over them.
-
-    Attributes:
-        names: Of the parameters whose radii the last record has.
     """
 
     method: ClassVar[str] = "frank_wolfe"
@@ -33,7 +31,6 @@ class FrankWolfeRun:
 
     def __init__(self, device: torch.device | str = "cpu", *, ranks: int = 1) -> None:
         self.records: list[RestartRecord] = []
-        self.names: tuple[str, ...] = ()
         self.watch = Stopwatch(device)
         self._seconds: list[float] = []
         # On one rank it stays on the CPU: records are plain numbers, and some devices lack float64.
@@ -41,14 +38,13 @@ class FrankWolfeRun:
         self._total = moments([])
         self._pending = 0
 
-    def add(self, record: RestartRecord, names: Sequence[str] = ()) -> int:
-        """Keep a record, and the names of the parameters that its window moved.
+    def add(self, record: RestartRecord) -> int:
+        """Keep a record.
 
         Returns:
             How many came since :meth:`gather`.
         """
         self.records.append(record)
-        self.names = tuple(names)
         self._seconds.append(self.watch.read())
         self._pending += 1
         return self._pending
@@ -87,14 +83,11 @@ class FrankWolfeRun:
         return curve
 
     def state_dict(self) -> dict[str, Any]:
-        """Records by column, in numbers and lists of them."""
+        """Records by column, in plain numbers."""
         return {
             "method": self.method,
-            "names": list(self.names),
-            "records": {
-                **{name: [getattr(r, name) for r in self.records] for name in _NUMBERS},
-                "radii": [list(r.radii) for r in self.records],
-            },
+            "records": {name: [getattr(r, name) for r in self.records] for name in _NUMBERS},
+            "radii": radii_by_name(self.records),
             "seconds": list(self._seconds),
             "total": self._total.tolist(),
             "pending": self._pending,
@@ -105,11 +98,18 @@ class FrankWolfeRun:
         columns = state["records"]
         rows = zip(*(columns[name] for name in _NUMBERS), strict=True)
         self.records[:] = [
-            RestartRecord(radii=tuple(radii), **dict(zip(_NUMBERS, row, strict=True)))
-            for radii, row in zip(columns["radii"], rows, strict=True)
+            RestartRecord(radii=radii, **dict(zip(_NUMBERS, row, strict=True)))
+            for radii, row in zip(_radii(state.get("radii", {}), len(columns["steps"])), rows)
         ]
-        self.names = tuple(state["names"])
         self._seconds = list(state["seconds"])
         self._total = torch.tensor(state["total"], dtype=torch.float64)
         self._pending = state["pending"]
         self.watch.reset(self._seconds[-1] if self._seconds else 0.0)
+
+
+def _radii(by_name: dict[str, list[float]], records: int) -> list[dict[str, float]]:
+    """Each record's radii: :func:`radii_by_name` undone."""
+    return [
+        {name: radii[index] for name, radii in by_name.items() if not isnan(radii[index])}
+        for index in range(records)
+    ]

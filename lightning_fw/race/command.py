@@ -18,7 +18,7 @@ from lightning_fw.nn.cells import CELLS
 from lightning_fw.race.contest import Contest
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.search_space import Setting, read
-from lightning_fw.race.settings import RaceSettings, Strategy
+from lightning_fw.race.settings import FILES, RaceSettings, Strategy
 from lightning_fw.race.tasks import TASKS
 from lightning_fw.race.tuning import SEEDS as TUNING_SEEDS
 
@@ -147,6 +147,8 @@ def parse(argv: Sequence[str]) -> RaceSettings:
     if options.out is None:
         ranks = [f"{options.devices}-ranks"] if options.devices > 1 else []
         options.out = Path("runs") / "-".join((options.task, options.cell, *ranks))
+    if options.json and options.json.resolve() in {(options.out / n).resolve() for n in FILES}:
+        arguments.error(f"--json must be none of the race's own files, got {options.json}")
     network = {name: vars(options).pop(name) for name in _NETWORK}
     if options.batch_size == TASKS[options.task].batch_size:
         options.batch_size = None

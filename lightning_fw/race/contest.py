@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from dataclasses import replace
 
 from rich.console import Console
@@ -19,7 +20,7 @@ from lightning_fw.race.profiling import BATCHES, tracer
 from lightning_fw.race.run import Course, make_model, quiet_lightning, run
 from lightning_fw.race.search_space import written
 from lightning_fw.race.settings import RaceSettings, agree, agree_on_entrants, require_writable
-from lightning_fw.race.summary import summarize, write_json, write_summary
+from lightning_fw.race.summary import Line, summarize, write_json, write_summary
 from lightning_fw.race.tables import live_table, markdown, summary_table
 from lightning_fw.race.tasks import TASKS
 from lightning_fw.race.tuning import Trial, tune, write_tuned
@@ -157,14 +158,8 @@ class Contest:
                 self._run_one(entrant, seed, live)
 
     def _unfinished(self) -> list[tuple[Entrant, int]]:
-        first, asked = self.settings.first_seed, set(self.settings.methods)
-        done = {(point.method, point.seed) for point in self.points}
-        return [
-            (entrant, seed)
-            for seed in range(first, first + self.settings.seeds)
-            for entrant in self.entrants
-            if entrant.name in asked and (entrant.name, seed) not in done
-        ]
+        known = {entrant.name: entrant for entrant in self.entrants}
+        return [(known[name], seed) for name, seed in self.settings.missing(self.points)]
 
     def _warm_up(self) -> None:
         """Take a few steps with every method: what a process does once is nobody's cost."""
@@ -189,6 +184,12 @@ class Contest:
     def _run(self, entrant: Entrant, seed: int, budget: int, report: Tell) -> None:
         run(entrant, self._course, seed, budget=budget, report=report)
 
+    def _write_json(self, lines: Sequence[Line], whole: Sequence[Point]) -> None:
+        if self.settings.json:
+            complete = not self.settings.missing(whole)
+            path, settings = self.settings.json, self.settings
+            write_json(path, lines, self.entrants, self.task, settings, complete=complete)
+
     @property
     def _course(self) -> Course:
         return Course(
@@ -205,14 +206,15 @@ class Contest:
 
     def _finish(self) -> None:
         out = self.settings.out
-        if not self.entrants:
-            return
         whole = finished(self.points, self.settings.budget)
         lines = summarize(whole, self.entrants, self.task)
+        self._write_json(lines, whole)
+        if not self.entrants:
+            return
         write_summary(out / "summary.csv", lines)
-        if self.settings.json:
-            write_json(self.settings.json, lines, self.entrants, self.task, self.settings)
-        (out / "summary.md").write_text(markdown(lines, self.entrants, self.task, self.settings))
+        (out / "summary.md").write_text(
+            markdown(lines, self.entrants, self.task, self.settings), encoding="utf-8"
+        )
         if not whole:
             self.console.print("No run is finished: there is no picture yet.")
             return

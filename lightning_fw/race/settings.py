@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from lightning_fw.race.entrants import Entrant, Tuned, enter, shipped
 from lightning_fw.race.methods import METHODS
+from lightning_fw.race.points import Point
 from lightning_fw.race.search_space import Setting
 
 Strategy = Literal["ddp"]
@@ -28,6 +29,17 @@ _SHARED = (
     "devices",
 )
 
+
+# What a race keeps in its directory.
+FILES = (
+    "race.json",
+    "race.csv",
+    "race.png",
+    "summary.csv",
+    "summary.md",
+    "trials.csv",
+    "tuned.csv",
+)
 
 _WORDS = {
     "num_layers": "{} layers",
@@ -87,6 +99,13 @@ class RaceSettings:
             enter(name, self.task, self.cell, ranks=self.devices, given=self.given, tuned=tuned)
             for name in dict.fromkeys(self.methods)
         ]
+
+    def missing(self, points: Iterable[Point]) -> list[tuple[str, int]]:
+        """Method and seed of the runs that have no point, one seed of all methods after another."""
+        there = {(point.method, point.seed) for point in points}
+        seeds = range(self.first_seed, self.first_seed + self.seeds)
+        asked = [(name, seed) for seed in seeds for name in dict.fromkeys(self.methods)]
+        return [run for run in asked if run not in there]
 
     @property
     def title(self) -> str:

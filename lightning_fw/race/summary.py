@@ -96,14 +96,20 @@ def write_json(
     entrants: Sequence[Entrant],
     task: Task,
     settings: RaceSettings,
+    *,
+    complete: bool,
 ) -> None:
     """The summary with what it is of, as JSON; null where the median run does not arrive.
 
-    ``complete`` is false where runs are missing, as after an interruption.
+    Args:
+        path: The file.
+        lines: The summary.
+        entrants: The methods in it.
+        task: What was raced on.
+        settings: What the user asked for.
+        complete: Whether all runs asked for are in it; they are not after an interruption.
     """
     known = {entrant.name: entrant for entrant in entrants}
-    asked = dict.fromkeys(settings.methods)
-    runs = {line.method: line.seeds for line in lines}
     report = {
         "task": task.name,
         "cell": settings.cell,
@@ -111,7 +117,7 @@ def write_json(
         "target": task.target,
         "budget": settings.budget,
         "every": settings.every,
-        "complete": all(runs.get(name, 0) >= settings.seeds for name in asked),
+        "complete": complete,
         "methods": [
             {
                 **{name: _finite(value) for name, value in line._asdict().items()},
@@ -121,7 +127,7 @@ def write_json(
             for line in lines
         ],
     }
-    path.write_text(json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
 
 
 def _finite(value: object) -> object:

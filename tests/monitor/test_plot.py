@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lightning_fw import FWRestartMonitor, InnerLoop, RestartRecord
+from lightning_fw.monitoring.frank_wolfe_run import FrankWolfeRun
 from lightning_fw.monitoring.loss_curve import LossCurve
 from lightning_fw.plotting import plot_run
 
@@ -60,9 +61,9 @@ def test_each_parameter_has_a_line_of_its_own_radius(tmp_path):
     radius = figure.axes[3]
     names = [name for name, _ in Untuned().named_parameters()]
     assert len(monitor.records) > 2
-    for index, name in enumerate(names):
-        assert data(radius, name)[1] == [window.radii[index] for window in monitor.records]
-    assert len({window.radii for window in monitor.records}) > 1
+    for name in names:
+        assert data(radius, name)[1] == [window.radii[name] for window in monitor.records]
+    assert len({tuple(window.radii.values()) for window in monitor.records}) > 1
     assert [text.get_text() for text in radius.get_legend().get_texts()] == [
         *names,
         "the window's, δ",
@@ -70,18 +71,18 @@ def test_each_parameter_has_a_line_of_its_own_radius(tmp_path):
 
 
 def test_many_parameters_are_drawn_without_names():
-    windows = [record(n, radius=0.1, radii=(0.1,) * 9) for n in range(3)]
-    names = [f"layer{n}.weight" for n in range(9)]
-    radius = plot_run(windows, LossCurve(), None, names).axes[3]
+    radii = {f"layer{n}.weight": 0.1 for n in range(9)}
+    windows = [record(n, radius=0.1, radii=radii) for n in range(3)]
+    radius = plot_run(windows, LossCurve(), None).axes[3]
     assert len(radius.lines) == 10
     assert [text.get_text() for text in radius.get_legend().get_texts()] == ["the window's, δ"]
 
 
 def test_windows_of_other_parameters_leave_a_hole():
-    windows = [record(0, radii=(0.1,)), record(1, radii=(0.2, 0.3))]
-    radius = plot_run(windows, LossCurve(), None, ("a", "b")).axes[3]
-    assert np.isnan(data(radius, "a")[1][0])
-    assert data(radius, "b")[1][1] == 0.3
+    windows = [record(0, radii={"a": 0.1}), record(1, radii={"b": 0.2}), record(2)]
+    radius = plot_run(windows, LossCurve(), None).axes[3]
+    assert np.array_equal(data(radius, "a")[1], [0.1, np.nan, np.nan], equal_nan=True)
+    assert np.array_equal(data(radius, "b")[1], [np.nan, 0.2, np.nan], equal_nan=True)
 
 
 def test_axes_say_what_they_show_and_in_which_unit(baseline):
@@ -110,6 +111,15 @@ def test_the_cost_of_a_batch_is_split_as_the_summary_has_it():
         "inner loop",
         "outer step",
     ]
+
+
+def test_radii_outlive_a_checkpoint():
+    run = FrankWolfeRun()
+    for n, radii in enumerate(({"a": 0.1}, {"b": 0.2, "a": 0.3}, {})):
+        run.add(record(n, radii=radii))
+    resumed = FrankWolfeRun()
+    resumed.load_state_dict(run.state_dict())
+    assert [window.radii for window in resumed.records] == [{"a": 0.1}, {"b": 0.2, "a": 0.3}, {}]
 
 
 def test_windows_without_seconds_are_drawn(tmp_path):

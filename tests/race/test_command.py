@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -77,8 +79,44 @@ def test_the_summary_of_a_part_says_so(tmp_path, monkeypatch):
     assert race(tmp_path / "run", *arguments, "--seeds", "1") == 0
     assert json.loads(path.read_text())["complete"]
     monkeypatch.setattr(Contest, "_run_one", interrupted)
-    assert race(tmp_path / "run", *arguments, "--seeds", "2") == 130
-    assert not json.loads(path.read_text())["complete"]
+    for missing in (("--seeds", "2"), ("--first-seed", "5", "--seeds", "1")):
+        assert race(tmp_path / "run", *arguments, *missing) == 130
+        told = json.loads(path.read_text())
+        assert not told["complete"]
+        assert told["methods"][0]["seeds"] == 1
+
+
+def test_the_summary_of_a_race_that_is_not_tuned_yet_says_so(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    path = tmp_path / "summary.json"
+    path.write_text('{"complete": true}')
+    monkeypatch.setattr(Contest, "_tuned", interrupted)
+    assert race(tmp_path / "run", "--tune", "2", "--json", str(path)) == 130
+    assert json.loads(path.read_text())["complete"] is False
+
+
+@pytest.mark.parametrize("name", ["race.json", "race.csv", "trials.csv"])
+def test_the_summary_does_not_take_the_place_of_the_races_own_files(name, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        race(tmp_path, "--json", str(tmp_path / name))
+    assert "--json must be none of the race's own files" in capsys.readouterr().err
+
+
+def test_a_locale_without_unicode_gets_all_files(tmp_path):
+    arguments = ("--task", "digits", "--methods", "spectral-harmonic", "--budget", "2")
+    more = ("--seeds", "1", "--out", "run", "--json", "summary.json")
+    subprocess.run(
+        [sys.executable, "-m", "lightning_fw.cli", "race", *arguments, *more],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"},
+        timeout=100,
+        check=True,
+        capture_output=True,
+    )
+    assert "≥" in (tmp_path / "run" / "summary.md").read_text(encoding="utf-8")
+    assert "γ" in json.loads((tmp_path / "summary.json").read_text())["methods"][0]["title"]
 
 
 def test_a_summary_that_cannot_be_written_is_refused_at_once(tmp_path, capsys):
