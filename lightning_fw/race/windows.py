@@ -79,6 +79,12 @@ def _gates_like_others(setting: Setting) -> InnerLoop:
     return replace(loop, ball=replace(loop.ball, gate_radius=1.0, input_radius=None))
 
 
+def _inputs_like_others(setting: Setting) -> InnerLoop:
+    loop = InnerLoop.spectral()
+    assert isinstance(loop.ball, SpectralBall)
+    return replace(loop, ball=replace(loop.ball, input_radius=None))
+
+
 def _fixed_radius(setting: Setting, *, trajectory: Trajectory = "anchored") -> InnerLoop:
     """The preset at a radius of its own, where ``trajectory="fixed"`` can be compared, too."""
     loop = InnerLoop.spectral()
@@ -206,6 +212,12 @@ ABLATIONS = (
         name="spectral-one-radius",
         title="spectral, gates of the others' radius",
         inner_loop=_gates_like_others,
+    ),
+    replace(
+        _SPECTRAL,
+        name="spectral-wide-inputs",
+        title="spectral, gates that read the input of the others' radius",
+        inner_loop=_inputs_like_others,
     ),
     *(
         replace(
