@@ -25,16 +25,18 @@ class ParameterInfo:
         name: Its name in the module, which :class:`~lightning_fw.ProductBall` matches.
         group: Index of its param group, which ``scope="group"`` joins.
         gates: Matrices stacked along its first dimension: 4 in an LSTM's weights, 3 in a GRU's.
+        of_symbols: Whether its network reads symbols, such as characters, and not measured values.
     """
 
     name: str = ""
     group: int = 0
     gates: int = 1
+    of_symbols: bool = False
 
     @property
-    def reads_input(self) -> bool:
-        """Whether it reads a recurrent layer's input: ``weight_ih…``, as torch's layers name it."""
-        return self.name.rpartition(".")[2].startswith("weight_ih")
+    def reads_values(self) -> bool:
+        """Whether it reads values: ``weight_ih…``, as torch's recurrent layers name it."""
+        return self.name.rpartition(".")[2].startswith("weight_ih") and not self.of_symbols
 
     @property
     def is_recurrent(self) -> bool:
@@ -51,13 +53,20 @@ def trainable(
 
     Args:
         param_groups: ``optimizer.param_groups``.
-        module: The module that owns the parameters and gives them their names.
+        module: The module that owns the parameters and gives them their names. Where an attribute
+            ``reads_symbols`` of it, or of a module in it, is true, all its weights are of symbols.
 
     Returns:
         Parameters and infos, of equal length.
     """
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     gates = stacked_gates(module)
+    of_symbols = {
+        id(parameter)
+        for child in module.modules()
+        if getattr(child, "reads_symbols", False)
+        for parameter in child.parameters()
+    }
     parameters: list[nn.Parameter] = []
     infos: list[ParameterInfo] = []
     for group, entries in enumerate(param_groups):
@@ -70,6 +79,7 @@ def trainable(
                     name=names.get(id(parameter), f"param_groups.{group}.{position}"),
                     group=group,
                     gates=gates.get(id(parameter), 1),
+                    of_symbols=id(parameter) in of_symbols,
                 )
             )
     return parameters, infos

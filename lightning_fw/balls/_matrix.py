@@ -44,8 +44,9 @@ class MatrixBall(Ball):
             radius carries over from width to width (Pethick et al. 2025, arXiv:2502.07529).
         gate_radius: Weights of LSTM and GRU, which stack gates, get ``gate_radius`` times the
             radius: a sigmoid passes on a quarter of a change at most, where a tanh passes on all.
-        input_radius: Those of them that read the layer's input, ``weight_ih…``, get this many
-            times the radius, since noise in the input moves them first; None: ``gate_radius``.
+        input_radius: Those of them that read values, ``weight_ih…``, get this many times the
+            radius, since noise in the values moves them first; None: ``gate_radius``. Symbols have
+            no noise: not in a module whose attribute ``reads_symbols`` is true.
         vector_radius: Vectors get ‖b‖₂ / √n ≤ ``vector_radius`` · δ.
 
     Raises:
@@ -164,7 +165,7 @@ class MatrixBall(Ball):
         reach = math.sqrt(max(1.0, rows / columns)) if self.scale_by_shape else 1.0
         if info.gates == 1:
             return reach
-        if info.reads_input and self.input_radius is not None:
+        if info.reads_values and self.input_radius is not None:
             return reach * self.input_radius
         return reach * self.gate_radius
 

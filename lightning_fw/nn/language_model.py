@@ -53,6 +53,7 @@ class LanguageModel(SequenceModel):
 
     kind: Kind = "language"
     per_step = True
+    reads_symbols = True
     always_carries = True
 
     def __init__(

@@ -77,7 +77,8 @@ def _matrix(ball: MatrixBall, array: np.ndarray, info: ParameterInfo, *, dual: b
     for gate in np.split(rows, info.gates if ball.split_gates else 1):
         reach = np.sqrt(max(1.0, gate.shape[0] / gate.shape[1])) if ball.scale_by_shape else 1.0
         if info.gates > 1:
-            of_input = ball.input_radius if "weight_ih" in info.name else None
+            reads_values = "weight_ih" in info.name and not info.of_symbols
+            of_input = ball.input_radius if reads_values else None
             reach *= of_input or ball.gate_radius
         singular = np.linalg.svd(gate, compute_uv=False)
         largest = isinstance(ball, SpectralBall) != dual

@@ -111,12 +111,16 @@ def test_gates_that_read_the_input_get_a_radius_of_their_own(
 ) -> None:
     torch.manual_seed(0)
     weight = torch.randn(12, 3)
-    names = ("rnn.weight_ih_l0", "rnn.weight_hh_l0", "rnn.weight_ih_l0")
-    infos = [ParameterInfo(name, gates=gates) for name, gates in zip(names, (4, 4, 1), strict=True)]
+    infos = [
+        ParameterInfo("rnn.weight_ih_l0", gates=4),
+        ParameterInfo("rnn.weight_hh_l0", gates=4),
+        ParameterInfo("rnn.weight_ih_l0", gates=1),
+        ParameterInfo("rnn.weight_ih_l0", gates=4, of_symbols=True),
+    ]
     ball = replace(ball, split_gates=split_gates)
     of_their_own = replace(ball, gate_radius=3.0, input_radius=2.0)
-    usual, wider = (b.lmo([weight] * 3, infos) for b in (ball, of_their_own))
-    torch.testing.assert_close(wider, [2 * usual[0], 3 * usual[1], usual[2]])
+    usual, wider = (b.lmo([weight] * 4, infos) for b in (ball, of_their_own))
+    torch.testing.assert_close(wider, [2 * usual[0], 3 * usual[1], usual[2], 3 * usual[3]])
     norms = of_their_own.norm([weight], infos[:1]), ball.norm([weight], infos[:1])
     torch.testing.assert_close(2 * norms[0], norms[1])
 

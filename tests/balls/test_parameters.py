@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from lightning_fw.nn import LanguageModel
 from lightning_fw.parameters import ParameterInfo, require_movable, trainable
 
 
@@ -45,6 +46,15 @@ def test_recurrent_weights_stack_gates(prefix: str, gates: int) -> None:
     assert weights
     for name, count in found.items():
         assert count == (gates if name in weights else 1), name
+
+
+def test_a_network_tells_that_it_reads_symbols() -> None:
+    module = nn.Module()
+    module.numbers = nn.GRU(3, 6)
+    module.characters = LanguageModel("gru", input_size=5, output_size=5, hidden_size=4)
+    for info in infos_of(module):
+        assert info.of_symbols == info.name.startswith("characters.")
+        assert info.reads_values == (info.name == "numbers.weight_ih_l0")
 
 
 def test_other_parameters_are_one_matrix() -> None:
