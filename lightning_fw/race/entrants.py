@@ -84,6 +84,12 @@ class Entrant:
         return f"{self.method.title} ({self.origin}{setting})"
 
     @property
+    def inner_loop(self) -> str | None:
+        """The settings of its inner loop in words, where it has one."""
+        loop = self.method.inner_loop
+        return None if loop is None else repr(loop(self.setting))
+
+    @property
     def batches_a_message(self) -> int:
         """Batches between two all-reduces of the network's size, where there are ranks."""
         if self.method.inner_loop is None:

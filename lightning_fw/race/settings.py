@@ -155,7 +155,8 @@ def agree(settings: RaceSettings, test_size: int) -> None:
     mine = _shared(settings, test_size)
     for name, value in mine.items():
         _require_same(settings, name, known.get(name, value), value)
-    _write(settings.out, mine, known.get("methods", {}))
+    methods = known.pop("methods", {})
+    _write(settings.out, {**known, **mine}, methods)
 
 
 def agree_on_entrants(settings: RaceSettings, tuned: Iterable[Tuned]) -> list[Entrant]:
@@ -173,10 +174,14 @@ def agree_on_entrants(settings: RaceSettings, tuned: Iterable[Tuned]) -> list[En
     """
     known = _read(settings.out)
     held: dict[str, Setting] = known.pop("methods")
+    loops: dict[str, str | None] = known.get("inner_loops", {})
     asked = settings.choose(tuned)
     for entrant in asked:
         name = f"{entrant.name} setting"
         _require_same(settings, name, held.get(entrant.name, entrant.setting), entrant.setting)
+        loop = entrant.inner_loop
+        name = f"{entrant.name} inner loop, of another version of this package"
+        _require_same(settings, name, loops.get(entrant.name, loop), loop)
     names = {entrant.name for entrant in asked}
     others = [
         enter(
@@ -191,6 +196,7 @@ def agree_on_entrants(settings: RaceSettings, tuned: Iterable[Tuned]) -> list[En
         if name not in names
     ]
     entrants = [*asked, *others]
+    known["inner_loops"] = {**loops, **{entrant.name: entrant.inner_loop for entrant in asked}}
     _write(settings.out, known, {entrant.name: entrant.setting for entrant in entrants})
     return entrants
 

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from lightning_fw import InnerLoop
 from lightning_fw.race.command import main
 from lightning_fw.race.points import Point, read_points, write_points
 
@@ -111,3 +112,20 @@ def test_a_row_cut_off_is_left_out_even_where_it_reads_as_a_point(tmp_path):
     text = (tmp_path / "race.csv").read_bytes()
     (tmp_path / "race.csv").write_bytes(text[: -len("25\r\n")])
     assert read_points(tmp_path / "race.csv") == points[:1]
+
+
+def test_runs_of_another_version_of_a_method_are_not_gone_on_with(tmp_path, capsys):
+    assert race(tmp_path, "--methods", "spectral") == 0
+    path = tmp_path / "race.json"
+    assert race(tmp_path, "--methods", "adam") == 0
+    held = json.loads(path.read_text())
+    assert held["inner_loops"] == {"spectral": repr(InnerLoop.spectral()), "adam": None}
+    held["inner_loops"]["spectral"] = repr(InnerLoop.paper())
+    path.write_text(json.dumps(held))
+    assert race(tmp_path, "--methods", "spectral", "--seeds", "2") == 2
+    told = capsys.readouterr().err
+    assert "another spectral inner loop, of another version of this package: " in told
+    assert {point.seed for point in read_points(tmp_path / "race.csv")} == {0}
+    del held["inner_loops"]  # of a version that did not tell
+    path.write_text(json.dumps(held))
+    assert race(tmp_path, "--methods", "spectral", "--seeds", "2") == 0
