@@ -31,9 +31,16 @@ from tests.mixin.conftest import Recurrent
 
 def measured(module):
     """What records say of windows, without what batches and time they took."""
-    spent = ("seconds", "batches", "evaluations")
+    left_out = ("seconds", "batches", "evaluations", "radii")
     return [
-        [value for name, value in asdict(record).items() if not any(s in name for s in spent)]
+        [
+            *(
+                v
+                for name, v in asdict(record).items()
+                if not any(part in name for part in left_out)
+            ),
+            *record.radii.values(),
+        ]
         for record in module.records
     ]
 
