@@ -1,6 +1,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= all,dev
+CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -14,24 +15,25 @@ RUNS ?= runs
 # Whether `make docs` runs the gallery: 1 or 0.
 GALLERY ?= 1
 
-.PHONY: help race test test-integrations lint docs bench clean
+.PHONY: help race test test-integrations test-oldest lint docs bench clean
 
 help:
 	@echo "make race   train by Frank-Wolfe and by back-propagation, and compare: $(RUNS)/*/race.png"
 	@echo "make test   run the tests"
 	@echo "make test-integrations  run those with other libraries, in an environment of its own"
+	@echo "make test-oldest  run them with the oldest versions allowed, in an environment of its own"
 	@echo "make lint   check style and types"
 	@echo "make docs   build the site, running its gallery: docs/_build/html/index.html"
 	@echo "make bench  time an inner step beside an optimizer's step"
 	@echo "make clean  remove the environment and the results"
 
 # torch by its pin first: a looser request would bring gigabytes of CUDA packages.
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		"$$(grep '^torch==' constraints.txt)"
+		"$$(grep '^torch==' $(CONSTRAINTS))"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		-c constraints.txt -e ".[$(EXTRAS)]"
+		-c $(CONSTRAINTS) -e ".[$(EXTRAS)]"
 	touch $@
 
 race: $(READY)
@@ -49,6 +51,12 @@ test-integrations:
 	$(MAKE) VENV=.venv-integrations EXTRAS=all,dev,integrations .venv-integrations/.ready
 	.venv-integrations/bin/python -m pytest --quiet -m slow tests/integrations
 
+# Warnings of old packages about older ones are theirs.
+test-oldest:
+	$(MAKE) VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt .venv-oldest/.ready
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest --quiet -n 2 \
+		-W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -62,4 +70,4 @@ bench: $(READY)
 	$(BIN)/lightning-fw bench
 
 clean:
-	rm -rf $(VENV) .venv-integrations $(RUNS) build dist docs/_build docs/gallery
+	rm -rf $(VENV) .venv-integrations .venv-oldest $(RUNS) build dist docs/_build docs/gallery
