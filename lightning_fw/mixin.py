@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightning_fw.driver import Driver
 from lightning_fw.inner_loop import InnerLoop
+from lightning_fw.manual.autocast import without_autocast
 from lightning_fw.manual.batches import require_batches, split_evenly
 from lightning_fw.manual.compiled import step_in_graph, uncompile_around
 from lightning_fw.manual.epoch import is_last_batch
@@ -176,8 +177,9 @@ def _training_step(module: Any, training_step: Callable[..., Any], *arguments: A
         saved, module._saved_driver_state = module._saved_driver_state, None
         if saved is not None:
             module._driver.load_state_dict(saved)
-    with lost_ranks_told():
-        return module._driver.run_batch(module, step_in_graph(module, training_step), arguments)
+    in_graph = step_in_graph(module, training_step)
+    with lost_ranks_told(), without_autocast(module.device, in_graph) as evaluated:
+        return module._driver.run_batch(module, evaluated, arguments)
 
 
 def _configure_optimizers(module: Any, configure_optimizers: Callable[..., Any]) -> Any:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import ClassVar
 
 import lightning as L
 import pytest
 import torch
 from torch.optim import SGD, Adam
 
-from lightning_fw import InnerLoop, L2Ball
+from lightning_fw import InnerLoop, L2Ball, SpectralBall
 from tests.manual.interrupted import Module
 from tests.manual.scaled_fits import fit
 from tests.mixin.conftest import Recurrent, make_loader
@@ -108,3 +109,47 @@ def test_other_precisions_train(precision, make_trainer):
     make_trainer(precision=precision).fit(module, loader)
     assert not torch.equal(module.weights().to(before), before)
     assert all(record.steps == 3 for record in module.records[:2])
+
+
+class Noted(L2Ball):
+    """Tells the precision that its products would be computed in."""
+
+    seen: ClassVar[list[bool]] = []
+
+    def atoms(self, *arguments):
+        self.seen.append(torch.is_autocast_enabled("cpu"))
+        return super().atoms(*arguments)
+
+
+class TestAutocast:
+    @pytest.mark.parametrize("batches", ["successive", "split"])
+    def test_it_is_around_the_users_step_alone(self, batches, loader, make_trainer, monkeypatch):
+        monkeypatch.setattr(Noted, "seen", [])
+        steps, backward, outer = [], [], []
+
+        class Watched(Recurrent):
+            def training_step(self, batch, batch_idx):
+                steps.append((torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")))
+                return super().training_step(batch, batch_idx)
+
+            def on_after_backward(self):
+                backward.append(torch.is_autocast_enabled("cpu"))
+
+            def on_before_optimizer_step(self, optimizer):
+                outer.append(torch.is_autocast_enabled("cpu"))
+
+        module = Watched(InnerLoop(ball=Noted(radius=0.1), steps=2, batches=batches))
+        make_trainer(precision="bf16-mixed").fit(module, loader)
+        assert set(steps) == {(True, torch.bfloat16)}
+        assert {*Noted.seen, *backward, *outer} == {False}
+
+    def test_spectral_atoms_are_those_of_float32(self, loader, make_trainer):
+        found = []
+
+        class Checked(Recurrent):
+            def on_before_optimizer_step(self, optimizer):
+                found.append(torch.linalg.svdvals(self.rnn.weight_hh_l0.grad))
+
+        loop = InnerLoop(ball=SpectralBall(), steps=1)
+        make_trainer(precision="bf16-mixed").fit(Checked(loop), loader)
+        assert torch.stack(found).amax() <= 1 + 1e-6
