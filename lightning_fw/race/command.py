@@ -18,7 +18,7 @@ from lightning_fw.nn.cells import CELLS
 from lightning_fw.race.contest import Contest
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.search_space import Setting, read
-from lightning_fw.race.settings import FILES, RaceSettings, Strategy
+from lightning_fw.race.settings import FILES, Accelerator, RaceSettings, Strategy
 from lightning_fw.race.tasks import TASKS
 from lightning_fw.race.tuning import SEEDS as TUNING_SEEDS
 
@@ -93,6 +93,12 @@ def _add_processes(arguments: argparse.ArgumentParser) -> None:
     add = arguments.add_argument
     add("--threads", type=positive, default=1, help="torch threads (default: 1)")
     add(
+        "--accelerator",
+        type=one_of(get_args(Accelerator)),
+        default="cpu",
+        help="cpu or gpu (default: cpu)",
+    )
+    add(
         "--strategy",
         type=one_of(get_args(Strategy)),
         help="train on several processes of this machine",
@@ -138,6 +144,7 @@ def parse(argv: Sequence[str]) -> RaceSettings:
     """The settings that the arguments ask for; ends the program where they are wrong."""
     arguments = parser()
     options = arguments.parse_args(argv)
+    _check_accelerator(arguments, options)
     _check_ranks(arguments, options)
     _check_seeds(arguments, options)
     _check_chunks(arguments, options)
@@ -199,6 +206,15 @@ def _check_chunks(arguments: argparse.ArgumentParser, options: argparse.Namespac
                 f"{name} in --methods carries a state along time, in one process: leave out "
                 "--bidirectional and --strategy"
             )
+
+
+def _check_accelerator(arguments: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.accelerator == "cpu":
+        return
+    if not torch.cuda.is_available():
+        arguments.error("--accelerator gpu needs a CUDA device, got none: pass cpu")
+    if options.strategy:
+        arguments.error("--strategy trains on processes of the CPU: leave out --accelerator gpu")
 
 
 def _check_ranks(arguments: argparse.ArgumentParser, options: argparse.Namespace) -> None:

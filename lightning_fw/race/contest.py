@@ -198,6 +198,7 @@ class Contest:
             network=self.settings.network,
             every=self.settings.every,
             root=self.settings.data,
+            accelerator=self.settings.accelerator,
             ranks=self.settings.devices,
         )
 

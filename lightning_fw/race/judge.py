@@ -37,7 +37,7 @@ def mean_metric(model: SequenceModel, batches: Batches) -> float:
     """The metric over all batches together."""
     total = count = 0.0
     for x, y in batches:
-        total += len(x) * model.metric((x, y))
+        total += len(x) * model.metric((x.to(model.device), y.to(model.device)))
         count += len(x)
     return total / count
 

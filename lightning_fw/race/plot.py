@@ -76,9 +76,7 @@ def draw(
         panel.grid(alpha=0.25)
         panel.set_xlim(left=0)
         panel.spines[["top", "right"]].set_visible(False)
-    a_rank, ranks = (
-        ("", "") if settings.devices == 1 else (" a rank", f", {settings.devices} ranks")
-    )
+    a_rank = "" if settings.devices == 1 else " a rank"
     panels[0].set_xlabel(
         f"gradient evaluations{a_rank} (one forward and backward, batch {task.batch_size})"
     )
@@ -89,7 +87,7 @@ def draw(
     counts = {len(runs_of(points, entrant.name)) for entrant in racing}
     seeds = "–".join(map(str, sorted({min(counts), max(counts)})))
     over = "one seed" if seeds == "1" else f"median of {seeds} seeds, range as a band"
-    figure.suptitle(f"{task.title}, {settings.title}{ranks}: {over}")
+    figure.suptitle(f"{task.title}, {settings.title}{settings.where}: {over}")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(path, dpi=120)

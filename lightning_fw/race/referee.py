@@ -82,6 +82,8 @@ class Referee(Callback):
         if self._evaluations < self._next:
             return
         self._next = min((self._evaluations // self._every + 1) * self._every, self._budget)
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize()
         self._seconds += perf_counter() - self._resumed
         reached = trainer.is_global_zero and self._measure(pl_module)
         if self._is_over is not None:

@@ -27,6 +27,7 @@ from lightning_fw.race.entrants import Entrant
 from lightning_fw.race.judge import judged_on
 from lightning_fw.race.points import Point
 from lightning_fw.race.referee import Referee
+from lightning_fw.race.settings import Accelerator
 from lightning_fw.race.tasks import Data, Task
 
 
@@ -40,6 +41,7 @@ class Course:
         network: What the network takes besides.
         every: Gradient evaluations between two points.
         root: Directory of data files, where the task has any.
+        accelerator: What trains, Lightning's name for it.
         ranks: Processes that train together, each on batches of its own.
     """
 
@@ -48,6 +50,7 @@ class Course:
     network: Mapping[str, Any] = field(default_factory=dict)
     every: int
     root: Path
+    accelerator: Accelerator = "cpu"
     ranks: int = 1
 
 
@@ -105,6 +108,7 @@ def run(
         [*averaging, referee, *callbacks],
         gradient_clip_val=entrant.setting.get("clip"),
         accumulate_grad_batches=entrant.method.accumulate_grad_batches,
+        accelerator=course.accelerator,
         strategy=ddp,
         devices=course.ranks,
         profiler=profiler,
@@ -145,7 +149,6 @@ def _fit(
         # Networks this small are as fast without one.
         warnings.filterwarnings("ignore", "GPU available but not used.*")
         trainer = L.Trainer(
-            accelerator="cpu",
             max_epochs=-1,
             limit_val_batches=0,
             callbacks=callbacks,

@@ -14,6 +14,7 @@ from lightning_fw.race.points import Point
 from lightning_fw.race.search_space import Setting
 
 Strategy = Literal["ddp"]
+Accelerator = Literal["cpu", "gpu"]
 
 # In race.json; each race in a directory has the same.
 _SHARED = (
@@ -25,6 +26,7 @@ _SHARED = (
     "every",
     "tune",
     "threads",
+    "accelerator",
     "strategy",
     "devices",
 )
@@ -64,6 +66,7 @@ class RaceSettings:
         out: Directory of the results.
         data: Directory of data files, for the tasks that have any.
         threads: Of torch.
+        accelerator: What trains, Lightning's name for it.
         batch_size: Sequences a gradient evaluation; None: the task's.
         network: What the network takes besides the cell and its sizes.
         given: Values instead of the tuned ones.
@@ -84,6 +87,7 @@ class RaceSettings:
     out: Path
     data: Path
     threads: int = 1
+    accelerator: Accelerator = "cpu"
     batch_size: int | None = None
     network: Mapping[str, Any] = field(default_factory=dict)
     given: Setting = field(default_factory=dict)
@@ -116,6 +120,13 @@ class RaceSettings:
             if name in shape:
                 words.append(word.format(shape[name]))
         return ", ".join(words)
+
+    @property
+    def where(self) -> str:
+        """What trains the network, where it is not one process on the CPU, in words."""
+        if self.devices > 1:
+            return f", {self.devices} ranks"
+        return "" if self.accelerator == "cpu" else ", on a GPU"
 
     @property
     def tuned(self) -> tuple[Tuned, ...]:

@@ -20,7 +20,7 @@ def live_table(
     points: Sequence[Point], entrants: Sequence[Entrant], task: Task, settings: RaceSettings
 ) -> Table:
     """Where every method's latest run stands."""
-    title = f"{task.title}, {settings.title}{_ranks(settings)}"
+    title = f"{task.title}, {settings.title}{settings.where}"
     table = _table(title, ("seed", "evaluations", "seconds", "train loss", task.metric))
     for entrant in entrants:
         mine = [point for point in points if point.method == entrant.name]
@@ -44,7 +44,7 @@ def summary_table(
 ) -> Table:
     """The summary for a terminal."""
     known = {entrant.name: entrant for entrant in entrants}
-    title = f"{task.title}{_ranks(settings)}: to {task.metric} {task.goal}"
+    title = f"{task.title}{settings.where}: to {task.metric} {task.goal}"
     table = _table(title, _headings(settings))
     for line in lines:
         entrant = known[line.method]
@@ -64,7 +64,7 @@ def markdown(
         rows.append((entrant.label, *_cells(line, entrant, settings)))
     return "\n".join(
         (
-            f"{task.title}, {settings.title}{_ranks(settings)}: {_spent(settings, task)} "
+            f"{task.title}, {settings.title}{settings.where}: {_spent(settings, task)} "
             f"to {task.metric} {task.goal}, measured every {settings.every} of {settings.budget} "
             "evaluations. Medians over the seeds; – where the median run does not arrive.",
             "",
@@ -82,10 +82,6 @@ def _spent(settings: RaceSettings, task: Task) -> str:
         f"gradient evaluations of each rank {evaluations}, all-reduces of the network's size and "
         f"{seconds}"
     )
-
-
-def _ranks(settings: RaceSettings) -> str:
-    return "" if settings.devices == 1 else f", {settings.devices} ranks"
 
 
 def _headings(settings: RaceSettings) -> tuple[str, ...]:

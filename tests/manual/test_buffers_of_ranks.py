@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inspect import signature
+
 import lightning as L
 import pytest
 import torch
@@ -66,6 +68,10 @@ def test_windows_apart_send_no_buffers_before_the_restart(make_trainer):
     assert module.spread == 0
 
 
+@pytest.mark.skipif(
+    "forward_sync_buffers" not in signature(nn.parallel.DistributedDataParallel).parameters,
+    reason="needs a torch whose DDP has forward_sync_buffers",
+)
 def test_a_user_may_leave_them_to_each_rank(make_trainer):
     module = Normalizing(InnerLoop(steps=2, sync="restart"))
     ddp = L.pytorch.strategies.DDPStrategy(start_method="fork", forward_sync_buffers=False)

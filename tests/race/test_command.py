@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+import torch
 
 from lightning_fw.race.command import main
 from lightning_fw.race.points import read_points, write_points
@@ -167,14 +168,23 @@ def test_mnist_is_raced_from_files(shared_data, tmp_path):
             ("--methods", "spectral-tbptt", "--strategy", "ddp", "--devices", "2"),
             "carries a state along time",
         ),
+        (("--accelerator", "gpu"), "--accelerator gpu needs a CUDA device, got none: pass cpu"),
         (("--set", "speed=1"), "--set speed is for no method; none of them is in --methods"),
         (("--set", "lr=1", "--methods", "adam", "--tune", "2"), "--set goes without --tune"),
     ],
 )
-def test_a_setting_that_no_method_takes_is_refused(arguments, message, capsys):
+def test_a_setting_that_no_method_takes_is_refused(arguments, message, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit, match="2"):
         main(list(arguments))
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_several_processes_on_a_gpu_are_refused(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(SystemExit, match="2"):
+        main(["--accelerator", "gpu", "--strategy", "ddp", "--devices", "2"])
+    assert "--strategy trains on processes of the CPU" in capsys.readouterr().err
 
 
 def test_each_task_and_cell_has_a_directory_of_its_own(tmp_path, monkeypatch):

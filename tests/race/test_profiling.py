@@ -13,6 +13,8 @@ pytest.importorskip("matplotlib", reason="needs the extra `plot`")
 pytest.importorskip("sklearn", reason="needs the extra `data`")
 
 
+# torch 2.11 tells each profiler that keeps nothing beyond its trace.
+@pytest.mark.filterwarnings("ignore:.*Profiler clears events at the end of each cycle")
 def test_each_method_leaves_a_trace_of_ten_batches(tmp_path):
     arguments = ["--task", "digits", "--methods", "spectral", "adam", "--seeds", "1"]
     arguments += ["--hidden-size", "4", "--budget", "2", "--every", "2", "--out", str(tmp_path)]
