@@ -106,7 +106,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     }
     if options.trainer:
         report["fits"] = options.trainer
-        report["batches"] = measure_batches(options.cell, options.hidden, options.trainer)
+        report["batches"] = measure_batches(options.cell, options.hidden, options.trainer, device)
     return report
 
 
@@ -133,7 +133,7 @@ def parser() -> argparse.ArgumentParser:
         "--trainer",
         type=positive,
         metavar="FITS",
-        help="time a whole batch in the Trainer, too, in so many fits of each (CPU)",
+        help="time a whole batch in the Trainer, too, in so many fits of each",
     )
     add(
         "--growth",

@@ -45,7 +45,10 @@ class _Clock(L.Callback):
         self.starts: list[float] = []
 
     @override
-    def on_train_batch_start(self, *arguments: Any) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, *arguments: Any) -> None:
+        on_cuda = trainer.strategy.root_device.type == "cuda"
+        if on_cuda and len(self.starts) in (_SKIPPED, _SKIPPED + _TIMED):
+            torch.cuda.synchronize()
         self.starts.append(time.perf_counter())
 
     @property
@@ -53,13 +56,16 @@ class _Clock(L.Callback):
         return (self.starts[_SKIPPED + _TIMED] - self.starts[_SKIPPED]) / _TIMED
 
 
-def measure_batches(cell: Cell, hidden: int, rounds: int) -> list[dict[str, Any]]:
-    """Milliseconds of a batch in the Trainer, all of it: the adding problem, on a CPU.
+def measure_batches(
+    cell: Cell, hidden: int, rounds: int, device: torch.device
+) -> list[dict[str, Any]]:
+    """Milliseconds of a batch in the Trainer, all of it: the adding problem.
 
     Args:
         cell: Recurrent cell.
         hidden: Its units.
         rounds: Fits of each, in turns.
+        device: Where they train.
 
     Returns:
         Of each ``name``, ``median_ms``, ``range_ms`` and ``ratio`` to plain Lightning's median.
@@ -77,7 +83,7 @@ def measure_batches(cell: Cell, hidden: int, rounds: int) -> list[dict[str, Any]
     for _ in range(rounds):
         for name, make in networks.items():
             monitors = [FWRestartMonitor(table=False)] if "monitored" in name else []
-            seconds[name].append(_fit(make(), data, monitors))
+            seconds[name].append(_fit(make(), data, monitors, device))
     plain = statistics.median(seconds[PLAIN])
     return [
         {
@@ -90,14 +96,20 @@ def measure_batches(cell: Cell, hidden: int, rounds: int) -> list[dict[str, Any]
     ]
 
 
-def _fit(model: SequenceModel, data: AddingProblem, callbacks: Sequence[L.Callback]) -> float:
+def _fit(
+    model: SequenceModel,
+    data: AddingProblem,
+    callbacks: Sequence[L.Callback],
+    device: torch.device,
+) -> float:
     clock = _Clock()
     level = logging.getLogger("lightning.pytorch").level
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         L.Trainer(
-            accelerator="cpu",
+            accelerator=device.type,
+            devices=1 if device.index is None else [device.index],
             max_epochs=1,
             limit_train_batches=_SKIPPED + _TIMED + 1,
             limit_val_batches=0,
