@@ -49,6 +49,13 @@ class Displacement:
         self._parameters = list(parameters)
         self.tensors = zeros_beside(parameters)
         self._sum = zeros_beside(parameters) if cumulative else None
+        first = parameters[0]
+        # Numbers of a device stay at their addresses, as a CUDA graph needs them to.
+        self._numbers = (
+            None
+            if on_host(first.device)
+            else torch.zeros(2, dtype=working_dtype(first.dtype), device=first.device)
+        )
         self.reset()
 
     @property
@@ -63,12 +70,11 @@ class Displacement:
 
     def reset(self) -> None:
         """d_0 = 0, as the factor; a direction handed over may alias the tensors still."""
-        first = self._parameters[0]
         self.factor: float = 0.0
         self.k: Scalar = 0
-        if not on_host(first.device):
-            self.k = torch.zeros((), dtype=working_dtype(first.dtype), device=first.device)
-        self.noise: Scalar = self.k
+        self.noise: Scalar = 0
+        if self._numbers is not None:
+            self.k, self.noise = self._numbers.zero_().unbind()
         self.moved = [False] * len(self._parameters)
 
     def along(self, gradients: Sequence[Tensor], present: Sequence[int]) -> Scalar:
@@ -121,12 +127,19 @@ class Displacement:
             share = gamma / self.factor
             add_scaled_(self.tensors, atoms.tensors, [share * scale for scale in atoms.scales])
         if noise:
-            self.noise = (1 - gamma) ** 2 * self.noise + gamma**2 * _squared_length(atoms)
-        self.k = self.k + weight
-        for index in present:
-            self.moved[index] = True
+            self.noise *= (1 - gamma) ** 2
+            self.noise += gamma**2 * _squared_length(atoms)
+        self.k += weight
+        self.mark_moved(present)
         if self._sum is not None:
             self._add_to_sum(weight)
+
+    def mark_moved(self, present: Sequence[int]) -> None:
+        """Note what a step did beside its arithmetic, which a replayed CUDA graph leaves out."""
+        for index in present:
+            self.moved[index] = True
+        if self._numbers is not None:
+            self.factor = 1.0
 
     def _moved_without(self, present: Sequence[int]) -> list[Tensor]:
         """The tensors that moved in this window, but not those at ``present``."""
@@ -179,12 +192,15 @@ class Displacement:
         usage = ball.usage(tensors, of_moved)
         return self.factor * scalar(usage)
 
-    def hand_over(self, factor: Scalar) -> None:
-        """p.grad ← factor · d_K / δ; the buffer itself where the dtypes agree.
+    def scale(self, factor: Scalar) -> None:
+        """The tensors become factor · d_K / δ, to be handed over."""
+        scale_(self.tensors, factor * self.factor)
+
+    def hand_over(self) -> None:
+        """p.grad ← the tensors; the buffer itself where the dtypes agree.
 
         A parameter frozen since its gradient came gets none.
         """
-        scale_(self.tensors, factor * self.factor)
         for p, direction, moved in zip(self._parameters, self.tensors, self.moved, strict=True):
             p.grad = direction.to(p.dtype) if moved and p.requires_grad else None
 
@@ -211,7 +227,8 @@ class Displacement:
             require_both("the cumulative trajectory", state["sum"], self._sum)
         load("cumulative displacement", self._sum, state["sum"])
         self.factor = state["factor"]
-        self.k, self.noise = self.k + state["k"], self.noise + state["noise"]
+        self.k += state["k"]
+        self.noise += state["noise"]
         self.moved = list(state["moved"])
 
 

@@ -53,7 +53,7 @@ class Driver:
 
     def __init__(self, inner_loop: InnerLoop, module: Any) -> None:
         self.inner_loop = inner_loop
-        self.window = self._new_window(module, *self._parameters(module))
+        self.window = Window(inner_loop, *self._parameters(module))
         self.outer_steps = OuterSteps()
         self._rank, self._ranks = module.trainer.global_rank, module.trainer.world_size
         self._apart = go_apart(module.trainer, inner_loop)
@@ -61,6 +61,7 @@ class Driver:
             ask_once_a_restart(module.trainer)
         self._gathering = gathering_modules(module)
         self._tally = Tally(module.device)
+        self._listen(module)
         self._has_warned = False
 
     def run_batch(
@@ -87,6 +88,7 @@ class Driver:
             self._restart(module, None, early=False, ended=False)
         opens, restarts = self.window.is_fresh, self.window.restart
         chunks = self._chunks(module, arguments)
+        share = 1 / len(chunks) if self.inner_loop.batches == "split" else 1.0
         first = None
         for position, piece in enumerate(chunks):
             at_end = position == len(chunks) - 1
@@ -94,7 +96,7 @@ class Driver:
                 output, loss = self._evaluate(module, training_step, piece)
             # Not before: a batch that raises, or is saved in mid-evaluation, is yet to come.
             self._tally.batches += position == 0
-            self._tally.evaluations += 0 if loss is None else self._share(len(chunks))
+            self._tally.evaluations += 0 if loss is None else share
             first = output if position == 0 else first
             restarted = self._inner_step(module, loss, at_end=at_end)
             # What else was returned, with its graph, ends here and not after the next evaluation.
@@ -110,10 +112,6 @@ class Driver:
             if self.inner_loop.batches == "split" and not self._apart:
                 require_even_chunks(module.trainer, len(chunks))
             return chunks
-
-    def _share(self, chunks: int) -> float:
-        """What one of so many chunks of a batch costs, in gradient evaluations."""
-        return 1 / chunks if self.inner_loop.batches == "split" else 1.0
 
     @contextmanager
     def _seen_once(self, module: Any, position: int) -> Iterator[None]:
@@ -206,14 +204,17 @@ class Driver:
         trainer = module.trainer
         with self._tally.measure("inner"):
             apart = {"reduce": mean_over_ranks} if self._apart else {}
-            record = self.window.close(early=early, ended=ended, **apart)
+            if self._is_heard:
+                record = self.window.close(early=early, ended=ended, **apart)
+            else:
+                self.window.close_untold(ended=ended, **apart)
         if self.window.has_direction:
             with self._tally.measure("outer"):
                 self._drop_strangers(module)
                 scale_direction(trainer, self.window.parameters)
                 step_optimizer(module, loss)
             self.outer_steps.add(trainer.current_epoch, trainer.fit_loop.batch_idx)
-        elif record.skipped and not self._has_warned:
+        elif not self._has_warned:
             self._has_warned = True
             rank_zero_warn(
                 "Every inner step of a window was skipped, since gradients were not finite, and no "
@@ -221,7 +222,10 @@ class Driver:
             )
         synchronize_buffers(module)
         note_restart(trainer)
-        tell(module, self._tally.close(record))
+        if self._is_heard:
+            tell(module, self._tally.close(record))
+        else:
+            self._tally.drop()
 
     def _drop_strangers(self, module: Any) -> None:
         """Drop plain gradients of parameters that joined in mid-window: theirs is the next."""
@@ -238,18 +242,17 @@ class Driver:
         if infos != self.window.infos or any(
             p is not q for p, q in zip(parameters, known, strict=True)
         ):
-            previous, self.window = self.window, self._new_window(module, parameters, infos)
+            previous, self.window = self.window, Window(self.inner_loop, parameters, infos)
             self.window.succeed(previous)
-        self.window.statistics.enabled = is_heard(module, parameters)
+        self._listen(module)
+
+    def _listen(self, module: Any) -> None:
+        """Look whether anybody wants to know of windows what it takes time to tell."""
+        self._is_heard = is_heard(module, self.window.parameters)
+        self.window.statistics.enabled = self._tally.timed = self._is_heard
 
     def _parameters(self, module: Any) -> tuple[list[nn.Parameter], list[ParameterInfo]]:
         return trainable(module.optimizers().param_groups, module)
-
-    def _new_window(
-        self, module: Any, parameters: list[nn.Parameter], infos: list[ParameterInfo]
-    ) -> Window:
-        heard = is_heard(module, parameters)
-        return Window(self.inner_loop, parameters, infos, statistics=heard)
 
     def state_dict(self, *, all_ranks: bool = False) -> dict[str, Any]:
         """The window in progress, the cost counted in it, and what both depend on.

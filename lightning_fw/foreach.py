@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from lightning_fw.scalars import Scalar, scalar, total
+from lightning_fw.scalars import Scalar, multiples, scalar, total
 from lightning_fw.shards import any_sharded, over_ranks, parts
 
 T = TypeVar("T")
@@ -146,7 +146,7 @@ def blend_(
 ) -> None:
     """targets_i ← (1 − weight) targets_i + weight · scales_i · tensors_i, in place."""
     scale_(targets, 1 - weight)
-    add_scaled_(targets, tensors, [weight * scale for scale in scales])
+    add_scaled_(targets, tensors, multiples(scales, weight))
 
 
 def lerp_(targets: Sequence[Tensor], ends: Sequence[Tensor], share: float) -> None:

@@ -13,7 +13,7 @@ from lightning_fw.displacement import require_both
 from lightning_fw.foreach import pick
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.radius_rules import SlopeRatio, scheduled_radius
-from lightning_fw.scalars import Scalar, scalar, scalars
+from lightning_fw.scalars import Scalar, products, scalar, scalars
 from lightning_fw.slopes import Slopes
 
 
@@ -25,7 +25,8 @@ class Radius:
         parameters: The parameters that the window moves.
 
     Attributes:
-        own: δ_i / δ of each parameter in the open window; None where all have the same radius.
+        now: δ of the open window.
+        own: δ_i / δ of each parameter in it; None where all have the same radius.
     """
 
     def __init__(self, inner_loop: InnerLoop, parameters: Sequence[Tensor]) -> None:
@@ -35,16 +36,27 @@ class Radius:
         self._slopes = (
             Slopes(rule, self._first, parameters) if isinstance(rule, SlopeRatio) else None
         )
+        # Written in place: CUDA graphs read them in every window.
+        self._radii = None if self._slopes is None else self._slopes.radii()
+        self.now: Scalar = self._first
         self.own: Sequence[Scalar] | None = None
+        self.renew()
 
-    def open(self, outer_step: int) -> Scalar:
-        """δ of the window before this outer step, which opens."""
+    def open(self, outer_step: int) -> None:
+        """Follow a schedule to the window before this outer step, which opens."""
         if self._slopes is None:
-            return scheduled_radius(self._first, self._schedule, outer_step)
-        radius, own = self._slopes.radii()
+            self.now = scheduled_radius(self._first, self._schedule, outer_step)
+
+    def renew(self) -> None:
+        """Follow the slopes to the window that opens next."""
+        if self._slopes is None or self._radii is None:
+            return
+        for mine, value in zip(self._radii, self._slopes.radii(), strict=True):
+            mine.copy_(value)
+        radius, own = self._radii
+        self.now = scalar(radius)
         if self._slopes.has_own_radii:
             self.own = scalars(own.unbind())
-        return scalar(radius)
 
     def meet(
         self, k: Scalar, gradients: Sequence[Tensor], present: Sequence[int], weight: Scalar
@@ -60,14 +72,14 @@ class Radius:
         if self.own is None:
             return atoms
         own = pick(list(self.own), present)
-        return Atoms(atoms.tensors, [s * o for s, o in zip(atoms.scales, own, strict=True)])
+        return Atoms(atoms.tensors, products(atoms.scales, own))
 
     def slopes(self) -> Tensor | None:
         """The window's slopes at both ends, shape (2, tensors); None without SlopeRatio."""
         return None if self._slopes is None else self._slopes.of_window()
 
     def close(self, slopes: Tensor | None) -> None:
-        """End a window, with the slopes that ranks agree on."""
+        """End a window, with the slopes that ranks agree on; its radius stays until renewed."""
         if self._slopes is not None and slopes is not None:
             self._slopes.close(slopes)
 
@@ -79,6 +91,7 @@ class Radius:
         """Take over from a window on other parameters."""
         if self._slopes is not None and previous._slopes is not None:
             self._slopes.succeed(previous._slopes)
+            self.renew()
 
     def state_dict(self) -> dict[str, Any] | None:
         """That of the slopes; None without any."""
@@ -93,3 +106,4 @@ class Radius:
         require_both("slopes", state, self._slopes)
         if self._slopes is not None and state is not None:
             self._slopes.load_state_dict(state)
+            self.renew()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -56,6 +56,52 @@ def total(values: Sequence[Scalar]) -> Scalar:
     return sum(values)
 
 
+def products(left: Sequence[Scalar], right: Sequence[Scalar]) -> list[Scalar]:
+    """left_i · right_i: one kernel for those of a kind, where a loop would launch one for each."""
+    if Tensor not in {*map(type, left), *map(type, right)}:
+        return [x * y for x, y in zip(left, right, strict=True)]
+    found: list[Any] = list(zip(left, right, strict=True))
+    kinds: dict[tuple[bool, bool], list[int]] = {}
+    for index, (x, y) in enumerate(found):
+        if isinstance(y, float) and y == 1:
+            found[index] = x
+        elif isinstance(x, float) and x == 1:
+            found[index] = y
+        else:
+            kinds.setdefault((isinstance(x, Tensor), isinstance(y, Tensor)), []).append(index)
+    for (tensor_first, tensor_second), indices in kinds.items():
+        pairs = [found[index] for index in indices]
+        if tensor_first or tensor_second:
+            firsts, seconds = zip(*pairs, strict=True)
+            if not tensor_first:
+                firsts, seconds = seconds, firsts
+            answers = list(torch._foreach_mul(firsts, seconds))
+        else:
+            answers = [x * y for x, y in pairs]
+        for index, answer in zip(indices, answers, strict=True):
+            found[index] = answer
+    return found
+
+
+def multiples(values: Sequence[Scalar], factor: Scalar) -> list[Scalar]:
+    """values_i · factor."""
+    return products(values, [factor] * len(values))
+
+
+def negative_inverses(values: Sequence[Scalar], floors: Sequence[float]) -> list[Scalar]:
+    """−1 / max(value_i, floor_i)."""
+    if values and isinstance(values[0], Tensor):
+        tensors = cast(list[Tensor], list(values))
+        inverses = torch._foreach_reciprocal(torch._foreach_clamp_min(tensors, floors))
+        return list(torch._foreach_neg(inverses))
+    return [-1 / at_least(value, floor) for value, floor in zip(values, floors, strict=True)]
+
+
+def masked(values: Sequence[Scalar], bad: Tensor) -> Sequence[Scalar]:
+    """Zeros wherever ``bad`` is true, a NaN included."""
+    return torch.stack(list(values)).masked_fill(bad, 0).unbind()  # type: ignore[arg-type]
+
+
 def hypotenuse(values: Sequence[Scalar]) -> Scalar:
     """The l2 norm of scalars, whose squares may over- or underflow on the host."""
     if values and isinstance(values[0], Tensor):
@@ -66,17 +112,34 @@ def hypotenuse(values: Sequence[Scalar]) -> Scalar:
 
 def is_finite(value: Scalar) -> bool | Tensor:
     """Whether ``value`` is finite: a bool on the host, a boolean tensor elsewhere."""
-    return value.isfinite() if isinstance(value, Tensor) else math.isfinite(value)
+    # Less than what isfinite launches.
+    return value.abs() < math.inf if isinstance(value, Tensor) else math.isfinite(value)
 
 
-def to_floats(values: Sequence[Scalar]) -> list[float]:
-    """Read scalars with at most one host-device synchronization."""
+class Gathered(NamedTuple):
+    """Scalars, those of a device in one tensor, so that reading them waits for it once.
+
+    Attributes:
+        values: All of them.
+        of_device: Those that are tensors, shape (n,).
+    """
+
+    values: Sequence[Scalar]
+    of_device: Tensor | None
+
+    def read(self) -> list[float]:
+        """The scalars as floats."""
+        read = iter(() if self.of_device is None else self.of_device.tolist())
+        return [next(read) if isinstance(value, Tensor) else float(value) for value in self.values]
+
+
+def gather(values: Sequence[Scalar]) -> Gathered:
+    """Scalars, ready to be read."""
     tensors = [value for value in values if isinstance(value, Tensor)]
     if not tensors:
-        return [float(value) for value in values]
+        return Gathered(values, None)
     # Not float64 for all: MPS has none.
     widest = torch.float32
     for tensor in tensors:
         widest = torch.promote_types(widest, tensor.dtype)
-    read = iter(torch.stack([tensor.to(widest) for tensor in tensors]).tolist())
-    return [next(read) if isinstance(value, Tensor) else float(value) for value in values]
+    return Gathered(values, torch.stack([tensor.to(widest) for tensor in tensors]))

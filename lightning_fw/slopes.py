@@ -28,12 +28,13 @@ class Slopes:
         self.rule = rule
         self.has_own_radii = rule.own_share > 0
         count = len(parameters) if self.has_own_radii else 1
-        self.state = rule.initial_state(radius, parameters[0].device, count)
+        state = rule.initial_state(radius, parameters[0].device, count)
+        self.state = {name: value.clone() for name, value in state.items()}
         self._parameters = list(parameters)
         self._atom = zeros_beside(parameters)
         self._has_atom = False
-        self._at_anchor: Tensor | None = None
-        self._at_end: Tensor | None = None
+        # At the anchor and at the end, NaN where there is none.
+        self._ends = self.state["radius"].new_full((2, count), torch.nan)
 
     def radii(self) -> tuple[Tensor, Tensor]:
         """δ, the geometric mean of the δ_i, and all δ_i / δ."""
@@ -56,13 +57,12 @@ class Slopes:
         if not self._has_atom:
             return
         slopes = self._along_atom(gradients, present)
-        if isinstance(k, Tensor):
-            self._at_anchor = self._chosen((k == 0) & (weight > 0), slopes, self._at_anchor)
-            self._at_end = self._chosen((k > 0) & (weight > 0), slopes, self._at_end)
-        elif k == 0:
-            self._at_anchor = slopes
+        if isinstance(k, Tensor) and isinstance(weight, Tensor):
+            row = (k > 0).to(torch.int64)
+            kept = self._ends.index_select(0, row)
+            self._ends.index_copy_(0, row, torch.where(weight > 0, slopes, kept))
         else:
-            self._at_end = slopes
+            self._ends[0 if k == 0 else 1] = slopes
 
     def _along_atom(self, gradients: Sequence[Tensor], present: Sequence[int]) -> Tensor:
         """⟨g_i, s_i⟩ of each tensor, 0 for one without a gradient."""
@@ -78,12 +78,6 @@ class Slopes:
             return torch.stack([torch.as_tensor(slope).to(radii.dtype) for slope in slopes])
         return torch.tensor(slopes, dtype=radii.dtype, device=radii.device)
 
-    def _chosen(self, condition: Tensor, slopes: Tensor, before: Tensor | None) -> Tensor:
-        return torch.where(condition, slopes, self._missing() if before is None else before)
-
-    def _missing(self) -> Tensor:
-        return torch.full_like(self.state["radius"], float("nan"))
-
     def remember(self, atoms: Atoms, present: Sequence[int], weight: Scalar) -> None:
         """Keep the newest unit atom; weight 0 keeps the one before."""
         blend_(pick(self._atom, present), atoms.tensors, atoms.scales, weight)
@@ -91,13 +85,13 @@ class Slopes:
 
     def of_window(self) -> Tensor:
         """a_i and b_i of the window in progress, shape (2, tensors), NaN where there is none."""
-        found = (self._at_anchor, self._at_end)
-        return torch.stack([self._missing() if slopes is None else slopes for slopes in found])
+        return self._ends
 
     def close(self, slopes: Tensor) -> None:
         """Update the radii with the window's slopes, as ranks agree on them."""
-        self.state = self.rule.update(self.state, slopes[0], slopes[1])
-        self._at_anchor = self._at_end = None
+        for name, value in self.rule.update(self.state, slopes[0], slopes[1]).items():
+            self.state[name].copy_(value)
+        self._ends.fill_(torch.nan)
 
     def ratio(self) -> Tensor:
         """r, or NaN before the first update."""
@@ -127,8 +121,7 @@ class Slopes:
         return {
             "radius": {name: value.clone() for name, value in self.state.items()},
             "atom": clones(self._atom) if self._has_atom else None,
-            "at_anchor": self._at_anchor,
-            "at_end": self._at_end,
+            "ends": self._ends.clone(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -147,7 +140,4 @@ class Slopes:
         self.state = {name: value.to(device) for name, value in state["radius"].items()}
         self._has_atom = state["atom"] is not None
         load("newest atom", self._atom, state["atom"])
-        self._at_anchor, self._at_end = (
-            None if slopes is None else slopes.to(device)
-            for slopes in (state["at_anchor"], state["at_end"])
-        )
+        self._ends.copy_(state["ends"])

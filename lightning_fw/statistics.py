@@ -4,22 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import nan
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from lightning_fw.balls._base import Atoms, Ball, Infos
+from lightning_fw.balls._base import Ball, Infos
 from lightning_fw.displacement import Displacement, clones
-from lightning_fw.foreach import inner, inners
+from lightning_fw.foreach import inner
 from lightning_fw.record import RestartRecord
 from lightning_fw.restarts import Progress
-from lightning_fw.scalars import Scalar, at_least, at_most, to_floats, total
+from lightning_fw.scalars import Gathered, Scalar, at_least, at_most, gather
 from lightning_fw.shards import like
 
 # Below it the squares of entries lose their digits in float32: such a vector has no direction that
 # can be told, and its cosine tends to 0.
 _FLOOR = 3e-16
+
+_VALUES = (
+    "steps",
+    "gap_first",
+    "gap_last",
+    "ball_usage",
+    "cosine",
+    "loss_first",
+    "loss_last",
+    "radius",
+    "slope_ratio",
+    "agreement",
+)
+
+
+class Seen(NamedTuple):
+    """What a step tells of itself; numbers are NaN where it was skipped.
+
+    Attributes:
+        loss: The loss at the step.
+        gap: The Frank-Wolfe gap there; None where nobody asked for it.
+        gradients: Copies of the gradients, before any momentum, where they were asked for.
+        weight: 1, or 0 for a step that was skipped.
+    """
+
+    loss: Scalar
+    gap: Scalar | None
+    gradients: list[Tensor]
+    weight: Scalar
 
 
 class WindowStatistics:
@@ -45,43 +74,28 @@ class WindowStatistics:
         self._present: list[int] = []
         self._first_weight: Scalar = 1
 
-    def see_gap(self, gap: Scalar, weight: Scalar, *, first: bool) -> None:
-        """Keep the gap of a step."""
-        gap = _unless_skipped(gap, weight)
-        if first:
-            self.gap_first = gap
-        self.gap_last = gap
-
     def see_skipped(self) -> None:
         """Forget what the step before left as the last."""
         self.gap_last = self.loss_last = nan
 
-    def see_step(
-        self,
-        gradients: Sequence[Tensor],
-        present: Sequence[int],
-        loss: Tensor | None,
-        weight: Scalar,
-        *,
-        first: bool,
-    ) -> None:
-        """Keep the loss of a step, and its gradient where it is the window's first.
+    def see(self, step: Seen, present: Sequence[int], *, first: bool) -> None:
+        """Keep what a step tells.
 
         Args:
-            gradients: The gradients themselves, before any momentum.
-            present: Indices of the parameters that have one.
-            loss: The loss at the step.
-            weight: 1, or 0 for a step that is skipped.
+            step: What it tells.
+            present: Indices of the parameters that had a gradient.
             first: Whether no step of this window was tried before.
         """
-        value: Scalar = nan if loss is None else _unless_skipped(loss.detach().reshape(()), weight)
         if first:
-            self.loss_first = value
-            if self.enabled:
-                self._first = [gradient.clone() for gradient in gradients]
-                self._present = list(present)
-                self._first_weight = weight
-        self.loss_last = value
+            self.loss_first = step.loss
+            self._first = step.gradients
+            self._present = list(present) if step.gradients else []
+            self._first_weight = step.weight
+        self.loss_last = step.loss
+        if step.gap is not None:
+            if first:
+                self.gap_first = step.gap
+            self.gap_last = step.gap
 
     def progress(self, displacement: Displacement) -> Progress:
         """Where the window stands, for a rule that closes it early."""
@@ -93,20 +107,18 @@ class WindowStatistics:
             noise=displacement.noise**0.5,
         )
 
-    def record(
+    def values(
         self,
         displacement: Displacement,
         ball: Ball,
         infos: Infos | None,
-        own: Sequence[Scalar] | None = None,
+        own: Sequence[Scalar] | None,
         *,
         radius: Scalar,
-        restart: int,
-        attempts: int,
-        early: bool,
-        **scalars: Scalar,
-    ) -> RestartRecord:
-        """The window's record; reads the device once.
+        slope_ratio: Scalar,
+        agreement: Scalar,
+    ) -> Gathered:
+        """What :meth:`record` tells of a window.
 
         Args:
             displacement: Where the window ended.
@@ -114,26 +126,47 @@ class WindowStatistics:
             infos: What the ball needs to know of each parameter.
             own: δ_i / δ of each parameter, where they differ.
             radius: δ.
+            slope_ratio: r of SlopeRatio, NaN without it.
+            agreement: Of ranks, NaN where they have none.
+        """
+        measured = self.enabled and displacement.has_moved
+        return gather(
+            [
+                displacement.k,
+                self.gap_first,
+                self.gap_last,
+                displacement.usage(ball, infos, own) if measured else nan,
+                self._cosine(displacement.tensors) if measured and self._first else nan,
+                self.loss_first,
+                self.loss_last,
+                radius,
+                slope_ratio,
+                agreement,
+                *(own or ()),
+            ]
+        )
+
+    def record(
+        self,
+        values: Gathered,
+        infos: Infos | None,
+        *,
+        restart: int,
+        attempts: int,
+        early: bool,
+    ) -> RestartRecord:
+        """The window's record; reads the device once.
+
+        Args:
+            values: What :meth:`values` told.
+            infos: The parameters' names.
             restart: Index of the window.
             attempts: Inner steps tried.
             early: Whether a restart rule closed it.
-            **scalars: Further values of the record.
         """
-        measured = self.enabled and displacement.has_moved
-        values = {
-            "steps": displacement.k,
-            "gap_first": self.gap_first,
-            "gap_last": self.gap_last,
-            "ball_usage": displacement.usage(ball, infos, own) if measured else nan,
-            "cosine": self._cosine(displacement.tensors) if measured and self._first else nan,
-            "loss_first": self.loss_first,
-            "loss_last": self.loss_last,
-            "radius": radius,
-            **scalars,
-        }
-        floats = to_floats([*values.values(), *(own or ())])
-        read: dict[str, Any] = dict(zip(values, floats, strict=False))
-        shares = floats[len(values) :]
+        floats = values.read()
+        read: dict[str, Any] = dict(zip(_VALUES, floats, strict=False))
+        shares = floats[len(_VALUES) :]
         known = [info.name for info in infos or ()] or [""] * len(shares)
         names = [name or str(index) for index, name in enumerate(known)]
         steps = int(read.pop("steps"))
@@ -148,12 +181,19 @@ class WindowStatistics:
             **read,
         )
 
+    def identity(self) -> tuple[object, ...]:
+        """What tells whether :meth:`values` would read the same memory."""
+        numbers = (self.gap_first, self.gap_last, self.loss_first, self.loss_last)
+        read = (*numbers, self._first_weight, *self._first)
+        addresses = (x.data_ptr() if isinstance(x, Tensor) else str(x) for x in read)
+        return (self.enabled, *self._present, *addresses)
+
     def _cosine(self, displacement: Sequence[Tensor]) -> Scalar:
         """Cosine between −g_1 and the displacement."""
         product = inner(self._first, [displacement[index] for index in self._present])
         for tensors in (self._first, displacement):
             product = product / at_least(inner(tensors, tensors) ** 0.5, _FLOOR)
-        return _unless_skipped(at_least(at_most(-product, 1.0), -1.0), self._first_weight)
+        return unless_skipped(at_least(at_most(-product, 1.0), -1.0), self._first_weight)
 
     def state_dict(self) -> dict[str, Any]:
         """Gaps, losses and the first gradient of the open window."""
@@ -178,11 +218,6 @@ class WindowStatistics:
         self._present = list(state["present"])
 
 
-def _unless_skipped(value: Scalar, weight: Scalar) -> Scalar:
+def unless_skipped(value: Scalar, weight: Scalar) -> Scalar:
+    """The value, or NaN with the weight 0."""
     return torch.where(weight > 0, value, nan) if isinstance(weight, Tensor) else value
-
-
-def slope_along(gradients: Sequence[Tensor], atoms: Atoms) -> Scalar:
-    """⟨g, s⟩ over all parameters."""
-    slopes = inners(gradients, atoms.tensors)
-    return total([slope * scale for slope, scale in zip(slopes, atoms.scales, strict=True)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,8 @@ import torch
 
 from lightning_fw.cost import CostMeter, Phase
 from lightning_fw.record import RestartRecord
+
+_UNTIMED: AbstractContextManager[None] = nullcontext()
 
 
 class Tally:
@@ -18,19 +21,21 @@ class Tally:
         device: Where the fit runs.
 
     Attributes:
+        timed: Whether anybody wants to know the seconds.
         batches: Batches seen.
         evaluations: Gradient evaluations, in units of one batch.
     """
 
     def __init__(self, device: torch.device) -> None:
+        self.timed = True
         self.batches = 0
         self.evaluations = 0.0
         self._meter = CostMeter(device)
         self._seconds: dict[str, float] = {}
 
-    def measure(self, name: str) -> Phase:
+    def measure(self, name: str) -> AbstractContextManager[None] | Phase:
         """Times ``"inner"``, ``"gradient"`` inside it, or ``"outer"``."""
-        return self._meter.measure(name)
+        return self._meter.measure(name) if self.timed else _UNTIMED
 
     def close(self, record: RestartRecord) -> RestartRecord:
         """The record with its cost; the count starts anew."""
@@ -46,8 +51,12 @@ class Tally:
             oracle_seconds=inner - gradient,
             outer_seconds=outer,
         )
-        self.batches, self.evaluations, self._seconds = 0, 0.0, {}
+        self.drop()
         return record
+
+    def drop(self) -> None:
+        """Start anew, without waiting for a time that is still on its way on the device."""
+        self.batches, self.evaluations, self._seconds = 0, 0.0, {}
 
     def _read(self) -> None:
         for name, seconds in self._meter.take().items():

@@ -9,18 +9,19 @@ from typing import Any
 from torch import Tensor
 
 from lightning_fw.anchor import Anchor
-from lightning_fw.balls._base import Atoms
+from lightning_fw.arithmetic import Arithmetic
 from lightning_fw.displacement import Displacement
-from lightning_fw.foreach import mask_, pick, tensor_norms, working_dtype
 from lightning_fw.gradients import Gradients
+from lightning_fw.graphs import GraphedArithmetic, are_worthwhile
+from lightning_fw.host_copy import HostCopy
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.local_windows import share
 from lightning_fw.momentum import Momentum
 from lightning_fw.parameters import ParameterInfo, require_movable
 from lightning_fw.radius import Radius
 from lightning_fw.record import RestartRecord
-from lightning_fw.scalars import Scalar, at_least, is_finite, scalars, total
-from lightning_fw.statistics import WindowStatistics, slope_along
+from lightning_fw.scalars import Gathered, Scalar
+from lightning_fw.statistics import WindowStatistics
 
 
 class Window:
@@ -86,13 +87,19 @@ class Window:
         )
         self._momentum = Momentum(inner_loop, parameters, infos)
         self._radius = Radius(inner_loop, parameters)
+        kind = GraphedArithmetic if are_worthwhile(inner_loop, parameters) else Arithmetic
+        self._arithmetic = kind(
+            inner_loop, self.infos, self._displacement, self._momentum, self._radius
+        )
+        self._first_count = HostCopy()
         self.statistics = WindowStatistics(enabled=statistics)
         self.has_direction = False
         self._open()
 
     def _open(self) -> None:
-        self.radius = self._radius.open(self.outer_step)
+        self._radius.open(self.outer_step)
         self.attempts = 0
+        self._first_count.forget()
         self._displacement.reset()
         self.statistics.open()
 
@@ -111,6 +118,11 @@ class Window:
     def k(self) -> Scalar:
         """Inner steps taken in this window; skipped ones do not count."""
         return self._displacement.k
+
+    @property
+    def radius(self) -> Scalar:
+        """δ of this window."""
+        return self._radius.now
 
     @property
     def is_full(self) -> bool:
@@ -170,53 +182,20 @@ class Window:
         """
         self.attempts += 1
         present, gradients, loss = self._gradients.take(loss)
-        norms = scalars(tensor_norms(gradients))
-        finite = is_finite(total(norms))
-        if finite is False or not gradients:
+        first, told = self.attempts == 1, self.statistics.enabled
+        seen = gradients and self._arithmetic.step(
+            gradients,
+            present,
+            loss,
+            wants_gap=told and (first or last or self.is_full),
+            wants_gradients=told and first,
+        )
+        if seen:
+            self.statistics.see(seen, present, first=first)
+        else:
             self.statistics.see_skipped()
-            return
-        weight: Scalar = 1
-        if isinstance(finite, Tensor):
-            gradients = mask_(gradients, ~finite)
-            norms = mask_(norms, ~finite)  # type: ignore[arg-type]
-            weight = finite.to(working_dtype(gradients[0].dtype))
-        self._radius.meet(self.k, gradients, present, weight)
-        first = self.attempts == 1
-        self.statistics.see_step(gradients, present, loss, weight, first=first)
-        atoms, gap, squared_distance = self._atoms(
-            gradients, norms, present, weight, first=first, last=last or self.is_full
-        )
-        step_size = self.inner_loop.step_size(self.k + 1, gap, squared_distance)
-        self._displacement.toward(
-            atoms, present, step_size, weight, noise=self.inner_loop.restart_when is not None
-        )
-
-    def _atoms(
-        self,
-        gradients: list[Tensor],
-        norms: Sequence[Scalar] | None,
-        present: list[int],
-        weight: Scalar,
-        *,
-        first: bool,
-        last: bool,
-    ) -> tuple[Atoms, Scalar | None, Scalar | None]:
-        """The atoms / δ, and where they are needed the gap and ‖d_{k−1} − s_k‖²."""
-        loop, infos = self.inner_loop, self.infos and pick(self.infos, present)
-        averages = self._momentum.average(gradients, present, weight)
-        if averages is not gradients:
-            gradients, norms = averages, None
-        for_rules = loop.step_size.needs_gap or loop.restart_when is not None
-        atoms = self._radius.stretch(loop.ball.atoms(gradients, infos, norms), present, weight)
-        gap = distance = None
-        if for_rules or (self.statistics.enabled and (first or last)):
-            dual = -slope_along(gradients, atoms) if atoms.dual_norm is None else atoms.dual_norm
-            # d_{k−1} itself lies in the ball; an oracle short of the minimum would tell less.
-            gap = at_least(self.radius * (self._displacement.along(gradients, present) + dual), 0.0)
-            self.statistics.see_gap(gap, weight, first=first)
-        if loop.step_size.needs_gap:
-            distance = self.radius**2 * self._displacement.squared_distance_to(atoms, present)
-        return atoms, gap, distance
+        if first and not told:
+            self._first_count.send(self._displacement.k)
 
     def wants_restart(self) -> bool:
         """Whether ``restart_when`` would close the window now; reads the device if it is set."""
@@ -245,29 +224,37 @@ class Window:
         Returns:
             The record of the window, its batches, evaluations and seconds left at 0.
         """
+        values = self._end(reduce, ended=ended)
+        record = self.statistics.record(
+            values, self.infos, restart=self.restart, attempts=self.attempts, early=early
+        )
+        self._hand_over(stepped=record.steps > 0)
+        return record
+
+    def close_untold(
+        self, *, ended: bool = False, reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    ) -> None:
+        """:meth:`close` without a record: it waits for the first step of the window, not the last.
+
+        If that was skipped, it waits for all.
+        """
+        self._end(reduce, ended=ended)
+        has_stepped = self._first_count.read() > 0 or float(self._displacement.k) > 0
+        self._hand_over(stepped=has_stepped)
+
+    def _end(self, reduce: Callable[[Tensor], Tensor], *, ended: bool) -> Gathered:
         sync, slopes = self.inner_loop.sync, self._radius.slopes()
         joined = share(sync, self._displacement, slopes, reduce, ended=ended)
-        self._radius.close(joined.slopes)
-        record = self.statistics.record(
-            self._displacement,
-            self.inner_loop.ball,
-            self.infos,
-            self._radius.own,
-            restart=self.restart,
-            attempts=self.attempts,
-            early=early,
-            radius=self.radius,
-            slope_ratio=self._radius.slope_ratio(),
-            agreement=joined.agreement,
-        )
-        if record.steps or (sync == "restart" and self._displacement.has_moved):
-            unit = self.inner_loop.direction == "unit"
-            self._displacement.hand_over(-1.0 if unit else -1.0 * self.radius)
+        return self._arithmetic.end(joined, self.statistics)
+
+    def _hand_over(self, *, stepped: bool) -> None:
+        """Write the direction into ``p.grad`` if there is one, and open the next window."""
+        if stepped or (self.inner_loop.sync == "restart" and self._displacement.has_moved):
+            self._displacement.hand_over()
             self.has_direction = True
             self.outer_step += 1
         self.restart += 1
         self._open()
-        return record
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the weights; ``torch.load(weights_only=True)`` reads it back."""

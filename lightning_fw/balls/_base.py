@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,12 +33,12 @@ class Atoms(NamedTuple):
     Attributes:
         tensors: Tensors of the parameters' shapes.
         scales: Their factors.
-        dual_norm: ‖g‖_* = −⟨g, atom⟩ where the ball knows it at no cost, else None.
+        dual_norm: Gives ‖g‖_* = −⟨g, atom⟩ where the ball can tell without a pass over the atoms.
     """
 
     tensors: list[Tensor]
     scales: list[Scalar]
-    dual_norm: Scalar | None = None
+    dual_norm: Callable[[], Scalar] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,18 +16,33 @@ from lightning_fw.balls.rms import RMSBall
 from lightning_fw.checks import require_positive
 from lightning_fw.foreach import working_dtype
 from lightning_fw.parameters import ParameterInfo
-from lightning_fw.scalars import Scalar
+from lightning_fw.scalars import Scalar, multiples
 from lightning_fw.shards import like, whole
 
 _VECTOR_BALL = RMSBall(radius=1.0)
 
 
+# Sides of matrices that a GPU takes as long for as for those that they are padded to.
+_SMALL = 256
+
+
+class _Member(NamedTuple):
+    """Matrices of one parameter, and their ball's radius at radius one."""
+
+    parameter: int
+    matrices: Tensor
+    reach: float
+
+
 class _Stack(NamedTuple):
-    """Matrices of one shape: of which parameters, and their ball's radius at radius one."""
+    """Matrices of one shape, and of which parameters they are."""
 
     matrices: Tensor
-    members: list[tuple[int, int]]
-    reach: float
+    members: list[_Member]
+
+    def split(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        """What belongs to each member, along the first dimension."""
+        return torch.split(tensor, [member.matrices.shape[0] for member in self.members])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,20 +106,22 @@ class MatrixBall(Ball):
     ) -> Atoms:
         tensors = list(gradients)
         scales: list[Scalar] = [1.0] * len(tensors)
-        for stack in self._stacks(gradients, infos):
-            atoms = self._matrix_atoms(stack.matrices).mul_(-stack.reach)
-            counts = [count for _, count in stack.members]
-            for (index, _), atom in zip(stack.members, torch.split(atoms, counts), strict=True):
-                tensors[index] = like(atom.reshape(gradients[index].shape), gradients[index])
+        for stack in _joined(self._stacks(gradients, infos)):
+            atoms = stack.split(self._matrix_atoms(stack.matrices))
+            for (index, matrices, reach), atom in zip(stack.members, atoms, strict=True):
+                _, rows, columns = matrices.shape
+                own = atom[:, :rows, :columns].reshape(gradients[index].shape)
+                tensors[index], scales[index] = like(own, gradients[index]), -reach
         vectors = _vectors(gradients)
         answer = _VECTOR_BALL.atoms(
             [gradients[index] for index in vectors],
             None,
             None if norms is None else [norms[index] for index in vectors],
         )
+        vector_scales = multiples(answer.scales, self.vector_radius)
         for position, index in enumerate(vectors):
             tensors[index] = answer.tensors[position]
-            scales[index] = answer.scales[position] * self.vector_radius
+            scales[index] = vector_scales[position]
         return Atoms(tensors, scales)
 
     def block_norms(self, tensors: Sequence[Tensor], infos: Infos | None = None) -> Tensor:
@@ -125,10 +142,13 @@ class MatrixBall(Ball):
         *,
         dual: bool,
     ) -> Tensor:
-        found = []
+        found: list[Tensor] = []
         for stack in self._stacks(tensors, infos):
-            norms = matrix_norms(stack.matrices)
-            found.append(norms * stack.reach if dual else norms / stack.reach)
+            norms = stack.split(matrix_norms(stack.matrices))
+            reaches = [member.reach for member in stack.members]
+            found += (
+                torch._foreach_mul(norms, reaches) if dual else torch._foreach_div(norms, reaches)
+            )
         vectors = [tensors[index] for index in _vectors(tensors)]
         if vectors:
             if dual:
@@ -138,9 +158,8 @@ class MatrixBall(Ball):
         return torch.cat(found)
 
     def _stacks(self, tensors: Sequence[Tensor], infos: Infos | None) -> list[_Stack]:
-        """All matrices, stacked by shape and by the radius of their ball."""
-        alike: dict[tuple[torch.Size, float, torch.dtype, torch.device], list[tuple[int, Tensor]]]
-        alike = {}
+        """All matrices, stacked by shape."""
+        alike: dict[tuple[torch.Size, torch.dtype, torch.device], list[_Member]] = {}
         for index, tensor in enumerate(tensors):
             if tensor.ndim < 2:
                 continue
@@ -149,16 +168,11 @@ class MatrixBall(Ball):
             matrices = whole(tensor).reshape(count, tensor.shape[0] // count, -1)
             matrices = matrices.to(working_dtype(tensor.dtype))
             _, rows, columns = matrices.shape
-            reach = self._reach(rows, columns, info)
-            key = (matrices.shape[1:], reach, matrices.dtype, matrices.device)
-            alike.setdefault(key, []).append((index, matrices))
+            member = _Member(index, matrices, self._reach(rows, columns, info))
+            key = (matrices.shape[1:], matrices.dtype, matrices.device)
+            alike.setdefault(key, []).append(member)
         return [
-            _Stack(
-                torch.cat([matrices for _, matrices in entries]),
-                [(index, matrices.shape[0]) for index, matrices in entries],
-                reach,
-            )
-            for (_, reach, _, _), entries in alike.items()
+            _Stack(torch.cat([m.matrices for m in members]), members) for members in alike.values()
         ]
 
     def _reach(self, rows: int, columns: int, info: ParameterInfo) -> float:
@@ -168,6 +182,30 @@ class MatrixBall(Ball):
         if info.reads_values and self.input_radius is not None:
             return reach * self.input_radius
         return reach * self.gate_radius
+
+
+def _joined(stacks: list[_Stack]) -> list[_Stack]:
+    """On a GPU small matrices of all shapes in one stack, padded by zeros, which change no atom.
+
+    A single row or column stays apart: its atom is exact.
+    """
+    small = [stack for stack in stacks if _is_small(stack.matrices)]
+    if len(small) < 2 or len({stack.matrices.dtype for stack in small}) > 1:
+        return stacks
+    count = sum(len(stack.matrices) for stack in small)
+    rows, columns = (max(stack.matrices.shape[side] for stack in small) for side in (1, 2))
+    joined = small[0].matrices.new_zeros(count, rows, columns)
+    places = torch.split(joined, [len(stack.matrices) for stack in small])
+    for place, stack in zip(places, small, strict=True):
+        _, rows, columns = stack.matrices.shape
+        place[:, :rows, :columns] = stack.matrices
+    others = [stack for stack in stacks if not _is_small(stack.matrices)]
+    return [*others, _Stack(joined, [member for stack in small for member in stack.members])]
+
+
+def _is_small(matrices: Tensor) -> bool:
+    _, *sides = matrices.shape
+    return matrices.is_cuda and min(sides) > 1 and max(sides) < _SMALL
 
 
 def _vectors(tensors: Sequence[Tensor]) -> list[int]:

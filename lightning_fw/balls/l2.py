@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,7 +13,14 @@ from torch import Tensor
 from lightning_fw.balls._base import Atoms, Infos
 from lightning_fw.balls._vector import VectorBall
 from lightning_fw.foreach import tensor_norms, working_dtype
-from lightning_fw.scalars import Scalar, at_least, hypotenuse, scalars, total
+from lightning_fw.scalars import (
+    Scalar,
+    at_least,
+    hypotenuse,
+    negative_inverses,
+    scalars,
+    total,
+)
 
 
 def _floor(dtype: torch.dtype) -> float:
@@ -59,7 +67,7 @@ class L2Ball(VectorBall):
         norms: Sequence[Scalar] | None = None,
     ) -> Atoms:
         scales, block_norms = self._scales(gradients, infos, norms)
-        return Atoms(list(gradients), scales, total(block_norms))
+        return Atoms(list(gradients), scales, partial(total, block_norms))
 
     def _scales(
         self, gradients: Sequence[Tensor], infos: Infos | None, norms: Sequence[Scalar] | None
@@ -69,8 +77,7 @@ class L2Ball(VectorBall):
             norms = scalars(tensor_norms(gradients))
         floors = [_FLOORS[gradient.dtype] for gradient in gradients]
         if self.scope == "tensor":
-            pairs = zip(norms, floors, strict=True)
-            return [-1 / at_least(norm, floor) for norm, floor in pairs], norms
+            return negative_inverses(norms, floors), norms
         scales: list[Scalar] = [0.0] * len(gradients)
         block_norms = []
         for block in self.blocks(len(gradients), infos):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_fw.balls._base import Atoms, Ball, Infos
-from lightning_fw.scalars import Scalar, total
+from lightning_fw.scalars import Scalar, multiples, products, total
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,20 +96,24 @@ class ProductBall(Ball):
     ) -> Atoms:
         tensors = list(gradients)
         scales: list[Scalar] = [0.0] * len(tensors)
-        duals: list[Scalar] = []
+        duals: list[Callable[[], Scalar] | None] = []
+        radii: list[Scalar] = []
         for part, ball in self._members(len(tensors), infos):
             answer = ball.atoms(
                 [gradients[index] for index in part],
                 None if infos is None else [infos[index] for index in part],
                 None if norms is None else [norms[index] for index in part],
             )
+            part_scales = multiples(answer.scales, ball.radius)
             for position, index in enumerate(part):
                 tensors[index] = answer.tensors[position]
-                scales[index] = answer.scales[position] * ball.radius
-            if answer.dual_norm is not None:
-                duals.append(answer.dual_norm * ball.radius)
-        known = len(duals) == sum(1 for _ in self._members(len(tensors), infos))
-        return Atoms(tensors, scales, total(duals) if known else None)
+                scales[index] = part_scales[position]
+            duals.append(answer.dual_norm)
+            radii.append(ball.radius)
+        known = [dual for dual in duals if dual is not None]
+        if len(known) < len(duals):
+            return Atoms(tensors, scales)
+        return Atoms(tensors, scales, lambda: total(products([dual() for dual in known], radii)))
 
     def block_norms(self, tensors: Sequence[Tensor], infos: Infos | None = None) -> Tensor:
         return torch.cat(

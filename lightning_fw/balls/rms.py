@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_fw.balls._base import Atoms, Infos
 from lightning_fw.balls.l2 import L2Ball
-from lightning_fw.scalars import Scalar, total
+from lightning_fw.scalars import Scalar, products, total
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +46,12 @@ class RMSBall(L2Ball):
     ) -> Atoms:
         scales, block_norms = self._scales(gradients, infos, norms)
         lengths = self._block_lengths(gradients, infos)
+        by_tensor: list[Scalar] = [0.0] * len(scales)
         for block, length in zip(self.blocks(len(gradients), infos), lengths, strict=True):
             for index in block:
-                scales[index] = scales[index] * length
-        duals = [norm * length for norm, length in zip(block_norms, lengths, strict=True)]
-        return Atoms(list(gradients), scales, total(duals))
+                by_tensor[index] = length
+        scales = products(scales, by_tensor)
+        return Atoms(list(gradients), scales, lambda: total(products(block_norms, lengths)))
 
     def _block_lengths(self, tensors: Sequence[Tensor], infos: Infos | None) -> list[float]:
         """√n of each block."""

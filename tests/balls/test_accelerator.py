@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 import torch
 
 from lightning_fw.balls import Ball
+from lightning_fw.balls._polar import polar_newton_schulz
 from lightning_fw.parameters import ParameterInfo
+from tests.accelerator import NEEDS_CUDA, synchronizations_are_errors
 
 from .cases import BALLS, label
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+pytestmark = NEEDS_CUDA
 
 # A decomposition reads its own success off the device.
 WITHOUT_DECOMPOSITION = [ball for ball in BALLS if "svd" not in repr(ball)]
 
 INFOS = [ParameterInfo("0", gates=4), ParameterInfo("1"), ParameterInfo("2", group=1)]
-
-
-@contextmanager
-def synchronizations_are_errors() -> Iterator[None]:
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 def gradients(dtype: torch.dtype) -> list[torch.Tensor]:
@@ -58,3 +45,22 @@ def test_same_atoms_without_a_synchronization(ball: Ball, dtype: torch.dtype) ->
 def test_zero_gradient_has_the_zero_atom(ball: Ball) -> None:
     zeros = [torch.zeros_like(gradient).cuda() for gradient in gradients(torch.float32)]
     assert not any(atom.any() for atom in ball.lmo(zeros, INFOS))
+
+
+@pytest.mark.parametrize("shape", [(256, 256), (512, 2048), (1024, 1024)])
+@pytest.mark.parametrize("decades", [0, 2, 5])
+def test_wide_matrices_keep_the_stated_error_in_half_precision(shape, decades):
+    rows, columns = shape
+    torch.manual_seed(0)
+    left = torch.linalg.qr(torch.randn(2, rows, rows, device="cuda", dtype=torch.float64))[0]
+    right = torch.linalg.qr(torch.randn(2, columns, rows, device="cuda", dtype=torch.float64))[0]
+    values = torch.logspace(0, -decades, rows, device="cuda", dtype=torch.float64)
+    matrices = ((left * values) @ right.mT).float()
+    atom = polar_newton_schulz(matrices)
+    assert atom.dtype == torch.float32
+    found = torch.linalg.svdvals(atom.double())
+    large = int((values > 1e-3 * values.norm()).sum())
+    assert found.amax() <= 1 + 1e-5
+    assert found[:, large - 1].amin() >= 0.97
+    product = (matrices * atom).sum((-2, -1)) / values.sum()
+    assert product.amin() >= 0.98

@@ -92,7 +92,7 @@ def test_l2_norm_in_float64_does_not_overflow_python(scope: str) -> None:
     gradients = [torch.full((2,), 9e153, dtype=torch.float64)] * 3
     ball = L2Ball(radius=1.0, scope=scope)
     assert float(ball.norm(ball.lmo(gradients))) == pytest.approx(1.0)
-    dual = ball.atoms(gradients).dual_norm
+    dual = ball.atoms(gradients).dual_norm()
     assert dual == pytest.approx(9e153 * (6**0.5 if scope == "global" else 3 * 2**0.5))
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_fw.balls import NuclearBall, RMSBall, SpectralBall
+from lightning_fw.balls import NuclearBall, RMSBall, SpectralBall, _matrix
 from lightning_fw.balls._matrix import MatrixBall
 from lightning_fw.parameters import ParameterInfo, trainable
 
@@ -146,3 +146,24 @@ def test_matrices_of_one_shape_do_not_mix() -> None:
         for index, gradient in enumerate(gradients):
             alone = ball.lmo([gradient], [infos[index]])[0]
             torch.testing.assert_close(together[index], alone, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "ball", [SpectralBall(radius=0.3), NuclearBall(radius=0.3, iterations=300)]
+)
+def test_small_matrices_padded_to_one_stack_have_the_same_atoms(ball, monkeypatch):
+    shapes = ((16, 2), (16, 4), (3, 16), (1, 4), (16,), (300, 300))
+    gradients = [torch.randn(shape, dtype=torch.float64) for shape in shapes]
+    infos = [ParameterInfo(str(index), gates=4 if index < 2 else 1) for index in range(len(shapes))]
+    expected = ball.lmo(gradients, infos)
+    stacks = []
+    whole = _matrix._joined
+
+    def joined(apart):
+        stacks.append((len(apart), len(together := whole(apart))))
+        return together
+
+    monkeypatch.setattr(_matrix, "_is_small", lambda m: min(m.shape[1:]) > 1 and m.shape[1] < 256)
+    monkeypatch.setattr(_matrix, "_joined", joined)
+    torch.testing.assert_close(ball.lmo(gradients, infos), expected, rtol=1e-9, atol=1e-12)
+    assert stacks == [(5, 3)]

@@ -10,11 +10,11 @@ import torch
 from lightning_fw.scalars import (
     at_least,
     at_most,
+    gather,
     hypotenuse,
     is_finite,
     scalar,
     scalars,
-    to_floats,
     total,
 )
 
@@ -79,9 +79,9 @@ def test_is_finite(value: float) -> None:
     assert bool(found) == math.isfinite(value)
 
 
-def test_to_floats_keeps_the_order() -> None:
+def test_what_is_gathered_keeps_the_order() -> None:
     mixed = [1.0, torch.tensor(2.0), 3, torch.tensor(4.0, dtype=torch.float64)]
-    assert to_floats(mixed) == [1.0, 2.0, 3.0, 4.0]
-    assert all(isinstance(value, float) for value in to_floats(mixed))
-    assert to_floats([1, 2.5]) == [1.0, 2.5]
-    assert to_floats([]) == []
+    assert gather(mixed).read() == [1.0, 2.0, 3.0, 4.0]
+    assert all(isinstance(value, float) for value in gather(mixed).read())
+    assert gather([1, 2.5]).read() == [1.0, 2.5]
+    assert gather([]).read() == []

@@ -168,8 +168,10 @@ def test_ranks_agree_on_the_mean_of_their_slopes_tensor_by_tensor(poisoned):
     (mine, _, window), (other, _, partner) = slopes_and_windows(messages, poisoned)
     state = window.state_dict()["slopes"]["radius"]
     assert str(state) == str(partner.state_dict()["slopes"]["radius"])
-    for name, average in (("at_anchor", "anchor_slope"), ("at_end", "end_slope")):
-        expected = mine[name] if poisoned else (mine[name] + other[name]) / 2
+    for row, average in enumerate(("anchor_slope", "end_slope")):
+        expected = mine["ends"][row]
+        if not poisoned:
+            expected = (expected + other["ends"][row]) / 2
         assert len(set(expected.tolist())) == 2
         torch.testing.assert_close(state[average], expected)
 

@@ -6,6 +6,7 @@ import lightning as L
 import pytest
 import torch
 
+from lightning_fw import FrankWolfeMixin, InnerLoop
 from tests.mixin.conftest import Recurrent
 
 
@@ -42,6 +43,28 @@ def test_callbacks_with_on_restart_get_the_records(loader, make_trainer):
     make_trainer(callbacks=[listener, L.pytorch.callbacks.Timer()]).fit(module, loader)
     assert [step for step, _ in listener.records] == [1, 2, 3]
     assert [record for _, record in listener.records] == module.records
+
+
+@pytest.mark.parametrize("loop", [None, InnerLoop.spectral()])
+def test_a_fit_that_nobody_listens_to_goes_the_same_way(loop, loader, make_trainer):
+    class Unheard(Recurrent):
+        on_restart = FrankWolfeMixin.on_restart
+
+    class Overflowing(Unheard):
+        def training_step(self, batch, batch_idx):
+            bad = batch_idx in (0, 3, 4, 5)
+            return super().training_step(batch, batch_idx) * (float("nan") if bad else 1)
+
+    class Heard(Overflowing):
+        def on_restart(self, record):
+            self.records.append(record)
+
+    fits = [kind(loop, lr=1.0) for kind in (Overflowing, Heard)]
+    for module in fits:
+        with pytest.warns(UserWarning, match="Every inner step of a window was skipped"):
+            make_trainer(max_epochs=2).fit(module, loader)
+    assert fits[1].records
+    assert torch.equal(*(module.weights() for module in fits))
 
 
 def test_costs_add_up(loader, make_trainer):

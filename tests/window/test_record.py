@@ -45,6 +45,31 @@ def test_without_statistics_the_direction_is_the_same():
     assert all_equal(*directions)
 
 
+@pytest.mark.parametrize("skipped", [(), (0,), (1, 2), (0, 1, 2)])
+@pytest.mark.parametrize("rule", [None, SlopeRatio()])
+def test_closed_untold_a_window_goes_as_with_a_record(rule, skipped):
+    directions, radii = [], []
+    for told in (True, False):
+        parameters = make_parameters()
+        loop = InnerLoop(steps=3, radius_rule=rule)
+        window = Window(loop, parameters, statistics=told)
+        outer = torch.optim.SGD(parameters, lr=0.1)
+        for restart in range(3):
+            for step in range(3):
+                with window.displaced():
+                    distance_to(parameters, 2.0).backward()
+                if restart == 1 and step in skipped:
+                    parameters[0].grad.fill_(torch.nan)
+                window.step()
+            _ = window.close() if told else window.close_untold()
+            assert window.has_direction is not (restart == 1 and len(skipped) == 3)
+            directions.append([p.grad for p in parameters])
+            outer.step()
+        radii.append((window.radius, window.restart, window.outer_step))
+    assert all(x is y or torch.equal(x, y) for x, y in zip(*directions[2::3], strict=True))
+    assert radii[0] == radii[1]
+
+
 def test_slopes_travel_with_the_displacements():
     parameters = make_parameters()
     ball, rule = L2Ball(radius=0.1), SlopeRatio()
