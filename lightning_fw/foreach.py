@@ -61,7 +61,7 @@ def _norms(tensors: Sequence[Tensor], order: float) -> list[Tensor]:
     if order == math.inf:
         return [_peak(tensor).to(working_dtype(tensor.dtype)) for tensor in tensors]
     for tensor in tensors:
-        if tensor.numel() > _LONG or tensor.dtype in _HALF:
+        if _is_long(tensor) or tensor.dtype in _HALF:
             return [_l2_norm(tensor) for tensor in tensors]
     return list(torch._foreach_norm(list(tensors))) if tensors else []
 
