@@ -21,7 +21,13 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "results/*/*.md", "results/*/*/*.md", "gallery/*.py.md5", "sg_execution_times.rst"]
+exclude_patterns = [
+    "_build",
+    "results/*/*.md",
+    "results/*/*/*.md",
+    "gallery/*.py.md5",
+    "sg_execution_times.rst",
+]
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 3
 

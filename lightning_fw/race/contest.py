@@ -112,9 +112,17 @@ class Contest:
         course = replace(self._course, task=task, ranks=1)
 
         def run_trial(entrant: Entrant, seed: int, budget: int) -> Point:
+            def trial(tell: Tell) -> None:
+                run(
+                    entrant, course, seed, budget=budget, report=tell, judge="val", stop_at_target=0
+                )
+
             points: list[Point] = []
-            report = points.append
-            run(entrant, course, seed, budget=budget, report=report, judge="val", stop_at_target=0)
+            if settings.devices == 1:
+                trial(points.append)
+            else:
+                # Where torch has CUDA no process can be forked after a backward pass.
+                on_ranks(trial, 1, points.append)
             return points[-1]
 
         chosen = tune(

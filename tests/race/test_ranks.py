@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import Callback
 
 from lightning_fw.data import AddingProblem
 from lightning_fw.processes import on_ranks
+from lightning_fw.race import contest
 from lightning_fw.race.command import main
 from lightning_fw.race.entrants import enter
 from lightning_fw.race.points import read_points
@@ -75,6 +76,22 @@ def test_every_method_spends_the_same_evaluations_a_rank(tmp_path, capsys):
     assert "2 ranks: to test accuracy ≥ 0.95" in " ".join(capsys.readouterr().out.split())
     known = json.loads((tmp_path / "race.json").read_text())
     assert (known["strategy"], known["devices"]) == ("ddp", 2)
+
+
+def test_nothing_is_trained_in_the_process_that_forks(tmp_path, monkeypatch):
+    parent, trains = os.getpid(), contest.run
+
+    def run_elsewhere(*arguments, **settings):
+        assert os.getpid() != parent
+        trains(*arguments, **settings)
+
+    monkeypatch.setattr(contest, "run", run_elsewhere)
+    size = ("--budget", "4", "--hidden-size", "4", "--tune", "1")
+    assert race(tmp_path, *RANKS, *size, "--methods", "adam-clip", "spectral") == 0
+    assert {point.method for point in read_points(tmp_path / "race.csv")} == {
+        "adam-clip",
+        "spectral",
+    }
 
 
 def test_ranks_share_an_epoch(tmp_path):
