@@ -36,7 +36,6 @@ T = TypeVar("T")
 # Beyond it the arithmetic takes longer than its launches, and a copy of the gradients costs more.
 _MOST_ENTRIES = 2**24
 
-
 # Their arithmetic reads no number off the device; nobody knows of those that users write.
 _BALLS = (L1Ball, L2Ball, LinfBall, LpBall, RMSBall, NuclearBall)
 _STEP_SIZES = (Harmonic, OpenLoop, ConstantStep, ShortStep)
@@ -73,16 +72,20 @@ class Graphs:
     replayed from then on. One that cannot be captured goes on as it is, with a warning.
 
     Copies, and what is unpickled, start anew.
+
+    Args:
+        device: Where they launch, which need not be the current one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._known: set[Hashable] = set()
         self._captured: dict[Hashable, tuple[torch.cuda.CUDAGraph, Any]] = {}
         self._inputs: dict[Hashable, list[Tensor]] = {}
         self._refused = False
 
-    def __reduce__(self) -> tuple[type[Graphs], tuple[()]]:
-        return Graphs, ()
+    def __reduce__(self) -> tuple[type[Graphs], tuple[torch.device]]:
+        return Graphs, (self._device,)
 
     def run(
         self, key: Hashable, function: Callable[[list[Tensor]], T], tensors: Sequence[Tensor]
@@ -95,6 +98,12 @@ class Graphs:
                 again at the next call with the same key.
             tensors: Its input.
         """
+        with torch.cuda.device(self._device):
+            return self._run(key, function, tensors)
+
+    def _run(
+        self, key: Hashable, function: Callable[[list[Tensor]], T], tensors: Sequence[Tensor]
+    ) -> T:
         if self._refused or torch.cuda.is_current_stream_capturing():
             return function(list(tensors))
         kinds = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
@@ -139,7 +148,7 @@ class GraphedArithmetic(Arithmetic):
 
     def __init__(self, *settings: Any) -> None:
         super().__init__(*settings)
-        self._graphs = Graphs()
+        self._graphs = Graphs(self._displacement.tensors[0].device)
 
     def step(
         self,

@@ -39,7 +39,7 @@ class HostCopy:
             self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
         assert isinstance(self._number, Tensor)
         self._number.copy_(number, non_blocking=True)
-        self._arrived.record()
+        self._arrived.record(torch.cuda.current_stream(number.device))
 
     def forget(self) -> None:
         """Hold 0 until the next is sent."""

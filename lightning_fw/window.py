@@ -87,14 +87,17 @@ class Window:
         )
         self._momentum = Momentum(inner_loop, parameters, infos)
         self._radius = Radius(inner_loop, parameters)
-        kind = GraphedArithmetic if are_worthwhile(inner_loop, parameters) else Arithmetic
-        self._arithmetic = kind(
-            inner_loop, self.infos, self._displacement, self._momentum, self._radius
-        )
+        self._arithmetic = self._new_arithmetic()
         self._first_count = HostCopy()
         self.statistics = WindowStatistics(enabled=statistics)
         self.has_direction = False
         self._open()
+
+    def _new_arithmetic(self) -> Arithmetic:
+        graphed = are_worthwhile(self.inner_loop, self.parameters)
+        return (GraphedArithmetic if graphed else Arithmetic)(
+            self.inner_loop, self.infos, self._displacement, self._momentum, self._radius
+        )
 
     def _open(self) -> None:
         self._radius.open(self.outer_step)
@@ -275,6 +278,8 @@ class Window:
         Raises:
             ValueError: If the state is of other parameters or other settings.
         """
+        # A graph of before knows nothing of what is missing in the state.
+        self._arithmetic = self._new_arithmetic()
         self._momentum.load_state_dict(state["momentum"])
         self._radius.load_state_dict(state["slopes"])
         self.count_on(state["restart"], state["outer_step"])

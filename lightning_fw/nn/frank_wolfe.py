@@ -9,18 +9,25 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from lightning_fw.checks import require_choice, require_count
+from lightning_fw.data.chunk_loader import Chunk
 from lightning_fw.inner_loop import InnerLoop, Sync
 from lightning_fw.mixin import FrankWolfeMixin
 from lightning_fw.nn.cells import Cell
 from lightning_fw.nn.classifier import SequenceClassifier
 from lightning_fw.nn.language_model import LanguageModel
 from lightning_fw.nn.regressor import SequenceRegressor
+from lightning_fw.nn.whole_sequences import warn_of_parts
 
 Preset = Literal["spectral", "paper", "authors"]
 
 
 def preset_loop(
-    preset: Preset, *, sync: Sync = "step", steps: int | None = None, lr: float | None = None
+    preset: Preset,
+    *,
+    sync: Sync = "step",
+    steps: int | None = None,
+    accumulate_grad_batches: int = 1,
+    lr: float | None = None,
 ) -> InnerLoop:
     """The inner loop of a preset.
 
@@ -30,11 +37,12 @@ def preset_loop(
         sync: When ranks talk, as :class:`InnerLoop` has it.
         steps: K, where it is not to be the preset's. With one step ``"spectral"`` keeps its
             radius: the rule that moves it compares two slopes.
+        accumulate_grad_batches: Batches, or chunks of sequences, that make one inner step.
         lr: Learning rate and radius of ``"authors"``.
 
     Raises:
-        TypeError: If ``steps`` is not an int, or ``lr`` not a number.
-        ValueError: If ``preset`` or ``sync`` is unknown, ``steps`` < 1, or ``lr`` is missing, not
+        TypeError: If a count is not an int, or ``lr`` not a number.
+        ValueError: If ``preset`` or ``sync`` is unknown, a count < 1, or ``lr`` is missing, not
             positive, or given to another preset than ``"authors"``.
 
     Example:
@@ -43,7 +51,8 @@ def preset_loop(
     """
     require_choice("preset", preset, get_args(Preset))
     require_choice("sync", sync, get_args(Sync))
-    loop = replace(_loop(preset, lr), sync=sync)
+    loop = _loop(preset, lr)
+    loop = replace(loop, sync=sync, accumulate_grad_batches=accumulate_grad_batches)
     if steps is None:
         return loop
     require_count("steps", steps)
@@ -74,6 +83,7 @@ class PresetMixin(FrankWolfeMixin):
         preset: ``"spectral"``, ``"paper"`` or ``"authors"``, as :func:`preset_loop` has them.
         sync: When ranks talk, as :class:`InnerLoop` has it.
         steps: K, where it is not to be the preset's.
+        accumulate_grad_batches: Batches, or chunks of sequences, that make one inner step.
         lr: Learning rate and radius of ``"authors"``, and of it alone.
         **settings: What the network takes besides, but for ``optimizer``: a preset brings its own.
 
@@ -89,10 +99,17 @@ class PresetMixin(FrankWolfeMixin):
         preset: Preset = "spectral",
         sync: Sync = "step",
         steps: int | None = None,
+        accumulate_grad_batches: int = 1,
         lr: float | None = None,
         **settings: Any,
     ) -> None:
-        self._inner_loop = loop = preset_loop(preset, sync=sync, steps=steps, lr=lr)
+        self._inner_loop = loop = preset_loop(
+            preset,
+            sync=sync,
+            steps=steps,
+            accumulate_grad_batches=accumulate_grad_batches,
+            lr=lr,
+        )
         super().__init__(cell, optimizer=loop.outer, **settings)  # type: ignore[call-arg]
 
     @override
@@ -102,6 +119,11 @@ class PresetMixin(FrankWolfeMixin):
     @override
     def configure_optimizers(self) -> Optimizer:
         return self.configure_frank_wolfe().outer(self.parameters())  # type: ignore[attr-defined]
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Warn of windows that end within a batch of sequences."""
+        if batch_idx == 0 and isinstance(batch, Chunk):
+            warn_of_parts(self.configure_frank_wolfe(), batch)
 
 
 class FrankWolfeRegressor(PresetMixin, SequenceRegressor):

@@ -14,6 +14,7 @@ from lightning_fw.data.sequences import Kind
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.mixin import FrankWolfeMixin
 from lightning_fw.nn import LanguageModel, SequenceClassifier, SequenceModel, SequenceRegressor
+from lightning_fw.nn.whole_sequences import in_whole_sequences
 from lightning_fw.race.entrants import Entrant
 
 _NETWORKS: dict[Kind, type[SequenceModel]] = {
@@ -24,16 +25,19 @@ _NETWORKS: dict[Kind, type[SequenceModel]] = {
 }
 
 
-def contestant(entrant: Entrant, kind: Kind, **settings: Any) -> SequenceModel:
+def contestant(entrant: Entrant, kind: Kind, *, chunks: int = 1, **settings: Any) -> SequenceModel:
     """The network for data of a kind with the entrant's optimizer, and its inner loop if any.
 
     Args:
         entrant: Who trains.
         kind: The data's.
+        chunks: Those that it cuts a batch of sequences into.
         **settings: What the network takes.
     """
     method, setting = entrant.method, entrant.setting
     loop = None if method.inner_loop is None else method.inner_loop(setting)
+    if loop is not None and chunks > 1:
+        loop = in_whole_sequences(loop, chunks)
 
     network: Any = _NETWORKS[kind]
 

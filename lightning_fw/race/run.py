@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -125,11 +126,19 @@ def make_model(entrant: Entrant, course: Course, data: Data, seed: int) -> Seque
     return contestant(
         entrant,
         data.kind,
+        chunks=_chunks(data, course.task) if entrant.method.in_chunks else 1,
         cell=course.cell,
         input_size=data.input_size,
         output_size=data.output_size,
         **course.network,
     )
+
+
+def _chunks(data: Data, task: Task) -> int:
+    """Chunks of a sequence; those of a text go on without an end."""
+    if isinstance(data, TextData) or task.chunk_length is None:
+        return 1
+    return math.ceil(len(data.split("train")[0][0]) / task.chunk_length)
 
 
 def _in_chunks(data: Data, task: Task) -> Data | InChunks:

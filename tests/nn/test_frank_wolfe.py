@@ -22,6 +22,10 @@ SIZES = {"input_size": 3, "output_size": 2, "hidden_size": 4}
         ({"preset": "spectral"}, InnerLoop.spectral()),
         ({"preset": "paper"}, InnerLoop.paper()),
         ({"preset": "authors", "lr": 0.25}, InnerLoop.authors(0.25)),
+        (
+            {"accumulate_grad_batches": 3},
+            replace(InnerLoop.spectral(), accumulate_grad_batches=3),
+        ),
         ({"sync": "restart", "steps": 5}, replace(InnerLoop.spectral(), sync="restart", steps=5)),
         # One step has no second slope.
         ({"steps": 1}, replace(InnerLoop.spectral(), steps=1, radius_rule=None)),
@@ -44,6 +48,11 @@ def test_a_preset_is_the_inner_loops(network, settings, loop):
         ({"sync": "x"}, ValueError, "`sync` must be one of .*, got 'x'"),
         ({"steps": 0}, ValueError, "`steps` must be at least 1, got 0"),
         ({"steps": 2.0}, TypeError, "`steps` must be an int, got 2.0"),
+        (
+            {"accumulate_grad_batches": 0},
+            ValueError,
+            "`accumulate_grad_batches` must be at least 1, got 0",
+        ),
         ({"lr": 0.1}, ValueError, '`lr` must be None with preset="spectral", got 0.1'),
         ({"preset": "authors"}, ValueError, '`lr` must be given with preset="authors", got None'),
         ({"preset": "authors", "lr": -1.0}, ValueError, "`lr` must be positive, got -1.0"),
