@@ -106,7 +106,7 @@ class Arithmetic:
         )
 
     def end(self, joined: Joined, statistics: WindowStatistics) -> Gathered:
-        """Make the direction of the displacement, and set the radius of the next window.
+        """Tell of the window, which stays as it is.
 
         Args:
             joined: What ranks have in common.
@@ -115,20 +115,29 @@ class Arithmetic:
         Returns:
             What there is to tell of the window.
         """
-        self._radius.close(joined.slopes)
-        values = statistics.values(
+        return statistics.values(
             self._displacement,
             self._inner_loop.ball,
             self._infos,
             self._radius.own,
             radius=self._radius.now,
-            slope_ratio=self._radius.slope_ratio(),
+            slope_ratio=self._radius.slope_ratio(joined.slopes),
             agreement=joined.agreement,
         )
+
+    def turn(self, slopes: Tensor | None) -> None:
+        """Make the direction of the displacement, and set the radius of the next window.
+
+        Not before the device was waited for: a signal that arrives in the wait may save the window,
+        which is then closed again.
+
+        Args:
+            slopes: The window's, as ranks agree on them.
+        """
+        self._radius.close(slopes)
         unit = self._inner_loop.direction == "unit"
         self._displacement.scale(-1.0 if unit else -1.0 * self._radius.now)
         self._radius.renew()
-        return values
 
     def _gap(self, gradients: list[Tensor], atoms: Atoms, present: list[int]) -> Scalar:
         """⟨g_k, d_{k−1} − s_k⟩ of what the oracle saw."""

@@ -51,11 +51,8 @@ class Displacement:
         self._sum = zeros_beside(parameters) if cumulative else None
         first = parameters[0]
         # Numbers of a device stay at their addresses, as a CUDA graph needs them to.
-        self._numbers = (
-            None
-            if on_host(first.device)
-            else torch.zeros(2, dtype=working_dtype(first.dtype), device=first.device)
-        )
+        numbers = torch.zeros(2, dtype=working_dtype(first.dtype), device=first.device)
+        self._numbers = None if on_host(first.device) else numbers
         self.reset()
 
     @property
@@ -76,6 +73,12 @@ class Displacement:
         if self._numbers is not None:
             self.k, self.noise = self._numbers.zero_().unbind()
         self.moved = [False] * len(self._parameters)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        # A pickle keeps views as tensors of their own.
+        if self._numbers is not None:
+            self.k, self.noise = self._numbers.unbind()
 
     def along(self, gradients: Sequence[Tensor], present: Sequence[int]) -> Scalar:
         """⟨g, d_k⟩ / δ over the parameters at ``present``."""
@@ -133,6 +136,10 @@ class Displacement:
         self.mark_moved(present)
         if self._sum is not None:
             self._add_to_sum(weight)
+
+    def note(self, factor: float, moved: list[bool]) -> None:
+        """Stand where the factor was this, and these had moved."""
+        self.factor, self.moved = factor, moved
 
     def mark_moved(self, present: Sequence[int]) -> None:
         """Note what a step did beside its arithmetic, which a replayed CUDA graph leaves out."""

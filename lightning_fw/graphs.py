@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import torch
@@ -35,6 +35,9 @@ T = TypeVar("T")
 
 # Beyond it the arithmetic takes longer than its launches, and a copy of the gradients costs more.
 _MOST_ENTRIES = 2**24
+
+# More kinds of calls than windows have: what has more is not the same from window to window.
+_MOST_KINDS = 32
 
 # Their arithmetic reads no number off the device; nobody knows of those that users write.
 _BALLS = (L1Ball, L2Ball, LinfBall, LpBall, RMSBall, NuclearBall)
@@ -88,7 +91,11 @@ class Graphs:
         return Graphs, (self._device,)
 
     def run(
-        self, key: Hashable, function: Callable[[list[Tensor]], T], tensors: Sequence[Tensor]
+        self,
+        key: Hashable,
+        function: Callable[[list[Tensor]], T],
+        tensors: Sequence[Tensor] = (),
+        undo: Callable[[], None] = lambda: None,
     ) -> T:
         """``function`` of the tensors, which it may change.
 
@@ -97,19 +104,27 @@ class Graphs:
             function: What it changes must stay at its address, and what it returns is written
                 again at the next call with the same key.
             tensors: Its input.
+            undo: Takes back what it does on the host, where it cannot be captured.
         """
         with torch.cuda.device(self._device):
-            return self._run(key, function, tensors)
+            if torch.cuda.is_current_stream_capturing():
+                return function(list(tensors))
+            return self._run(key, function, tensors, undo)
 
     def _run(
-        self, key: Hashable, function: Callable[[list[Tensor]], T], tensors: Sequence[Tensor]
+        self,
+        key: Hashable,
+        function: Callable[[list[Tensor]], T],
+        tensors: Sequence[Tensor],
+        undo: Callable[[], None],
     ) -> T:
-        if self._refused or torch.cuda.is_current_stream_capturing():
+        if self._refused:
             return function(list(tensors))
         kinds = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
         key = key, kinds
         if key not in self._known:
-            self._known.add(key)
+            if len(self._known) < _MOST_KINDS:
+                self._known.add(key)
             return function(list(tensors))
         if kinds not in self._inputs:
             self._inputs[kinds] = [torch.empty_like(tensor) for tensor in tensors]
@@ -117,6 +132,7 @@ class Graphs:
         if key not in self._captured:
             self._capture(key, function, inputs)
             if self._refused:
+                undo()
                 return function(list(tensors))
         if tensors:
             copy_(inputs, tensors)
@@ -128,19 +144,34 @@ class Graphs:
     def _capture(
         self, key: Hashable, function: Callable[[list[Tensor]], T], inputs: list[Tensor]
     ) -> None:
-        # With memory of its own: what one returns must outlive the replays of others.
-        graph = torch.cuda.CUDAGraph()
         try:
-            # Threads that load batches may call what a capture of all of them forbids.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                result = function(list(inputs))
+            self._captured[key] = self._record(lambda: function(list(inputs)))
         except RuntimeError as error:
             self._refused = True
             rank_zero_warn(
                 f"The inner loop cannot be captured as a CUDA graph, and goes on without: {error}"
             )
-            return
-        self._captured[key] = graph, result
+
+    def _record(self, function: Callable[[], T]) -> tuple[torch.cuda.CUDAGraph, T]:
+        # With memory of its own: what one returns must outlive the replays of others.
+        graph = torch.cuda.CUDAGraph()
+        # A capture that fails leaves its own stream current. Threads that load batches may call
+        # what a capture of all of them forbids.
+        with (
+            torch.cuda.stream(torch.cuda.current_stream(self._device)),
+            torch.cuda.graph(
+                graph, stream=_capture_stream(self._device), capture_error_mode="thread_local"
+            ),
+        ):
+            result = function()
+        return graph, result
+
+
+@lru_cache
+def _capture_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for each device: torch's own is of the device that captured first."""
+    stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return stream
 
 
 class GraphedArithmetic(Arithmetic):
@@ -148,7 +179,10 @@ class GraphedArithmetic(Arithmetic):
 
     def __init__(self, *settings: Any) -> None:
         super().__init__(*settings)
-        self._graphs = Graphs(self._displacement.tensors[0].device)
+        self._device = self._displacement.tensors[0].device
+        self._graphs = Graphs(self._device)
+        # Whether all steps of the window were of all parameters.
+        self._is_whole = False
 
     def step(
         self,
@@ -161,21 +195,30 @@ class GraphedArithmetic(Arithmetic):
     ) -> Seen | None:
         take = partial(super().step, wants_gap=wants_gap, wants_gradients=wants_gradients)
         displacement = self._displacement
-        if len(present) < len(displacement.tensors):
+        is_all = len(present) == len(displacement.tensors)
+        self._is_whole = is_all and (self._is_whole or not displacement.has_moved)
+        if not is_all:
             return take(gradients, present, loss)
-        losses = [] if loss is None else [loss.detach().reshape(())]
+        losses = [] if loss is None else [loss.detach().reshape(()).to(self._device)]
         seen = self._graphs.run(
             ("step", displacement.factor, wants_gap, wants_gradients),
             lambda tensors: take(tensors[: len(present)], present, tensors[-1] if losses else None),
             [*gradients, *losses],
+            partial(displacement.note, displacement.factor, list(displacement.moved)),
         )
         displacement.mark_moved(present)
         return seen
 
     def end(self, joined: Joined, statistics: WindowStatistics) -> Gathered:
         end = partial(super().end, joined, statistics)
-        displacement = self._displacement
-        if self._inner_loop.sync == "restart" or not all(displacement.moved):
+        if self._inner_loop.sync == "restart" or not self._is_whole:
             return end()
-        key = ("end", displacement.factor, statistics.identity())
-        return self._graphs.run(key, lambda _: end(), [])
+        key = ("end", self._displacement.factor, statistics.identity())
+        return self._graphs.run(key, lambda _: end())
+
+    def turn(self, slopes: Tensor | None) -> None:
+        turn = partial(super().turn, slopes)
+        if self._inner_loop.sync == "step" and self._is_whole:
+            self._graphs.run(("turn", self._displacement.factor), lambda _: turn())
+        else:
+            turn()

@@ -35,7 +35,7 @@ class HostCopy:
             self._number = number
             return
         if self._arrived is None:
-            self._number = torch.empty((), dtype=number.dtype, pin_memory=True)
+            self._number = torch.empty((), dtype=number.dtype, device="cpu", pin_memory=True)
             self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
         assert isinstance(self._number, Tensor)
         self._number.copy_(number, non_blocking=True)

@@ -53,10 +53,19 @@ class Radius:
             return
         for mine, value in zip(self._radii, self._slopes.radii(), strict=True):
             mine.copy_(value)
-        radius, own = self._radii
-        self.now = scalar(radius)
-        if self._slopes.has_own_radii:
-            self.own = scalars(own.unbind())
+        self._read()
+
+    def _read(self) -> None:
+        if self._slopes is not None and self._radii is not None:
+            radius, own = self._radii
+            self.now = scalar(radius)
+            if self._slopes.has_own_radii:
+                self.own = scalars(own.unbind())
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        # A pickle keeps views as tensors of their own.
+        self._read()
 
     def meet(
         self, k: Scalar, gradients: Sequence[Tensor], present: Sequence[int], weight: Scalar
@@ -83,9 +92,11 @@ class Radius:
         if self._slopes is not None and slopes is not None:
             self._slopes.close(slopes)
 
-    def slope_ratio(self) -> Scalar:
-        """r of SlopeRatio; NaN without it."""
-        return nan if self._slopes is None else self._slopes.ratio()
+    def slope_ratio(self, slopes: Tensor | None) -> Scalar:
+        """r of SlopeRatio after a window with these slopes; NaN without it."""
+        if self._slopes is None or slopes is None:
+            return nan
+        return self._slopes.ratio_after(slopes)
 
     def succeed(self, previous: Radius) -> None:
         """Take over from a window on other parameters."""

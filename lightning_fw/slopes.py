@@ -89,14 +89,18 @@ class Slopes:
 
     def close(self, slopes: Tensor) -> None:
         """Update the radii with the window's slopes, as ranks agree on them."""
-        for name, value in self.rule.update(self.state, slopes[0], slopes[1]).items():
+        for name, value in self._after(slopes).items():
             self.state[name].copy_(value)
         self._ends.fill_(torch.nan)
 
-    def ratio(self) -> Tensor:
-        """r, or NaN before the first update."""
-        ratio = self.rule.ratio(self.state)
-        return ratio.masked_fill(self.state["anchor_slope"].sum() == 0, float("nan"))
+    def ratio_after(self, slopes: Tensor) -> Tensor:
+        """r with the window's slopes, or NaN before the first update."""
+        state = self._after(slopes)
+        ratio = self.rule.ratio(state)
+        return ratio.masked_fill(state["anchor_slope"].sum() == 0, float("nan"))
+
+    def _after(self, slopes: Tensor) -> dict[str, Tensor]:
+        return self.rule.update(self.state, slopes[0], slopes[1])
 
     def succeed(self, previous: Slopes) -> None:
         """Take over radii and slopes, and the newest atom of the parameters that both move.
@@ -136,8 +140,8 @@ class Slopes:
                 f"`state` has radii of {theirs} tensors, expected {mine}. "
                 "Load it into the parameters and the InnerLoop that it was saved from."
             )
-        device = self.state["radius"].device
-        self.state = {name: value.to(device) for name, value in state["radius"].items()}
+        for name, value in state["radius"].items():
+            self.state[name].copy_(value)
         self._has_atom = state["atom"] is not None
         load("newest atom", self._atom, state["atom"])
         self._ends.copy_(state["ends"])

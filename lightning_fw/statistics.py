@@ -185,7 +185,7 @@ class WindowStatistics:
         """What tells whether :meth:`values` would read the same memory."""
         numbers = (self.gap_first, self.gap_last, self.loss_first, self.loss_last)
         read = (*numbers, self._first_weight, *self._first)
-        addresses = (x.data_ptr() if isinstance(x, Tensor) else str(x) for x in read)
+        addresses = ((x.data_ptr(), x.dtype) if isinstance(x, Tensor) else str(x) for x in read)
         return (self.enabled, *self._present, *addresses)
 
     def _cosine(self, displacement: Sequence[Tensor]) -> Scalar:

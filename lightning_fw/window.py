@@ -15,12 +15,12 @@ from lightning_fw.gradients import Gradients
 from lightning_fw.graphs import GraphedArithmetic, are_worthwhile
 from lightning_fw.host_copy import HostCopy
 from lightning_fw.inner_loop import InnerLoop
-from lightning_fw.local_windows import share
+from lightning_fw.local_windows import Joined, share
 from lightning_fw.momentum import Momentum
 from lightning_fw.parameters import ParameterInfo, require_movable
 from lightning_fw.radius import Radius
 from lightning_fw.record import RestartRecord
-from lightning_fw.scalars import Gathered, Scalar
+from lightning_fw.scalars import Scalar
 from lightning_fw.statistics import WindowStatistics
 
 
@@ -227,11 +227,15 @@ class Window:
         Returns:
             The record of the window, its batches, evaluations and seconds left at 0.
         """
-        values = self._end(reduce, ended=ended)
+        joined = self._joined(reduce, ended=ended)
         record = self.statistics.record(
-            values, self.infos, restart=self.restart, attempts=self.attempts, early=early
+            self._arithmetic.end(joined, self.statistics),
+            self.infos,
+            restart=self.restart,
+            attempts=self.attempts,
+            early=early,
         )
-        self._hand_over(stepped=record.steps > 0)
+        self._hand_over(joined, stepped=record.steps > 0)
         return record
 
     def close_untold(
@@ -239,19 +243,19 @@ class Window:
     ) -> None:
         """:meth:`close` without a record: it waits for the first step of the window, not the last.
 
-        If that was skipped, it waits for all.
+        If that was skipped, it waits for all, and so it does with ``sync="restart"``.
         """
-        self._end(reduce, ended=ended)
+        joined = self._joined(reduce, ended=ended)
         has_stepped = self._first_count.read() > 0 or float(self._displacement.k) > 0
-        self._hand_over(stepped=has_stepped)
+        self._hand_over(joined, stepped=has_stepped)
 
-    def _end(self, reduce: Callable[[Tensor], Tensor], *, ended: bool) -> Gathered:
+    def _joined(self, reduce: Callable[[Tensor], Tensor], *, ended: bool) -> Joined:
         sync, slopes = self.inner_loop.sync, self._radius.slopes()
-        joined = share(sync, self._displacement, slopes, reduce, ended=ended)
-        return self._arithmetic.end(joined, self.statistics)
+        return share(sync, self._displacement, slopes, reduce, ended=ended)
 
-    def _hand_over(self, *, stepped: bool) -> None:
+    def _hand_over(self, joined: Joined, *, stepped: bool) -> None:
         """Write the direction into ``p.grad`` if there is one, and open the next window."""
+        self._arithmetic.turn(joined.slopes)
         if stepped or (self.inner_loop.sync == "restart" and self._displacement.has_moved):
             self._displacement.hand_over()
             self.has_direction = True

@@ -31,8 +31,8 @@ def polar_newton_schulz(matrices: Tensor) -> Tensor:
 
     Five quintic steps bring every singular value of at least 1e-3 of the Frobenius norm into
     [0.87, 1.13]; the cubic step 1.5 x − 0.5 x³, whose maximum is 1 at x = 1, brings them into
-    [0.97, 1]. Smaller ones end below: they hardly count in ⟨g, s⟩. Wide matrices on a GPU take the
-    quintic steps in float16.
+    [0.97, 1]. Smaller ones end below: they hardly count in ⟨g, s⟩. Where both sides have at least
+    256 a GPU takes the quintic steps in float16.
 
     Args:
         matrices: Shape (batch, rows, columns).

@@ -120,10 +120,12 @@ class PresetMixin(FrankWolfeMixin):
     def configure_optimizers(self) -> Optimizer:
         return self.configure_frank_wolfe().outer(self.parameters())  # type: ignore[attr-defined]
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
         """Warn of windows that end within a batch of sequences."""
         if batch_idx == 0 and isinstance(batch, Chunk):
             warn_of_parts(self.configure_frank_wolfe(), batch)
+        stop: int | None = super().on_train_batch_start(batch, batch_idx)  # type: ignore[misc]
+        return stop
 
 
 class FrankWolfeRegressor(PresetMixin, SequenceRegressor):

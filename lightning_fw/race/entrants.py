@@ -86,8 +86,10 @@ class Entrant:
     @property
     def inner_loop(self) -> str | None:
         """The settings of its inner loop in words, where it has one."""
-        loop = self.method.inner_loop
-        return None if loop is None else repr(loop(self.setting))
+        if self.method.inner_loop is None:
+            return None
+        loop = repr(self.method.inner_loop(self.setting))
+        return f"in_whole_sequences({loop})" if self.method.in_chunks else loop
 
     @property
     def batches_a_message(self) -> int:

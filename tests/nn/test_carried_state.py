@@ -24,6 +24,9 @@ from lightning_fw.nn import (
 from lightning_fw.nn.cells import Cell
 from tests.nn.chunked import A_BATCH, CHUNK, STEPS, Few, Watch, assert_same_weights, fit
 
+# What they look at is the state, not where a window ends.
+pytestmark = pytest.mark.filterwarnings("ignore:`accumulate_grad_batches` should be")
+
 SIZES = {"input_size": 2, "output_size": 3, "hidden_size": 4}
 sgd = partial(SGD, lr=0.1)
 

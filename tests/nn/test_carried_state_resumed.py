@@ -28,6 +28,9 @@ from tests.nn.chunked import (
 )
 from tests.ranks import on_ranks
 
+# What they look at is the state, not where a window ends.
+pytestmark = pytest.mark.filterwarnings("ignore:`accumulate_grad_batches` should be")
+
 SIZES = {"input_size": 2, "output_size": 3, "hidden_size": 4}
 adam = partial(Adam, lr=0.01)
 

@@ -96,6 +96,42 @@ def train(
     return weights, records
 
 
+def trained_through_trouble(
+    loop: InnerLoop, statistics: bool, *, told: bool = True, device: str = "cuda"
+) -> tuple[list[nn.Parameter], list[RestartRecord]]:
+    """Windows of several lengths, with gradients that are missing or not finite."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(8, 3), (8,), (2, 8)]
+    weights = [
+        nn.Parameter(torch.randn(s, generator=generator, dtype=torch.float64).to(device))
+        for s in shapes
+    ]
+    window = Window(loop, weights, INFOS, statistics=statistics)
+    outer, records = torch.optim.SGD(weights, lr=0.05), []
+    for batch in range(60):
+        with window.displaced():
+            target = torch.randn(8, 1, 1, generator=generator, dtype=torch.float64).to(device)
+            loss = sum((p - target).cosh().mean() for p in weights)
+            loss.backward()
+        if batch in (17, 31, 32, *range(45, 50)):
+            weights[0].grad.fill_(float("nan"))
+        if batch in (23, 36):
+            weights[1].grad = None
+        window.step(loss if batch % 11 else None)
+        if window.is_full or batch in (21, 44):
+            if told:
+                records.append(window.close(early=not window.is_full))
+            else:
+                window.close_untold()
+            if window.has_direction:
+                outer.step()
+        if batch == 40:
+            state = window.state_dict()
+            window = Window(loop, weights, INFOS, statistics=statistics)
+            window.load_state_dict(state)
+    return weights, records
+
+
 def assert_same_way(
     found: tuple[list[nn.Parameter], list[RestartRecord]],
     expected: tuple[list[nn.Parameter], list[RestartRecord]],

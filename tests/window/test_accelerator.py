@@ -14,7 +14,7 @@ from lightning_fw import InnerLoop, L2Ball, ShortStep
 from lightning_fw.window import Window
 from tests.accelerator import NEEDS_CUDA, synchronizations_are_errors
 
-from .device_loops import INFOS, LOOPS, assert_same_way, train
+from .device_loops import INFOS, LOOPS, assert_same_way, train, trained_through_trouble
 
 pytestmark = NEEDS_CUDA
 
@@ -89,40 +89,6 @@ def test_closed_untold_windows_go_the_same_way(loop):
     found, _ = trained_through_trouble(loop, statistics=False, told=False)
     expected, _ = trained_through_trouble(loop, statistics=False)
     assert all(map(torch.equal, found, expected))
-
-
-def trained_through_trouble(loop, statistics, *, told=True):
-    """Windows of several lengths, with gradients that are missing or not finite."""
-    generator = torch.Generator().manual_seed(0)
-    shapes = [(8, 3), (8,), (2, 8)]
-    weights = [
-        nn.Parameter(torch.randn(s, generator=generator, dtype=torch.float64).cuda())
-        for s in shapes
-    ]
-    window = Window(loop, weights, INFOS, statistics=statistics)
-    outer, records = torch.optim.SGD(weights, lr=0.05), []
-    for batch in range(60):
-        with window.displaced():
-            target = torch.randn(8, 1, 1, generator=generator, dtype=torch.float64).cuda()
-            loss = sum((p - target).cosh().mean() for p in weights)
-            loss.backward()
-        if batch in (17, 31, 32, *range(45, 50)):
-            weights[0].grad.fill_(float("nan"))
-        if batch in (23, 36):
-            weights[1].grad = None
-        window.step(loss if batch % 11 else None)
-        if window.is_full or batch in (21, 44):
-            if told:
-                records.append(window.close(early=not window.is_full))
-            else:
-                window.close_untold()
-            if window.has_direction:
-                outer.step()
-        if batch == 40:
-            state = window.state_dict()
-            window = Window(loop, weights, INFOS, statistics=statistics)
-            window.load_state_dict(state)
-    return weights, records
 
 
 class Reading(L2Ball):

@@ -1,0 +1,153 @@
+"""Graphs of a window's arithmetic, emulated on the host, change nothing."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_fw import InnerLoop, L2Ball, ShortStep
+from lightning_fw import displacement as displacement_module
+from lightning_fw import scalars as scalars_module
+from lightning_fw.window import Window
+
+from .device_loops import INFOS, LOOPS, assert_same_way, trained_through_trouble
+from .emulated_graphs import EmulatedGraphs
+
+MORE = [
+    replace(InnerLoop.spectral(), steps=5),
+    InnerLoop(step_size=ShortStep(10.0), steps=5),
+    InnerLoop(steps=3, trajectory="cumulative"),
+]
+
+
+@pytest.fixture(autouse=True)
+def scalars_stay_tensors(monkeypatch):
+    for module in (scalars_module, displacement_module):
+        monkeypatch.setattr(module, "on_host", lambda device: False)
+
+
+@pytest.fixture
+def emulate(monkeypatch):
+    def emulate():
+        monkeypatch.setattr(EmulatedGraphs, "replays", 0)
+        monkeypatch.setattr("lightning_fw.graphs.Graphs", EmulatedGraphs)
+        monkeypatch.setattr("lightning_fw.window.are_worthwhile", lambda *_: True)
+
+    return emulate
+
+
+@pytest.mark.parametrize("statistics", [False, True])
+@pytest.mark.parametrize("loop", LOOPS + MORE)
+def test_replays_do_what_the_calls_did(loop, statistics, emulate):
+    expected = trained_through_trouble(loop, statistics, device="cpu")
+    emulate()
+    found = trained_through_trouble(loop, statistics, device="cpu")
+    assert EmulatedGraphs.replays >= 3
+    assert_same_way(found, expected)
+
+
+@pytest.mark.parametrize("loop", MORE)
+def test_closed_untold_windows_go_the_same_way(loop, emulate):
+    expected, _ = trained_through_trouble(loop, False, device="cpu")
+    emulate()
+    found, _ = trained_through_trouble(loop, False, told=False, device="cpu")
+    for p, q in zip(found, expected, strict=True):
+        torch.testing.assert_close(p, q)
+
+
+def steps(window, number):
+    for _ in range(number):
+        with window.displaced():
+            sum(p.cosh().sum() for p in window.parameters).backward()
+        window.step()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda w: pickle.loads(pickle.dumps(w))])
+def test_a_copy_in_mid_window_goes_on_as_the_window(copied, emulate):
+    emulate()
+    weights = [nn.Parameter(torch.ones(4, 3)), nn.Parameter(torch.ones(4))]
+    window = Window(replace(InnerLoop.spectral(), steps=4), weights, INFOS[:2])
+    for _ in range(3):
+        steps(window, 4)
+        window.close()
+    steps(window, 2)
+    twin = copied(window)
+    for _ in range(3):
+        for each in (window, twin):
+            while not each.is_full:
+                steps(each, 1)
+        assert repr(window.close()) == repr(twin.close())
+
+
+class Fails(L2Ball):
+    """Reads the device from its fifth call on, as a graph may not."""
+
+    calls = 0
+
+    def atoms(self, gradients, infos=None, norms=None):
+        Fails.calls += 1
+        if Fails.calls > 4:
+            assert gradients[0].sum().item() > -1e9
+        return super().atoms(gradients, infos, norms)
+
+
+@pytest.mark.filterwarnings("ignore:The inner loop cannot be captured as a CUDA graph")
+@pytest.mark.parametrize("trajectory", ["anchored", "cumulative"])
+def test_a_capture_that_fails_leaves_nothing_behind(trajectory, emulate, monkeypatch):
+    loop = InnerLoop(ball=L2Ball(radius=0.1), steps=3, trajectory=trajectory)
+    expected = trained_through_trouble(loop, True, device="cpu")
+    monkeypatch.setattr(Fails, "calls", 0)
+    emulate()
+    found = trained_through_trouble(replace(loop, ball=Fails(radius=0.1)), True, device="cpu")
+    assert_same_way(found, expected)
+
+
+def test_a_state_stays_as_it_was_saved(emulate):
+    weights = [nn.Parameter(torch.ones(4, 3)), nn.Parameter(torch.ones(4))]
+    window = Window(InnerLoop.spectral(), weights, INFOS[:2])
+    steps(window, 2)
+    window.close()
+    state = window.state_dict()
+    before = copy.deepcopy(state)
+    window.load_state_dict(state)
+    for _ in range(3):
+        steps(window, 2)
+        window.close()
+    assert repr(state) == repr(before)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_window_saved_while_its_end_is_waited_for_is_closed_as_it_would_be(told, monkeypatch):
+    weights = [nn.Parameter(torch.ones(4, 3)), nn.Parameter(torch.ones(4))]
+    window = Window(InnerLoop.spectral(), weights, INFOS[:2], statistics=told)
+    steps(window, 2)
+    window.close()
+    steps(window, 2)
+    saved = []
+    save_and = {"read": scalars_module.Gathered.read, "untold": type(window._first_count).read}
+    monkeypatch.setattr(
+        scalars_module.Gathered,
+        "read",
+        lambda self: saved.append(copy.deepcopy(window.state_dict())) or save_and["read"](self),
+    )
+    monkeypatch.setattr(
+        type(window._first_count),
+        "read",
+        lambda self: saved.append(copy.deepcopy(window.state_dict())) or save_and["untold"](self),
+    )
+    _ = window.close() if told else window.close_untold()
+    monkeypatch.undo()
+    for module in (scalars_module, displacement_module):
+        monkeypatch.setattr(module, "on_host", lambda device: False)
+    expected = [p.grad.clone() for p in weights]
+    resumed = Window(InnerLoop.spectral(), weights, INFOS[:2], statistics=told)
+    resumed.load_state_dict(saved[0])
+    resumed.close()
+    for p, direction in zip(weights, expected, strict=True):
+        torch.testing.assert_close(p.grad, direction)
+    torch.testing.assert_close(resumed.radius, window.radius)
