@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from lightning_fw.arithmetic import Arithmetic
@@ -148,8 +148,9 @@ class Graphs:
             self._captured[key] = self._record(lambda: function(list(inputs)))
         except RuntimeError as error:
             self._refused = True
-            rank_zero_warn(
-                f"The inner loop cannot be captured as a CUDA graph, and goes on without: {error}"
+            warnings.warn(
+                f"The inner loop cannot be captured as a CUDA graph, and goes on without: {error}",
+                stacklevel=2,
             )
 
     def _record(self, function: Callable[[], T]) -> tuple[torch.cuda.CUDAGraph, T]:

@@ -253,6 +253,8 @@ def _read(out: Path) -> dict[str, Any]:
             f"`--out` must hold a race or nothing, got {path}, which is none ({error}). "
             "Pass another directory."
         ) from error
+    # Races of before there was a choice.
+    known.setdefault("accelerator", "cpu")
     return known
 
 

@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+import torch
 
 from lightning_fw import InnerLoop
 from lightning_fw.race.command import main
@@ -129,3 +130,13 @@ def test_runs_of_another_version_of_a_method_are_not_gone_on_with(tmp_path, caps
     del held["inner_loops"]  # of a version that did not tell
     path.write_text(json.dumps(held))
     assert race(tmp_path, "--methods", "spectral", "--seeds", "2") == 0
+
+
+def test_a_race_of_before_accelerators_is_not_gone_on_with_on_a_gpu(raced, capsys, monkeypatch):
+    path = raced / "race.json"
+    held = json.loads(path.read_text())
+    del held["accelerator"]
+    path.write_text(json.dumps(held))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert race(raced, "--accelerator", "gpu", "--seeds", "2") == 2
+    assert "a race with another accelerator: 'cpu', not 'gpu'" in capsys.readouterr().err
