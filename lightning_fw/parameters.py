@@ -25,18 +25,18 @@ class ParameterInfo:
         name: Its name in the module, which :class:`~lightning_fw.ProductBall` matches.
         group: Index of its param group, which ``scope="group"`` joins.
         gates: Matrices stacked along its first dimension: 4 in an LSTM's weights, 3 in a GRU's.
-        of_symbols: Whether its network reads symbols, such as characters, and not measured values.
+        reads_symbols: Whether it reads symbols, such as characters, each a one-hot vector.
     """
 
     name: str = ""
     group: int = 0
     gates: int = 1
-    of_symbols: bool = False
+    reads_symbols: bool = False
 
     @property
-    def reads_values(self) -> bool:
-        """Whether it reads values: ``weight_ih…``, as torch's recurrent layers name it."""
-        return self.name.rpartition(".")[2].startswith("weight_ih") and not self.of_symbols
+    def reads_input(self) -> bool:
+        """Whether it reads the input of its layer: ``weight_ih…``, as torch's layers name it."""
+        return _reads_input(self.name)
 
     @property
     def is_recurrent(self) -> bool:
@@ -54,7 +54,8 @@ def trainable(
     Args:
         param_groups: ``optimizer.param_groups``.
         module: The module that owns the parameters and gives them their names. Where an attribute
-            ``reads_symbols`` of it, or of a module in it, is true, all its weights are of symbols.
+            ``reads_symbols`` of it, or of a module in it, is true, its first input weights read
+            symbols.
 
     Returns:
         Parameters and infos, of equal length.
@@ -65,7 +66,7 @@ def trainable(
         id(parameter)
         for child in module.modules()
         if getattr(child, "reads_symbols", False)
-        for parameter in child.parameters()
+        for parameter in first_input_weights(child)
     }
     parameters: list[nn.Parameter] = []
     infos: list[ParameterInfo] = []
@@ -79,10 +80,21 @@ def trainable(
                     name=names.get(id(parameter), f"param_groups.{group}.{position}"),
                     group=group,
                     gates=gates.get(id(parameter), 1),
-                    of_symbols=id(parameter) in of_symbols,
+                    reads_symbols=id(parameter) in of_symbols,
                 )
             )
     return parameters, infos
+
+
+def first_input_weights(module: nn.Module) -> list[nn.Parameter]:
+    """What reads the module's input: the first ``weight_ih…``, and that of the other direction."""
+    weights = {name: p for name, p in module.named_parameters() if _reads_input(name)}
+    first = next(iter(weights), "")
+    return [weights[name] for name in (first, f"{first}_reverse") if name in weights]
+
+
+def _reads_input(name: str) -> bool:
+    return name.rpartition(".")[2].startswith("weight_ih")
 
 
 def stacked_gates(module: nn.Module) -> dict[int, int]:

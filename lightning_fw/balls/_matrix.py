@@ -56,12 +56,13 @@ class MatrixBall(Ball):
         radius: δ > 0.
         split_gates: Answer per gate where a recurrent weight stacks several.
         scale_by_shape: Give a matrix of shape (out, in) the radius δ √max(1, out/in), so that a
-            radius carries over from width to width (Pethick et al. 2025, arXiv:2502.07529).
+            radius carries over from width to width; one that reads symbols δ √out, since a one-hot
+            vector has length 1 where one of values has √in (Pethick et al. 2025,
+            arXiv:2502.07529). A module with an attribute ``reads_symbols`` that is true reads them.
         gate_radius: Weights of LSTM and GRU, which stack gates, get ``gate_radius`` times the
             radius: a sigmoid passes on a quarter of a change at most, where a tanh passes on all.
-        input_radius: Those of them that read values, ``weight_ih…``, get this many times the
-            radius, since noise in the values moves them first; None: ``gate_radius``. Symbols have
-            no noise: not in a module whose attribute ``reads_symbols`` is true.
+        input_radius: Those of them that read the input, ``weight_ih…``, get this many times the
+            radius, since noise in the input moves them first; None: ``gate_radius``.
         vector_radius: Vectors get ‖b‖₂ / √n ≤ ``vector_radius`` · δ.
 
     Raises:
@@ -176,10 +177,12 @@ class MatrixBall(Ball):
         ]
 
     def _reach(self, rows: int, columns: int, info: ParameterInfo) -> float:
-        reach = math.sqrt(max(1.0, rows / columns)) if self.scale_by_shape else 1.0
+        reach = 1.0
+        if self.scale_by_shape:
+            reach = math.sqrt(rows if info.reads_symbols else max(1.0, rows / columns))
         if info.gates == 1:
             return reach
-        if info.reads_values and self.input_radius is not None:
+        if info.reads_input and self.input_radius is not None:
             return reach * self.input_radius
         return reach * self.gate_radius
 

@@ -24,9 +24,10 @@ class NuclearBall(MatrixBall):
     Args:
         radius: δ > 0.
         split_gates: Answer per gate.
-        scale_by_shape: Give a matrix (out, in) the radius δ √max(1, out/in).
+        scale_by_shape: Give a matrix (out, in) the radius δ √max(1, out/in), one that reads
+            symbols δ √out.
         gate_radius: Weights that stack gates get ``gate_radius`` · δ.
-        input_radius: Those that read values, not symbols, ``input_radius`` · δ; None: the same.
+        input_radius: Those that read the input, ``input_radius`` · δ; None: the same.
         vector_radius: Vectors get ‖b‖₂ / √n ≤ ``vector_radius`` · δ.
         iterations: Steps of power iteration.
 

@@ -30,9 +30,10 @@ class SpectralBall(MatrixBall):
     Args:
         radius: δ > 0.
         split_gates: Answer per gate.
-        scale_by_shape: Give a matrix (out, in) the radius δ √max(1, out/in).
+        scale_by_shape: Give a matrix (out, in) the radius δ √max(1, out/in), one that reads
+            symbols δ √out.
         gate_radius: Weights that stack gates get ``gate_radius`` · δ.
-        input_radius: Those that read values, not symbols, ``input_radius`` · δ; None: the same.
+        input_radius: Those that read the input, ``input_radius`` · δ; None: the same.
         vector_radius: Vectors get ‖b‖₂ / √n ≤ ``vector_radius`` · δ.
         oracle: ``"newton_schulz"``: matrix products alone; its atoms are feasible, and their
             singular values lie within 3 % of the radius wherever the gradient's exceed 1e-3 of

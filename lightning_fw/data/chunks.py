@@ -63,6 +63,11 @@ class InChunks(L.LightningDataModule):
         return self.data.kind
 
     @property
+    def reads_symbols(self) -> bool:
+        """Whether sequences are of symbols, each a one-hot vector."""
+        return self.data.reads_symbols
+
+    @property
     def input_size(self) -> int:
         """Channels of a sequence."""
         return self.data.input_size

@@ -57,6 +57,7 @@ class CopyMemory(SequenceData):
     """
 
     kind: ClassVar[Kind] = "classification_per_step"
+    reads_symbols: ClassVar[bool] = True
 
     def __init__(
         self,

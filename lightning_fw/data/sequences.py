@@ -35,12 +35,14 @@ class SequenceData(L.LightningDataModule, ABC):
         input_size: Channels of a sequence.
         output_size: Numbers or classes to predict.
         kind: ``"regression"``, ``"classification"`` or ``"classification_per_step"``.
+        reads_symbols: Whether sequences are of symbols, each a one-hot vector.
 
     Raises:
         ValueError: If ``batch_size`` < 1.
     """
 
     kind: ClassVar[Kind]
+    reads_symbols: ClassVar[bool] = False
     input_size: int
     output_size: int
 

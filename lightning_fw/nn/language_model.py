@@ -53,7 +53,6 @@ class LanguageModel(SequenceModel):
 
     kind: Kind = "language"
     per_step = True
-    reads_symbols = True
     always_carries = True
 
     def __init__(
@@ -78,6 +77,7 @@ class LanguageModel(SequenceModel):
         )
         self.vocabulary_size = input_size
         self.embedding = nn.Embedding(input_size, embedding_size) if embedding_size else None
+        self.reads_symbols = self.embedding is None
         self.perplexity = _Perplexity()
 
     @override

@@ -66,6 +66,8 @@ class SequenceModel(CarriesState, ABC):
 
     Attributes:
         kind: Of the data that it fits.
+        reads_symbols: Whether it reads symbols, each a one-hot vector; training on data that says
+            so of itself sets it, in time for the ball.
 
     Raises:
         TypeError: If a number is of the wrong kind.
@@ -75,6 +77,7 @@ class SequenceModel(CarriesState, ABC):
 
     kind: Kind
     per_step: bool = False
+    reads_symbols: bool = False
 
     def __init__(
         self,
@@ -159,6 +162,7 @@ class SequenceModel(CarriesState, ABC):
                 f'`datamodule` must be of the kind "{self.kind}" for {type(self).__name__}, got '
                 f'{type(data).__name__} of the kind "{found}". Pass it to a {_FOR_KIND[found]}.'
             )
+        self.reads_symbols = self.reads_symbols or getattr(data, "reads_symbols", False)
 
     @override
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

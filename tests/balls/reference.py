@@ -75,10 +75,11 @@ def _matrix(ball: MatrixBall, array: np.ndarray, info: ParameterInfo, *, dual: b
     rows = array.reshape(array.shape[0], -1)
     found = []
     for gate in np.split(rows, info.gates if ball.split_gates else 1):
-        reach = np.sqrt(max(1.0, gate.shape[0] / gate.shape[1])) if ball.scale_by_shape else 1.0
+        out, size = gate.shape
+        length = 1.0 if info.reads_symbols else np.sqrt(size)
+        reach = max(1.0, np.sqrt(out) / length) if ball.scale_by_shape else 1.0
         if info.gates > 1:
-            reads_values = "weight_ih" in info.name and not info.of_symbols
-            of_input = ball.input_radius if reads_values else None
+            of_input = ball.input_radius if "weight_ih" in info.name else None
             reach *= of_input or ball.gate_radius
         singular = np.linalg.svd(gate, compute_uv=False)
         largest = isinstance(ball, SpectralBall) != dual

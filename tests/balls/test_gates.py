@@ -72,14 +72,21 @@ def test_without_split_gates_the_weight_is_one_matrix(ball: MatrixBall) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "gates", "reach"),
-    [((12, 3), 1, 2.0), ((3, 12), 1, 1.0), ((12, 3), 4, 1.0), ((24, 3), 4, math.sqrt(2))],
+    ("shape", "info", "reach"),
+    [
+        ((12, 3), ParameterInfo(), 2.0),
+        ((3, 12), ParameterInfo(), 1.0),
+        ((12, 3), ParameterInfo(gates=4), 1.0),
+        ((24, 3), ParameterInfo(gates=4), math.sqrt(2)),
+        ((4, 9), ParameterInfo(reads_symbols=True), 2.0),
+        ((16, 9), ParameterInfo(gates=4, reads_symbols=True), 2.0),
+    ],
 )
-def test_scale_by_shape_widens_the_ball_of_a_tall_matrix(
-    shape: tuple[int, int], gates: int, reach: float
+def test_scale_by_shape_widens_the_ball_of_a_tall_matrix_and_of_one_that_reads_symbols(
+    shape: tuple[int, int], info: ParameterInfo, reach: float
 ) -> None:
     torch.manual_seed(0)
-    gradient, infos = torch.randn(shape), [ParameterInfo(gates=gates)]
+    gradient, infos = torch.randn(shape), [info]
     for ball in BALLS:
         scaled = replace(ball, scale_by_shape=True)
         atom = ball.lmo([gradient], infos)[0]
@@ -115,12 +122,11 @@ def test_gates_that_read_the_input_get_a_radius_of_their_own(
         ParameterInfo("rnn.weight_ih_l0", gates=4),
         ParameterInfo("rnn.weight_hh_l0", gates=4),
         ParameterInfo("rnn.weight_ih_l0", gates=1),
-        ParameterInfo("rnn.weight_ih_l0", gates=4, of_symbols=True),
     ]
     ball = replace(ball, split_gates=split_gates)
     of_their_own = replace(ball, gate_radius=3.0, input_radius=2.0)
-    usual, wider = (b.lmo([weight] * 4, infos) for b in (ball, of_their_own))
-    torch.testing.assert_close(wider, [2 * usual[0], 3 * usual[1], usual[2], 3 * usual[3]])
+    usual, wider = (b.lmo([weight] * 3, infos) for b in (ball, of_their_own))
+    torch.testing.assert_close(wider, [2 * usual[0], 3 * usual[1], usual[2]])
     norms = of_their_own.norm([weight], infos[:1]), ball.norm([weight], infos[:1])
     torch.testing.assert_close(2 * norms[0], norms[1])
 

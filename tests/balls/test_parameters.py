@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import nn
 
 from lightning_fw.nn import LanguageModel
+from lightning_fw.nn.cells import Cell
 from lightning_fw.parameters import ParameterInfo, require_movable, trainable
 
 
@@ -51,10 +52,28 @@ def test_recurrent_weights_stack_gates(prefix: str, gates: int) -> None:
 def test_a_network_tells_that_it_reads_symbols() -> None:
     module = nn.Module()
     module.numbers = nn.GRU(3, 6)
-    module.characters = LanguageModel("gru", input_size=5, output_size=5, hidden_size=4)
-    for info in infos_of(module):
-        assert info.of_symbols == info.name.startswith("characters.")
-        assert info.reads_values == (info.name == "numbers.weight_ih_l0")
+    module.characters = LanguageModel(
+        "gru", input_size=5, output_size=5, hidden_size=4, num_layers=2
+    )
+    module.embedded = LanguageModel("gru", input_size=5, output_size=5, embedding_size=3)
+    read = {info.name for info in infos_of(module) if info.reads_symbols}
+    assert read == {"characters.rnn.weight_ih_l0"}
+
+
+@pytest.mark.parametrize("cell", get_args(Cell))
+def test_the_first_input_weights_read_symbols_whatever_the_cell(cell: Cell) -> None:
+    model = LanguageModel(cell, input_size=5, output_size=5, hidden_size=4)
+    read = [info.name for info in infos_of(model) if info.reads_symbols]
+    assert [name.rpartition(".")[2].removesuffix("_l0") for name in read] == ["weight_ih"]
+
+
+def test_both_directions_read_symbols() -> None:
+    class Tagger(nn.LSTM):
+        reads_symbols = True
+
+    module = Tagger(3, 4, num_layers=2, bidirectional=True)
+    read = [info.name for info in infos_of(module) if info.reads_symbols]
+    assert read == ["weight_ih_l0", "weight_ih_l0_reverse"]
 
 
 def test_other_parameters_are_one_matrix() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import lightning as L
 import pytest
 from torch.optim import SGD
 
-from lightning_fw import InnerLoop
-from lightning_fw.data import AddingProblem, CopyMemory, TextData
+from lightning_fw import InnerLoop, SpectralBall
+from lightning_fw.data import AddingProblem, CopyMemory, InChunks, TextData
 from lightning_fw.nn import FrankWolfeClassifier, FrankWolfeLanguageModel, FrankWolfeRegressor
 from lightning_fw.nn.frank_wolfe import preset_loop
 
@@ -98,6 +99,32 @@ def test_it_trains_on_data_of_its_kind(tmp_path):
         trainer = fit(model, its_data)
         assert trainer.global_step == 3
         assert {"train_loss", "val_metric"} <= set(trainer.callback_metrics)
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "read"),
+    [
+        (partial(FrankWolfeClassifier, per_step=True), CopyMemory(3), {"rnn.weight_ih_l0"}),
+        (
+            partial(FrankWolfeClassifier, per_step=True),
+            InChunks(CopyMemory(3), 12),
+            {"rnn.weight_ih_l0"},
+        ),
+        (FrankWolfeRegressor, AddingProblem(6), set()),
+    ],
+)
+def test_its_ball_knows_of_data_that_are_symbols(model, data, read, monkeypatch):
+    seen = set()
+    answer = SpectralBall.atoms
+
+    def atoms(ball, gradients, infos, norms=None):
+        seen.update(info.name for info in infos if info.reads_symbols)
+        return answer(ball, gradients, infos, norms)
+
+    monkeypatch.setattr(SpectralBall, "atoms", atoms)
+    sizes = {"input_size": data.input_size, "output_size": data.output_size}
+    fit(model("gru", hidden_size=4, **sizes), data)
+    assert seen == read
 
 
 def test_it_refuses_data_of_another_kind():
