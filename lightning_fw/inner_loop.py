@@ -194,6 +194,7 @@ class InnerLoop:
                 scale_by_shape=True,
                 gate_radius=3.0,
                 input_radius=2.0,
+                head_radius=2.5,
                 vector_radius=0.1,
             ),
             steps=2,

@@ -39,6 +39,11 @@ class ParameterInfo:
         return _reads_input(self.name)
 
     @property
+    def is_of_head(self) -> bool:
+        """Whether it is of no recurrent layer, by a name that is known."""
+        return bool(self.name) and not (self.reads_input or self.is_recurrent)
+
+    @property
     def is_recurrent(self) -> bool:
         """Whether it leads from state to state: ``weight_hh…``, likewise."""
         return self.name.rpartition(".")[2].startswith("weight_hh")

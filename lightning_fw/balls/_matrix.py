@@ -63,6 +63,9 @@ class MatrixBall(Ball):
             radius: a sigmoid passes on a quarter of a change at most, where a tanh passes on all.
         input_radius: Those of them that read the input, ``weight_ih…``, get this many times the
             radius, since noise in the input moves them first; None: ``gate_radius``.
+        head_radius: Matrices of no recurrent layer, such as a head's of shape (out, in), get
+            ``head_radius`` · √(out/in) · δ, so that what few units answer moves no faster than what
+            many do; None: they are like the others.
         vector_radius: Vectors get ‖b‖₂ / √n ≤ ``vector_radius`` · δ.
 
     Raises:
@@ -74,13 +77,15 @@ class MatrixBall(Ball):
     scale_by_shape: bool = False
     gate_radius: float = 1.0
     input_radius: float | None = None
+    head_radius: float | None = None
     vector_radius: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive("gate_radius", self.gate_radius)
-        if self.input_radius is not None:
-            require_positive("input_radius", self.input_radius)
+        for name in ("input_radius", "head_radius"):
+            if getattr(self, name) is not None:
+                require_positive(name, getattr(self, name))
         require_positive("vector_radius", self.vector_radius)
 
     @abstractmethod
@@ -177,6 +182,8 @@ class MatrixBall(Ball):
         ]
 
     def _reach(self, rows: int, columns: int, info: ParameterInfo) -> float:
+        if self.head_radius is not None and info.is_of_head:
+            return self.head_radius * math.sqrt(rows / columns)
         reach = 1.0
         if self.scale_by_shape:
             reach = math.sqrt(rows if info.reads_symbols else max(1.0, rows / columns))

@@ -28,6 +28,8 @@ class NuclearBall(MatrixBall):
             symbols δ √out.
         gate_radius: Weights that stack gates get ``gate_radius`` · δ.
         input_radius: Those that read the input, ``input_radius`` · δ; None: the same.
+        head_radius: Matrices (out, in) of no recurrent layer, ``head_radius`` · δ √(out/in); None:
+            like the others.
         vector_radius: Vectors get ‖b‖₂ / √n ≤ ``vector_radius`` · δ.
         iterations: Steps of power iteration.
 

@@ -34,6 +34,8 @@ class SpectralBall(MatrixBall):
             symbols δ √out.
         gate_radius: Weights that stack gates get ``gate_radius`` · δ.
         input_radius: Those that read the input, ``input_radius`` · δ; None: the same.
+        head_radius: Matrices (out, in) of no recurrent layer, ``head_radius`` · δ √(out/in); None:
+            like the others.
         vector_radius: Vectors get ‖b‖₂ / √n ≤ ``vector_radius`` · δ.
         oracle: ``"newton_schulz"``: matrix products alone; its atoms are feasible, and their
             singular values lie within 3 % of the radius wherever the gradient's exceed 1e-3 of

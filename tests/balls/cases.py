@@ -53,6 +53,7 @@ MATRIX_BALLS: tuple[Ball, ...] = (
     SpectralBall(radius=RADIUS, oracle="svd", gate_radius=3.0),
     SpectralBall(radius=RADIUS, oracle="svd", gate_radius=3.0, input_radius=0.5),
     SpectralBall(radius=RADIUS, oracle="svd", split_gates=False),
+    SpectralBall(radius=RADIUS, oracle="svd", scale_by_shape=True, head_radius=2.0),
     NuclearBall(radius=RADIUS, iterations=300),
     NuclearBall(radius=RADIUS, iterations=300, scale_by_shape=True),
 )
@@ -81,6 +82,7 @@ def label(ball: Ball) -> str:
         "split_gates=True, ",
         "gate_radius=1.0, ",
         "input_radius=None, ",
+        "head_radius=None, ",
         "vector_radius=0.1, ",
     ):
         text = text.replace(usual, "")
@@ -124,7 +126,12 @@ def cases(draw: st.DrawFn, dtypes: Sequence[torch.dtype] = DTYPES) -> Case:
             gradient = torch.full_like(gradient, float(kind == "ones"))
         gradients.append((gradient * scale).to(dtype))
         gates = draw(st.sampled_from((1, 4))) if len(shape) == 2 and shape[0] % 4 == 0 else 1
-        infos.append(ParameterInfo(f"{position % 3}.weight", draw(st.integers(0, 1)), gates))
+        name = draw(st.sampled_from(("weight", "weight_ih_l0", "weight_hh_l0")))
+        reads_symbols = name == "weight_ih_l0" and draw(st.booleans())
+        info = ParameterInfo(
+            f"{position % 3}.{name}", draw(st.integers(0, 1)), gates, reads_symbols
+        )
+        infos.append(info)
     return Case(gradients, infos)
 
 

@@ -67,7 +67,7 @@ def test_radius_must_be_a_number(make: Callable[..., Ball], value: Any, shown: s
 
 
 @pytest.mark.parametrize("make", [SpectralBall, NuclearBall])
-@pytest.mark.parametrize("name", ["gate_radius", "input_radius", "vector_radius"])
+@pytest.mark.parametrize("name", ["gate_radius", "input_radius", "head_radius", "vector_radius"])
 def test_radii_of_gates_and_vectors(make: Callable[..., Ball], name: str) -> None:
     for value, shown in NOT_POSITIVE:
         message = f"`{name}` must be positive, got {shown}. Pass a {name} > 0."
@@ -76,8 +76,8 @@ def test_radii_of_gates_and_vectors(make: Callable[..., Ball], name: str) -> Non
     with pytest.raises(ValueError, match=f"`{name}` must be finite, got inf"):
         make(**{name: math.inf})
     for value, shown in NOT_A_NUMBER:
-        if value is None and name == "input_radius":
-            continue  # the radius of the other gates
+        if value is None and name in {"input_radius", "head_radius"}:
+            continue  # the radius of the others
         with pytest.raises(TypeError, match=f"`{name}` must be a number, got {shown}"):
             make(**{name: value})
 

@@ -131,6 +131,21 @@ def test_gates_that_read_the_input_get_a_radius_of_their_own(
     torch.testing.assert_close(2 * norms[0], norms[1])
 
 
+@every_ball
+@pytest.mark.parametrize("scale_by_shape", [True, False])
+def test_a_head_gets_a_radius_of_its_own(ball: MatrixBall, scale_by_shape: bool) -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(3, 12)
+    names = ("head.weight", "rnn.weight_ih_l0", "rnn.weight_hh_l0", "")
+    infos = [ParameterInfo(name) for name in names]
+    ball = replace(ball, scale_by_shape=scale_by_shape)
+    of_its_own = replace(ball, head_radius=3.0)
+    usual, wider = (b.lmo([weight] * 4, infos) for b in (ball, of_its_own))
+    torch.testing.assert_close(wider, [1.5 * usual[0], *usual[1:]])
+    norms = of_its_own.norm([weight], infos[:1]), ball.norm([weight], infos[:1])
+    torch.testing.assert_close(1.5 * norms[0], norms[1])
+
+
 @pytest.mark.parametrize("vector_radius", [0.1, 3.0])
 def test_vectors_get_an_rms_ball(vector_radius: float) -> None:
     torch.manual_seed(0)
