@@ -73,16 +73,10 @@ def _without_nesterov(setting: Setting) -> InnerLoop:
     return replace(InnerLoop.spectral(), nesterov=False)
 
 
-def _gates_like_others(setting: Setting) -> InnerLoop:
+def _with_radii(setting: Setting, **radii: float | None) -> InnerLoop:
     loop = InnerLoop.spectral()
     assert isinstance(loop.ball, SpectralBall)
-    return replace(loop, ball=replace(loop.ball, gate_radius=1.0, input_radius=None))
-
-
-def _inputs_like_others(setting: Setting) -> InnerLoop:
-    loop = InnerLoop.spectral()
-    assert isinstance(loop.ball, SpectralBall)
-    return replace(loop, ball=replace(loop.ball, input_radius=None))
+    return replace(loop, ball=replace(loop.ball, **radii))  # type: ignore[arg-type]
 
 
 def _fixed_radius(setting: Setting, *, trajectory: Trajectory = "anchored") -> InnerLoop:
@@ -211,13 +205,19 @@ ABLATIONS = (
         _SPECTRAL,
         name="spectral-one-radius",
         title="spectral, gates of the others' radius",
-        inner_loop=_gates_like_others,
+        inner_loop=partial(_with_radii, gate_radius=1.0, input_radius=None),
     ),
     replace(
         _SPECTRAL,
         name="spectral-wide-inputs",
         title="spectral, gates that read the input of the others' radius",
-        inner_loop=_inputs_like_others,
+        inner_loop=partial(_with_radii, input_radius=None),
+    ),
+    replace(
+        _SPECTRAL,
+        name="spectral-wide-head",
+        title="spectral, head of the radius of other matrices",
+        inner_loop=partial(_with_radii, head_radius=None),
     ),
     *(
         replace(

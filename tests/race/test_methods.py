@@ -63,6 +63,7 @@ def test_ablations_change_one_thing():
         "spectral-no-nesterov": {"nesterov"},
         "spectral-one-radius": {"ball"},
         "spectral-wide-inputs": {"ball"},
+        "spectral-wide-head": {"ball"},
         "spectral-k3": {"steps"},
         "spectral-k10": {"steps"},
         "ball-linf": {"ball", "radius_rule"},
