@@ -190,7 +190,7 @@ class InnerLoop:
         """
         return cls(
             ball=SpectralBall(
-                radius=0.01,
+                radius=0.015,
                 scale_by_shape=True,
                 gate_radius=3.0,
                 input_radius=2.0,

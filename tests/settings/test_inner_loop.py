@@ -53,7 +53,7 @@ def test_the_spectral_preset_comes_with_its_outer_optimizer():
     rule = SlopeRatio(
         target=-0.5, early_rate=0.3, decay=0.9, own_share=0.4, minimum=4e-3, maximum=0.05
     )
-    assert (loop.ball.radius, loop.radius_rule) == (0.01, rule)
+    assert (loop.ball.radius, loop.radius_rule) == (0.015, rule)
     assert loop.direction == "displacement"
     outer = loop.outer([{"params": [torch.nn.Parameter(torch.zeros(2))]}])
     assert isinstance(outer, torch.optim.SGD)
