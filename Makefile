@@ -27,7 +27,7 @@ help:
 	@echo "make bench  time an inner step beside an optimizer's step"
 	@echo "make clean  remove the environment and the results"
 
-# torch by its pin first: a looser request would bring gigabytes of CUDA packages.
+# torch by its pin first: a looser request would bring gigabytes of CUDA packages, as its oldest does.
 $(READY): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \

@@ -6,17 +6,21 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from inspect import signature
 from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.environments.lightning import find_free_network_port
 from torch.multiprocessing import get_context
-from torch.multiprocessing.spawn import start_processes
+from torch.multiprocessing.spawn import ProcessContext, start_processes
 
 # Between two looks at what rank 0 tells: short for a reader, long for a processor.
 _PATIENCE_SECONDS = 0.05
-_GRACE_SECONDS = 5.0
+# Of a rank's error to the others; torch 2.5 has none, and ends them at once.
+_GRACE = (
+    {"grace_period": 5.0} if "grace_period" in signature(ProcessContext.join).parameters else {}
+)
 
 Tell = Callable[[Any], None]
 
@@ -53,7 +57,7 @@ def on_ranks(work: Callable[[Tell], None], ranks: int, hear: Tell) -> None:
     try:
         is_done = False
         while not is_done:
-            is_done = processes.join(_PATIENCE_SECONDS, grace_period=_GRACE_SECONDS)
+            is_done = processes.join(_PATIENCE_SECONDS, **_GRACE)
             _listen(receiver, hear)
     finally:
         for process in processes.processes:

@@ -110,7 +110,11 @@ def _enter(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    entered = instance.__dict__.setdefault(ENTERED, set())
+    # Not setdefault, which the compiler of torch 2.5 does not know of a module's attributes.
+    entered: set[str] | None = instance.__dict__.get(ENTERED)
+    if entered is None:
+        entered = set()
+        setattr(instance, ENTERED, entered)
     if name in entered:
         return method(instance, *args, **kwargs)
     entered.add(name)

@@ -7,6 +7,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from lightning_fw.data.sequences import Kind
+from lightning_fw.foreach import working_dtype
 from lightning_fw.nn.sequence_model import SequenceModel
 
 
@@ -26,8 +27,14 @@ class SequenceRegressor(SequenceModel):
 
     @override
     def criterion(self, predictions: Tensor, y: Tensor) -> Tensor:
-        return functional.mse_loss(predictions, y)
+        return _mean_squared_error(predictions, y)
 
     @override
     def score(self, predictions: Tensor, y: Tensor) -> Tensor:
-        return functional.mse_loss(predictions, y)
+        return _mean_squared_error(predictions, y)
+
+
+def _mean_squared_error(predictions: Tensor, y: Tensor) -> Tensor:
+    """In float32 under half precision, of which torch 2.5 has none on a CPU."""
+    predictions, y = (x.to(working_dtype(x.dtype)) for x in (predictions, y))
+    return functional.mse_loss(predictions, y)

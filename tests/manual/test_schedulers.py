@@ -84,6 +84,8 @@ SCHEDULERS = {
 }
 
 
+# SequentialLR's own in torch 2.5.
+@pytest.mark.filterwarnings("ignore:The epoch parameter in `scheduler.step")
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_torchs_schedulers_run_as_in_automatic(scheduler):
     assert_rates_are_automatics(with_scheduler(SCHEDULERS[scheduler], interval="step"))

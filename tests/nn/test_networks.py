@@ -158,6 +158,18 @@ def test_mean_squared_error_is_loss_and_metric_of_a_regression():
     assert model.metric((x, y)) == pytest.approx(expected.item())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_squared_errors_in_half_precision_are_added_up_in_float32(dtype):
+    model = SequenceRegressor("lstm", **SIZES)
+    y, predictions = (torch.randn(300, 2).to(dtype) for _ in range(2))
+    expected = (predictions.double() - y.double()).square().mean().item()
+    for measure in (model.criterion, model.score):
+        assert measure(predictions, y).item() == pytest.approx(expected, rel=1e-6)
+    predictions.requires_grad_()
+    model.criterion(predictions, y).backward()
+    torch.testing.assert_close(predictions.grad, (predictions - y).detach() / 300)
+
+
 @pytest.mark.parametrize("embedding_size", [None, 4])
 def test_nats_a_token_are_loss_and_metric_of_a_language_model(embedding_size):
     model = LanguageModel(input_size=6, output_size=6, embedding_size=embedding_size)

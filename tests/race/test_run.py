@@ -92,6 +92,8 @@ def test_an_average_of_the_weights_is_measured_and_training_does_not_see_it(name
 @pytest.mark.parametrize("name", ALONE)
 def test_a_seed_gives_every_method_the_same_weights_and_sequences(name, references):
     METHODS[name].require_package()
+    if "muon" in name and not hasattr(torch.optim, "Muon"):
+        pytest.skip("Muon came with torch 2.9")
     ours, reference = recorded(name, 1), references[1]
     assert all(map(torch.equal, ours.weights, reference.weights))
     sequences = ours.batches
@@ -134,7 +136,7 @@ def test_clipping_bounds_the_gradient_of_the_baseline(name):
     class Watch(Callback):
         def on_before_zero_grad(self, trainer, pl_module, optimizer):
             gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-            norms.append(torch.nn.utils.get_total_norm(gradients).item())
+            norms.append(math.sqrt(sum(g.square().sum() for g in gradients)))
 
     points_of(entrant(name, clip=1e-3), callbacks=[Watch()])
     # There is none before the first step.

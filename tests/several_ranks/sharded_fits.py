@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 import lightning as L
+import pytest
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
@@ -16,6 +17,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_fw import FrankWolfeMixin, FWRestartMonitor, InnerLoop
 
 SAMPLES, BATCH, RANKS = 40, 8, 2
+
+NEEDS_FSDP2_ON_CPUS = pytest.mark.skipif(
+    torch.__version__ < (2, 7), reason="FSDP2 runs on CPUs as of torch 2.7"
+)
 
 
 class Net(nn.Module):
@@ -45,8 +50,7 @@ class Sharded(FrankWolfeMixin, L.LightningModule):
 
     def configure_model(self) -> None:
         if self.trainer.world_size > 1:
-            from torch.distributed.fsdp import fully_shard
-
+            fully_shard = import_fully_shard()
             mesh = self.device_mesh["data_parallel"]
             fully_shard(self.net.head, mesh=mesh)
             fully_shard(self.net, mesh=mesh)
@@ -82,6 +86,15 @@ class Sharded(FrankWolfeMixin, L.LightningModule):
 
     def val_dataloader(self) -> DataLoader:
         return self.train_dataloader()
+
+
+def import_fully_shard() -> Any:
+    try:
+        from torch.distributed.fsdp import fully_shard
+    except ImportError:
+        # Its home in torch 2.5.
+        from torch.distributed._composable.fsdp import fully_shard
+    return fully_shard
 
 
 def _mean_over_ranks(gradient: Tensor) -> Tensor:

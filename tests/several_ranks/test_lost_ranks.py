@@ -18,7 +18,7 @@ from lightning_fw import InnerLoop, L2Ball
 from tests.manual.interrupted import Module
 from tests.mixin.conftest import make_loader
 from tests.ranks import on_ranks
-from tests.several_ranks.sharded_fits import Sharded
+from tests.several_ranks.sharded_fits import NEEDS_FSDP2_ON_CPUS, Sharded
 from tests.several_ranks.sharded_fits import make_trainer as make_sharded_trainer
 
 STEP = InnerLoop(ball=L2Ball(radius=0.05), steps=3, momentum=0.5)
@@ -91,6 +91,7 @@ def _go_on(folder: Path, loop: InnerLoop) -> Any:
     return train(folder, loop, mortal=False, resume=True)
 
 
+@NEEDS_FSDP2_ON_CPUS
 def test_so_they_do_with_weights_in_parts():
     with pytest.raises(AssertionError, match=f"(?s)RuntimeError: {GONE}.*1, status -9"):
         on_ranks(train_in_parts)

@@ -91,7 +91,7 @@ def require_an_end_with_a_reason(done: Job) -> None:
     assert all(end.code != 0 for end in done.ends), printed(done)
     assert re.search("Connection (reset|closed) by peer", printed(done)), printed(done)
     if done.start is by_torchrun:
-        lost = rf"rank +: {done.ranks - 1} .*\n.*exitcode +: -9 .*\(SIGKILL\)"
+        lost = rf"rank +: {done.ranks - 1} .*\n.*exitcode +: -9 .*\n.*\n.*: Signal 9 \(SIGKILL\)"
         assert re.search(lost, printed(done)), printed(done)
 
 

@@ -12,7 +12,9 @@ from torch.utils.data import DataLoader
 from lightning_fw import InnerLoop, L2Ball, SlopeRatio, SpectralBall
 from tests.manual.interrupted import Batches, SaveAfter
 from tests.ranks import on_ranks
-from tests.several_ranks.sharded_fits import Sharded, make_trainer, weights
+from tests.several_ranks.sharded_fits import NEEDS_FSDP2_ON_CPUS, Sharded, make_trainer, weights
+
+pytestmark = NEEDS_FSDP2_ON_CPUS
 
 MOMENTUM = InnerLoop(
     ball=SpectralBall(radius=0.05),

@@ -23,7 +23,9 @@ from lightning_fw import (
     SpectralBall,
 )
 from tests.ranks import on_ranks
-from tests.several_ranks.sharded_fits import Sharded, make_trainer, weights
+from tests.several_ranks.sharded_fits import NEEDS_FSDP2_ON_CPUS, Sharded, make_trainer, weights
+
+pytestmark = NEEDS_FSDP2_ON_CPUS
 
 LOOPS = {
     "l2": InnerLoop(ball=L2Ball(radius=0.05), steps=3, momentum=0.5),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -13,6 +14,9 @@ from lightning_fw.shards import placed_as, saved
 from tests.ranks import on_ranks
 
 RANKS = 3
+
+# Of distribute_tensor in torch 2.5, whether or not anything is random.
+pytestmark = pytest.mark.filterwarnings("ignore:DTensor random operators may not have complete")
 
 
 def mesh() -> Any:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_fw import FrankWolfeMixin, InnerLoop, L1Ball, L2Ball, LpBall, SpectralBall
 from tests.ranks import on_ranks
-from tests.several_ranks.sharded_fits import weights
+from tests.several_ranks.sharded_fits import import_fully_shard, weights
 
 SAMPLES, BATCH = 32, 8
 LOOPS = {
@@ -37,7 +37,6 @@ class Split(FrankWolfeMixin, L.LightningModule):
     def configure_model(self) -> None:
         if self.trainer.world_size == 1:
             return
-        from torch.distributed.fsdp import fully_shard
         from torch.distributed.tensor.parallel import (
             ColwiseParallel,
             RowwiseParallel,
@@ -47,7 +46,7 @@ class Split(FrankWolfeMixin, L.LightningModule):
         plan = {"0": ColwiseParallel(), "2": RowwiseParallel()}
         parallelize_module(self.net, self.device_mesh["tensor_parallel"], plan)
         if self.device_mesh["data_parallel"].size() > 1:
-            fully_shard(self.net, mesh=self.device_mesh["data_parallel"])
+            import_fully_shard()(self.net, mesh=self.device_mesh["data_parallel"])
 
     def configure_frank_wolfe(self) -> InnerLoop:
         return self.inner_loop
@@ -91,7 +90,19 @@ def fits(data_parallel: int) -> dict[str, Tensor]:
     return ends
 
 
-@pytest.mark.parametrize(("ranks", "data_parallel"), [(2, 1), (4, 2)], ids=["alone", "with FSDP2"])
+NEEDS_UNEVEN_PARTS = pytest.mark.skipif(
+    torch.__version__ < (2, 10),
+    reason="six outputs on four ranks, FSDP2 of split layers, come whole as of torch 2.10",
+)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "data_parallel"),
+    [
+        pytest.param(2, 1, id="alone"),
+        pytest.param(4, 2, id="with FSDP2", marks=NEEDS_UNEVEN_PARTS),
+    ],
+)
 def test_split_layers_go_the_same_way(ranks, data_parallel):
     whole = fits(1)
     for ends in on_ranks(fits, data_parallel, ranks=ranks):
