@@ -31,7 +31,15 @@ class Anchor:
         """The weights stand at ω + factor · offsets inside, at ω before and after.
 
         They are brought back on an error too.
+
+        Raises:
+            RuntimeError: If they are away from ω already.
         """
+        if self._offset is not None:
+            raise RuntimeError(
+                "`displaced` cannot be entered within itself, got a second one. Leave the first "
+                "before, which brings the weights back."
+            )
         with torch.no_grad():
             copy_(self._weights, self._parameters)
         self._offset = (offsets, factor)

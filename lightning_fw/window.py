@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -67,16 +67,18 @@ class Window:
     def __init__(
         self,
         inner_loop: InnerLoop,
-        parameters: Sequence[Tensor],
+        parameters: Iterable[Tensor],
         infos: Sequence[ParameterInfo] | None = None,
         *,
         statistics: bool = True,
     ) -> None:
+        # As torch's optimizers take them: module.parameters() can be read once.
+        parameters = list(parameters)
         require_movable(parameters)
         if infos is not None:
             inner_loop.ball.check(infos)
         self.inner_loop = inner_loop
-        self.parameters = list(parameters)
+        self.parameters = parameters
         self.infos = None if infos is None else list(infos)
         self.restart = 0
         self.outer_step = 0

@@ -144,3 +144,21 @@ def test_the_ball_checks_the_parameters():
     loop = InnerLoop(ball=ProductBall({"head*": L2Ball()}))
     with pytest.raises(ValueError, match="no pattern for the parameter 'lstm.weight'"):
         Window(loop, make_parameters()[:1], [ParameterInfo("lstm.weight")])
+
+
+def test_parameters_are_read_once_as_optimizers_do() -> None:
+    module = torch.nn.Linear(2, 2)
+    window = Window(InnerLoop(), module.parameters())
+    assert [id(p) for p in window.parameters] == [id(p) for p in module.parameters()]
+
+
+def test_a_second_displacement_within_the_first_leaves_the_weights_at_the_anchor() -> None:
+    weight = torch.nn.Parameter(torch.ones(2))
+    window = Window(InnerLoop(ball=L2Ball(radius=0.5)), [weight])
+    with window.displaced():
+        weight.sum().backward()
+    window.step()
+    nested = pytest.raises(RuntimeError, match="`displaced` cannot be entered within itself")
+    with nested, window.displaced(), window.displaced():
+        pass
+    torch.testing.assert_close(weight.data, torch.ones(2), rtol=0, atol=0)
