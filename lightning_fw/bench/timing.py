@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from lightning_fw.bench.contenders import COPIED_BYTES, COPY, REFERENCE, Contender
+from lightning_fw.bench.progress import tracked
 
 _WARM_UP = 5
 RUNS_A_TURN = 10
@@ -30,7 +31,7 @@ def measure(
     """
     seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     timed = _on_cuda if device.type == "cuda" else _on_host
-    for turn in range(min(_WARM_UP, rounds) + rounds):
+    for turn in tracked(range(min(_WARM_UP, rounds) + rounds), "timing steps"):
         for contender in contenders:
             for _ in range(RUNS_A_TURN):
                 contender.prepare()

@@ -13,6 +13,7 @@ import lightning as L
 import torch
 from typing_extensions import override
 
+from lightning_fw.bench.progress import tracked
 from lightning_fw.data import AddingProblem
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.mixin import FrankWolfeMixin
@@ -80,7 +81,7 @@ def measure_batches(
     }
     data = AddingProblem(LENGTH, train_size=3000, val_size=50, test_size=50, batch_size=BATCH_SIZE)
     seconds: dict[str, list[float]] = {name: [] for name in networks}
-    for _ in range(rounds):
+    for _ in tracked(range(rounds), "timing batches"):
         for name, make in networks.items():
             monitors = [FWRestartMonitor(table=False)] if "monitored" in name else []
             seconds[name].append(_fit(make(), data, monitors, device))

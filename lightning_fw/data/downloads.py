@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +28,13 @@ def download(url: str, sha256: str, path: Path, *, asked_by: str) -> None:
         raise ModuleNotFoundError(
             f"{asked_by}(download=True) needs pooch. Run pip install 'lightning-fw[data]'."
         ) from error
-    pooch.retrieve(url, f"sha256:{sha256}", fname=path.name, path=path.parent)
+    pooch.retrieve(
+        url,
+        f"sha256:{sha256}",
+        fname=path.name,
+        path=path.parent,
+        progressbar=sys.stderr.isatty(),
+    )
 
 
 def unzip(archive: Path, members: Mapping[str, Path]) -> None:
