@@ -9,11 +9,18 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from typing import Any, get_args
 
 from lightning_fw.arguments import one_of
+from lightning_fw.checks import require_choice
 
 _LIGHTNING_COMMANDS = ("fit", "validate", "test")
 _COMMANDS = ("race", "bench", "report", "tasks", "completion", *_LIGHTNING_COMMANDS)
+_EXAMPLES = {
+    "fit": "--model FrankWolfeClassifier --data SequentialDigits",
+    "validate": "--config config.yaml --ckpt_path model.ckpt",
+    "test": "--config config.yaml --ckpt_path model.ckpt",
+}
 _DEFAULTS = {
     "model": "lightning_fw.nn.FrankWolfeRegressor",
     "data": "lightning_fw.data.AddingProblem",
@@ -99,7 +106,8 @@ def _parser() -> argparse.ArgumentParser:
             "fit, validate, test\n"
             "           LightningCLI on the networks and data of lightning_fw; a network's\n"
             "           input_size, output_size and per_step are always those of the data\n\n"
-            "lightning-fw COMMAND --help tells the options of a command."
+            "lightning-fw COMMAND --help tells the options of a command.\n\n"
+            "example: lightning-fw race --task digits --out runs/digits"
         ),
     )
     parser.add_argument("command", type=one_of(_COMMANDS), metavar="command")
@@ -122,10 +130,18 @@ def lightning_cli(arguments: list[str] | None) -> None:
     from lightning_fw.nn import SequenceModel
 
     given = sys.argv[1:] if arguments is None else arguments
+    _require_known_names(given)
     asked = {argument.partition("=")[0] for argument in given}
 
     class CLI(LightningCLI):
         """The network takes its sizes from the data."""
+
+        def _prepare_subcommand_parser(
+            self, klass: Any, subcommand: str, **settings: Any
+        ) -> LightningArgumentParser:
+            parser = super()._prepare_subcommand_parser(klass, subcommand, **settings)
+            parser.epilog = f"example: lightning-fw {subcommand} {_EXAMPLES[subcommand]}"
+            return parser
 
         @staticmethod
         def subcommands() -> dict[str, set[str]]:
@@ -160,6 +176,34 @@ def lightning_cli(arguments: list[str] | None) -> None:
         args=arguments,
         parser_kwargs={"prog": "lightning-fw"},
     )
+
+
+def _require_known_names(given: Sequence[str]) -> None:
+    """End where a bare name is unknown, with the nearest; jsonargparse tells a page without it."""
+    from lightning_fw import data, nn
+    from lightning_fw.nn.cells import CELLS
+    from lightning_fw.nn.frank_wolfe import Preset
+
+    known: dict[str, Sequence[str]] = {
+        "--model": [name for name in nn.__all__ if _is_a(getattr(nn, name), nn.SequenceModel)],
+        "--data": data.__all__,
+        "--model.cell": list(CELLS),
+        "--model.preset": get_args(Preset),
+    }
+    for argument, following in zip(given, [*given[1:], ""], strict=True):
+        option, attached, value = argument.partition("=")
+        value = value if attached else following
+        # With a dot a class of one's own or a file, with a brace a whole setting.
+        if option in known and value and not {".", "/", "{"} & set(value):
+            try:
+                require_choice(option, value, known[option])
+            except ValueError as error:
+                print(f"lightning-fw: {error}", file=sys.stderr)
+                raise SystemExit(_CANNOT_START) from None
+
+
+def _is_a(member: object, kind: type) -> bool:
+    return isinstance(member, type) and issubclass(member, kind) and member is not kind
 
 
 if __name__ == "__main__":

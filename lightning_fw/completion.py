@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(
         prog="lightning-fw completion",
         description="Print a script by which a shell completes commands, options and names.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example: lightning-fw completion bash > "
         "~/.local/share/bash-completion/completions/lightning-fw",
     )

@@ -45,6 +45,40 @@ def test_help_names_the_subcommands(capsys):
     assert all(name in told for name in ("race", "bench", "fit", "validate", "test"))
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["race", "bench", "bench --comm", "report", "tasks", "completion", "fit", "validate", "test"],
+)
+def test_help_has_an_example_to_copy(command, capsys, monkeypatch):
+    pytest.importorskip("jsonargparse", reason="needs the extra `cli`")
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit, match="0"):
+        main([*command.split(), "--help"])
+    example = f"example: lightning-fw {command} "
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(example)]
+    assert len(lines) == 1
+    # Whole: a line that is cut off would end within its last word, or go on.
+    assert not lines[0].endswith(("-", "/"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "nearest"),
+    [
+        (["--model", "FrankWolfeRegresor"], "FrankWolfeRegressor"),
+        (["--model=SequenceClasifier"], "SequenceClassifier"),
+        (["--data", "AddingProblm"], "AddingProblem"),
+        (["--model.cell", "lsmt"], "lstm"),
+        (["--model.preset", "spektral"], "spectral"),
+    ],
+)
+def test_a_wrong_name_is_told_the_nearest(arguments, nearest, capsys):
+    pytest.importorskip("jsonargparse", reason="needs the extra `cli`")
+    with pytest.raises(SystemExit, match="2"):
+        main(["fit", *arguments])
+    told = capsys.readouterr().err
+    assert told.endswith(f"Pass one of these, perhaps {nearest!r}.\n")
+
+
 @pytest.mark.parametrize("arguments", [[], ["raze"]])
 def test_a_wrong_command_is_named(arguments, capsys):
     with pytest.raises(SystemExit, match="2"):

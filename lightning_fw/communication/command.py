@@ -37,9 +37,10 @@ def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     arguments = argparse.ArgumentParser(
         prog="lightning-fw bench --comm",
-        description="Count what ranks tell each other a batch, and how far each way to train comes "
-        "with as many samples, on gloo processes of this machine.",
+        description="Count what ranks tell each other a batch, and how far each way to train\n"
+        "comes with as many samples, on gloo processes of this machine.",
         epilog="example: lightning-fw bench --comm --devices 4 --steps 1 2 5 10 --json comm.json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = arguments.add_argument
     add("--task", type=one_of(("adding", "digits")), default="adding", help="(default: adding)")
