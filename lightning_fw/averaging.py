@@ -28,7 +28,9 @@ class PolynomialAveraging:
 
 
 class AnchorAveraging(PolynomialAveraging, WeightAveraging):
-    """Averages the anchors of all windows, the t-th with a weight that grows like t^η.
+    """Averages the anchors of all windows, late ones more.
+
+    The t-th has a weight that grows like t^η::
 
         x_t = (1 − c_t) x_{t−1} + c_t ω_t,  c_t = (η + 1) / (t + η)
 

@@ -25,7 +25,7 @@ Sync = Literal["step", "restart"]
 class InnerLoop:
     """The settings of the Frank-Wolfe inner loop; ``InnerLoop()`` alone is the paper's.
 
-    A window of K steps, around the weights ω at which it opens:
+    A window of K steps, around the weights ω at which it opens::
 
         g_k = ∇ loss(ω + d_{k−1}; batch_k)
         s_k = argmin over the ball of ⟨g_k, s⟩

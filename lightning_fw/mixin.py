@@ -140,7 +140,7 @@ class FrankWolfeMixin:
         Args:
             batch: What the data loader gave: tensors in any nesting, all with the same first
                 dimension.
-            chunks: K.
+            chunks: How many, K.
 
         Returns:
             K batches; fewer where an epoch's last batch has fewer samples than K.

@@ -129,7 +129,7 @@ class SlopeRatio:
 
     With the slope a = ⟨g_1, s_0⟩ / δ at the anchor along the previous window's last atom, the
     slope b = ⟨g_K, s_{K−1}⟩ / δ at the last point along the newest atom, and their running averages
-    A and B, at the t-th restart:
+    A and B, at the t-th restart::
 
         δ ← clip(δ exp(η_t c), minimum, maximum),  η_t = max(η, η₁ / √t)
         c = clip(2 (τ A − B) / ∣A∣, −1, 1)
@@ -142,7 +142,7 @@ class SlopeRatio:
 
     The steepest tensors rule the sums: where they are past the bottom, all others shrink with
     them. With ``own_share`` ρ > 0 tensor i has a radius of its own, set in part by its own slopes,
-    whose sums over i are a and b; c_i is of its own, c of the sums:
+    whose sums over i are a and b; c_i is of its own, c of the sums::
 
         δ_i ← clip(δ_i exp(η_t (ρ c_i + (1 − ρ) c)), minimum, maximum)
 
