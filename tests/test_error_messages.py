@@ -22,6 +22,7 @@ OTHERWISE = {
     "finished runs of {}": "read_results puts the directory around it",
     "the setting of {} must hold": "race.json's reader puts the file around it",
     "Muon came with torch 2.9": "a missing method of torch, not an extra",
+    "{} Log it before the scheduler's turn": "the first sentence is the same as the warning's",
 }
 
 
@@ -49,13 +50,21 @@ def raised() -> Iterator[Raised]:
             for target in node.targets
             if isinstance(target, ast.Name)
         }
-        for node in ast.walk(tree):
-            if not (isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)):
-                continue
-            error = ast.unparse(node.exc.func)
-            if error.endswith("Error") and error != "argparse.ArgumentTypeError" and node.exc.args:
-                place = f"{path.relative_to(PACKAGE)}:{node.lineno}"
-                yield Raised(place, error, text(node.exc.args[0], constants))
+        for made in filter(None, map(made_exception, ast.walk(tree))):
+            error = ast.unparse(made.func)
+            if error != "argparse.ArgumentTypeError" and made.args:
+                place = f"{path.relative_to(PACKAGE)}:{made.lineno}"
+                yield Raised(place, error, text(made.args[0], constants))
+
+
+def made_exception(node: ast.AST) -> ast.Call | None:
+    """The exception that is raised here, or returned to whoever raises it."""
+    found = node.exc if isinstance(node, ast.Raise) else None
+    found = node.value if isinstance(node, ast.Return) else found
+    is_made = isinstance(found, ast.Call) and ast.unparse(found.func).endswith(
+        ("Error", "Exception")
+    )
+    return found if is_made else None
 
 
 def text(node: ast.expr, constants: dict[str, str]) -> str:
@@ -79,7 +88,8 @@ MISSING_EXTRAS = [one for one in ALL if one.error == "ModuleNotFoundError"]
 MISTAKES = [
     one
     for one in ALL
-    if one.error in ("ValueError", "TypeError", "RuntimeError", "OSError", "FileNotFoundError")
+    # An IndexError is how Python's own iteration ends.
+    if one.error not in ("ModuleNotFoundError", "IndexError")
     and not any(one.message.startswith(beginning) for beginning in OTHERWISE)
 ]
 
