@@ -71,7 +71,7 @@ def trainable(
         id(parameter)
         for child in module.modules()
         if getattr(child, "reads_symbols", False)
-        for parameter in first_input_weights(child)
+        for parameter in _first_input_weights(child)
     }
     parameters: list[nn.Parameter] = []
     infos: list[ParameterInfo] = []
@@ -91,7 +91,7 @@ def trainable(
     return parameters, infos
 
 
-def first_input_weights(module: nn.Module) -> list[nn.Parameter]:
+def _first_input_weights(module: nn.Module) -> list[nn.Parameter]:
     """What reads the module's input: the first ``weight_ih…``, and that of the other direction."""
     weights = {name: p for name, p in module.named_parameters() if _reads_input(name)}
     first = next(iter(weights), "")
