@@ -154,16 +154,7 @@ def lightning_cli(arguments: list[str] | None) -> None:
             for name, class_path in _DEFAULTS.items():
                 if not asked & {f"--{name}", f"--{name}.class_path", "--config", "-c"}:
                     parser.set_defaults({name: {"class_path": class_path}})
-            for name in ("input_size", "output_size"):
-                parser.link_arguments(
-                    f"data.{name}", f"model.init_args.{name}", apply_on="instantiate"
-                )
-            parser.link_arguments(
-                "data.kind",
-                "model.init_args.per_step",
-                compute_fn=lambda kind: kind == "classification_per_step",
-                apply_on="instantiate",
-            )
+            _take_from_the_data(parser)
 
     CLI(
         SequenceModel,
@@ -175,6 +166,18 @@ def lightning_cli(arguments: list[str] | None) -> None:
         save_config_kwargs={"overwrite": True},
         args=arguments,
         parser_kwargs={"prog": "lightning-fw"},
+    )
+
+
+def _take_from_the_data(parser: Any) -> None:
+    """Sizes of the network, and whether it answers at every step."""
+    for name in ("input_size", "output_size"):
+        parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+    parser.link_arguments(
+        "data.kind",
+        "model.init_args.per_step",
+        compute_fn=lambda kind: kind == "classification_per_step",
+        apply_on="instantiate",
     )
 
 
