@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lightning_fw.communication.wall_clock import (
@@ -152,6 +152,8 @@ def test_break_even_is_where_the_curve_crosses_one(network, cluster, local, over
     elif math.isinf(at):
         assert gain(1e18) >= 1 - 1e-9
     else:
+        # Where b is K but for rounding, the curve is 1 but for rounding, too.
+        assume(local.batches < 0.999 * local.steps)
         assert gain(at) == pytest.approx(1, rel=1e-6)
         assert gain(at / 2) > 1 > gain(2 * at) - 1e-9
 
