@@ -1,4 +1,4 @@
-"""Numbers and files on the command line."""
+"""Options, numbers and files on the command line."""
 
 from __future__ import annotations
 
@@ -6,8 +6,28 @@ import argparse
 import math
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
+
+from typing_extensions import override
 
 from lightning_fw.checks import perhaps
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells the nearest option where one is unknown."""
+
+    @override
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            near = nearest_option(unknown[0], self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
+        return options
+
+
+def nearest_option(argument: str, options: Collection[str]) -> str:
+    """``, perhaps X`` for an argument such as ``--option=value``, or nothing."""
+    return perhaps(argument.partition("=")[0], options)
 
 
 def one_of(names: Collection[str]) -> Callable[[str], str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 
+from lightning_fw.arguments import Parser
 from lightning_fw.bench.contenders import BALLS
 from lightning_fw.inner_loop import InnerLoop
+from lightning_fw.json_result import add_json, write_json
 from lightning_fw.nn.cells import CELLS
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.tasks import TASKS
@@ -42,21 +43,20 @@ def main(argv: Sequence[str]) -> int:
     """
     asked = parser().parse_args(argv)
     found = catalogue()
-    if asked.json:
-        print(json.dumps(found, indent=2))
-        return 0
-    print("\n\n".join(_listed(kind, lines) for kind, lines in found.items()))
+    write_json(asked.json, found)
+    if asked.json is None:
+        print("\n\n".join(_listed(kind, lines) for kind, lines in found.items()))
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    arguments = argparse.ArgumentParser(
+    arguments = Parser(
         prog="lightning-fw tasks",
         description="List tasks, cells, methods, presets of the inner loop, and balls.",
         epilog="example: lightning-fw tasks --json",
     )
-    arguments.add_argument("--json", action="store_true", help="for machines")
+    add_json(arguments)
     return arguments
 
 

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from lightning_fw.arguments import file_to_write, one_of, picture_to_write
+from lightning_fw.arguments import Parser, file_to_write, one_of, picture_to_write
+from lightning_fw.json_result import json_file
 
 _CANNOT_START = 2
 _SHELLS = ("bash", "zsh", "tcsh", "fish")
-_FILES = (Path, file_to_write, picture_to_write)
+_FILES = (Path, file_to_write, picture_to_write, json_file)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    arguments = argparse.ArgumentParser(
+    arguments = Parser(
         prog="lightning-fw completion",
         description="Print a script by which a shell completes commands, options and names.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -73,9 +74,10 @@ def _commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     from lightning_fw import catalogue
     from lightning_fw.bench import command as bench
     from lightning_fw.race import command as race
-    from lightning_fw.race import report
+    from lightning_fw.race import report, standings
 
     yield "race", race.parser()
+    yield "standings", standings.parser()
     yield "bench", bench.parser()
     yield "report", report.parser()
     yield "tasks", catalogue.parser()
@@ -86,16 +88,13 @@ def _commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
 def _lightning() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     from jsonargparse import capture_parser
 
-    from lightning_fw.cli import lightning_cli
+    from lightning_fw.lightning_cli import lightning_cli, subcommand_parsers
 
     with warnings.catch_warnings():
         # LightningCLI 2.6.6 thinks that these arguments and the process's own are a mistake.
         warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
         whole = capture_parser(lambda: lightning_cli(["fit"]))
-    commands: dict[str, argparse.ArgumentParser] = next(
-        action.choices for action in whole._actions if isinstance(action.choices, dict)
-    )
-    for name, theirs in commands.items():
+    for name, theirs in subcommand_parsers(whole).items():
         # Their actions are jsonargparse's own, which shtab cannot read.
         ours = argparse.ArgumentParser(description=theirs.description)
         for action in theirs._actions:

@@ -45,7 +45,7 @@ def test_a_reader_may_stop_early():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("raze",), "argument command: must be one of race, bench,"),
+        (("raze",), "argument command: must be one of race, standings,"),
         (("raze",), "got raze, perhaps 'race'"),
         (("race", "--task", "ading"), "--task: must be one of adding-30,"),
         (("race", "--task", "ading"), "got ading, perhaps 'adding"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -47,7 +48,10 @@ def test_help_names_the_subcommands(capsys):
 
 @pytest.mark.parametrize(
     "command",
-    ["race", "bench", "bench --comm", "report", "tasks", "completion", "fit", "validate", "test"],
+    [
+        *("race", "standings", "bench", "bench --comm", "report", "tasks", "completion"),
+        *("fit", "validate", "test"),
+    ],
 )
 def test_help_has_an_example_to_copy(command, capsys, monkeypatch):
     pytest.importorskip("jsonargparse", reason="needs the extra `cli`")
@@ -71,14 +75,47 @@ def test_help_has_an_example_to_copy(command, capsys, monkeypatch):
         (["--data", "AddingProblm"], "AddingProblem"),
         (["--model.cell", "lsmt"], "lstm"),
         (["--model.preset", "spektral"], "spectral"),
+        (["--model.hiden_size", "4"], "hidden_size"),
+        (["--model", "FrankWolfeClassifier", "--model.prest=paper"], "preset"),
+        (["--data", "SequentialDigits", "--data.batchsize", "4"], "batch_size"),
+        (["--trainer.max_epch", "4"], "--trainer.max_epochs"),
+        (["--jsn"], "--json"),
     ],
 )
-def test_a_wrong_name_is_told_the_nearest(arguments, nearest, capsys):
+def test_a_wrong_name_is_told_the_nearest(arguments, nearest, run_here):
     pytest.importorskip("jsonargparse", reason="needs the extra `cli`")
+    status, told = run_here("fit", *arguments)
+    assert status == 2
+    assert told.endswith(f", perhaps {nearest!r}.\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "nearest"),
+    [
+        (["race", "--metods", "spectral"], "--methods"),
+        (["bench", "--ruonds=3"], "--rounds"),
+        (["bench", "--comm", "--devics", "2"], "--devices"),
+        (["report", "run", "--oot", "page.html"], "--out"),
+        (["tasks", "--jsn"], "--json"),
+    ],
+)
+def test_an_unknown_option_is_told_the_nearest(arguments, nearest, capsys):
     with pytest.raises(SystemExit, match="2"):
-        main(["fit", *arguments])
-    told = capsys.readouterr().err
-    assert told.endswith(f"Pass one of these, perhaps {nearest!r}.\n")
+        main(arguments)
+    assert capsys.readouterr().err.endswith(f", perhaps {nearest!r}\n")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("tasks",), ("bench", "--hidden", "4", "--rounds", "1", "--balls", "l2")]
+)
+def test_whoever_reads_may_stop(arguments, tmp_path):
+    command = [sys.executable, "-m", "lightning_fw.cli", *arguments]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.close()
+        told = process.stderr.read()
+    assert (process.returncode, told) == (141, "")
 
 
 @pytest.mark.parametrize("arguments", [[], ["raze"]])
@@ -145,12 +182,36 @@ def test_data_that_is_asked_for_keeps_its_own_defaults(run_here, tmp_path):
 
 def test_fit_says_which_network_fits_the_data(run_here):
     pytest.importorskip("jsonargparse", reason="needs the extra `cli`")
-    with pytest.raises(ValueError, match="Pass it to a SequenceClassifier or FrankWolfeClassi"):
-        run_here(
-            *("fit", "--data", "SequentialDigits", "--model.hidden_size", "4"),
-            *("--trainer.accelerator", "cpu", "--trainer.logger", "false"),
-            *("--trainer.enable_checkpointing", "false", "--trainer.max_epochs", "1"),
-        )
+    status, told = run_here("fit", "--data", "SequentialDigits")
+    assert status == 2
+    assert told.endswith("Pass it to a SequenceClassifier or FrankWolfeClassifier.\n")
+
+
+@pytest.mark.parametrize("to", [["--json", "found.json"], ["--json"]], ids=["a file", "stdout"])
+def test_fit_tells_machines_what_it_came_to(to, run_here, tmp_path):
+    pytest.importorskip("jsonargparse", reason="needs the extra `cli`")
+    status, told = run_here(
+        *("fit", "--data.train_size", "150", "--model.hidden_size", "4", *to),
+        *("--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"),
+    )
+    assert status == 0, told
+    path = tmp_path / "found.json"
+    # The JSON is the whole of stdout; here stderr follows it.
+    found, _ = json.JSONDecoder().raw_decode(path.read_text() if path.exists() else told)
+    assert (found["command"], found["epochs"], found["steps"]) == ("fit", 1, 2)
+    assert set(found["metrics"]) >= {"train_loss", "val_metric"}
+    assert (tmp_path / found["checkpoint"]).is_file()
+
+
+def test_a_test_tells_machines_its_metrics(run_here, tmp_path):
+    pytest.importorskip("jsonargparse", reason="needs the extra `cli`")
+    status, told = run_here(
+        *("test", "--data.test_size", "10", "--model.hidden_size", "4", "--json", "found.json"),
+        *("--trainer.accelerator", "cpu", "--trainer.logger", "false"),
+    )
+    assert status == 0, told
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert list(found["metrics"]) == ["test_metric"]
 
 
 def test_fit_without_jsonargparse_says_what_to_install(monkeypatch, capsys):

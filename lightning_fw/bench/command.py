@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from lightning_fw.arguments import file_to_write, one_of, picture_to_write, positive
+from lightning_fw.arguments import Parser, one_of, picture_to_write, positive
 from lightning_fw.bench.contenders import BALLS, list_contenders
 from lightning_fw.bench.growth import measure_growth
 from lightning_fw.bench.growth_figure import draw_growth
@@ -21,6 +19,7 @@ from lightning_fw.bench.memory import bytes_kept
 from lightning_fw.bench.tables import batches_table, growth_table, memory_table, steps_table
 from lightning_fw.bench.timing import RUNS_A_TURN, measure, summarize
 from lightning_fw.bench.whole_batch import measure_batches
+from lightning_fw.json_result import add_json, console_beside, write_json
 
 _CELLS: dict[str, Callable[[int, int], nn.Module]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
@@ -41,11 +40,10 @@ def main(argv: Sequence[str]) -> int:
     options = parser().parse_args(argv)
     torch.set_num_threads(options.threads)
     report = _measure_growth(options) if options.growth else _measure(options)
-    console = Console()
+    console = console_beside(options.json)
     for table in _tables(report):
         console.print(table)
-    if options.json is not None:
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+    write_json(options.json, report)
     if options.growth:
         _draw_growth(report, options.growth)
     return 0
@@ -112,7 +110,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    arguments = argparse.ArgumentParser(
+    arguments = Parser(
         prog="lightning-fw bench",
         description="Time inner steps and optimizer steps in turns, on the same parameters.",
         epilog="example: lightning-fw bench --hidden 256 --balls l2 spectral --json bench.json",
@@ -148,7 +146,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="count instead what ranks tell each other; see bench --comm --help",
     )
-    add("--json", type=file_to_write, help="write the report here, too")
+    add_json(arguments)
     return arguments
 
 

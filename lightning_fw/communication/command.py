@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from rich.live import Live
 from rich.table import Table
 
-from lightning_fw.arguments import file_to_write, one_of, positive, whole
+from lightning_fw.arguments import Parser, one_of, positive, whole
 from lightning_fw.communication.measure import (
     CommunicationSettings,
     Row,
@@ -19,6 +17,7 @@ from lightning_fw.communication.measure import (
     measure,
     report,
 )
+from lightning_fw.json_result import add_json, console_beside, write_json
 from lightning_fw.nn.cells import CELLS
 from lightning_fw.race.run import quiet_lightning
 from lightning_fw.race.tasks import TASKS, Task
@@ -35,7 +34,7 @@ HEADINGS = (
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    arguments = argparse.ArgumentParser(
+    arguments = Parser(
         prog="lightning-fw bench --comm",
         description="Count what ranks tell each other a batch, and how far each way to train\n"
         "comes with as many samples, on gloo processes of this machine.",
@@ -71,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     add("--seeds", type=positive, default=1, help="runs of each (default: 1)")
     add("--first-seed", type=whole, default=0, help="seed of the first run (default: 0)")
     add("--threads", type=positive, default=1, help="torch threads of a rank (default: 1)")
-    add("--json", type=file_to_write, help="write the report here, too")
+    add_json(arguments)
     return arguments
 
 
@@ -91,18 +90,18 @@ def main(argv: Sequence[str]) -> int:
         The exit status.
     """
     options = vars(parser().parse_args(argv))
-    path: Path | None = options.pop("json")
+    path = options.pop("json")
     options["steps"] = list(dict.fromkeys(options["steps"]))
     settings = CommunicationSettings(**options)
     torch.set_num_threads(settings.threads)
     rows: list[Row] = []
     # Processes are not to be forked beside a thread that draws.
-    with quiet_lightning(), Live(table(rows, settings), auto_refresh=False) as live:
+    shown = Live(table(rows, settings), console=console_beside(path), auto_refresh=False)
+    with quiet_lightning(), shown as live:
         for contender in list_contenders(settings):
             rows.append(measure(contender, settings))
             live.update(table(rows, settings), refresh=True)
-    if path is not None:
-        path.write_text(json.dumps(report(settings, rows), indent=2) + "\n")
+    write_json(path, report(settings, rows))
     return 0
 
 

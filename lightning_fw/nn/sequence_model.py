@@ -152,16 +152,24 @@ class SequenceModel(CarriesState, ABC):
         """The metric of a batch."""
         return float(self.score(self(batch[0]), batch[1]))
 
-    @override
-    def setup(self, stage: str) -> None:
-        super().setup(stage)
-        data = getattr(self.trainer, "datamodule", None)
+    def require_kind(self, data: object) -> None:
+        """Raise unless the data are what the network answers; data of one's own may be anything.
+
+        Raises:
+            ValueError: If they are of another kind.
+        """
         found: Any = getattr(data, "kind", None)
         if found in get_args(Kind) and found != self.kind:
             raise ValueError(
                 f'`datamodule` must be of the kind "{self.kind}" for {type(self).__name__}, got '
                 f'{type(data).__name__} of the kind "{found}". Pass it to a {_FOR_KIND[found]}.'
             )
+
+    @override
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        data = getattr(self.trainer, "datamodule", None)
+        self.require_kind(data)
         self.reads_symbols = self.reads_symbols or getattr(data, "reads_symbols", False)
 
     @override

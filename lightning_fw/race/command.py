@@ -7,13 +7,14 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import NoReturn, get_args
 
 import torch
-from rich.console import Console
 from typing_extensions import override
 
-from lightning_fw.arguments import above_zero, file_to_write, one_of, positive, whole
+from lightning_fw.arguments import Parser, above_zero, one_of, positive, whole
+from lightning_fw.checks import perhaps
+from lightning_fw.json_result import add_json, console_beside
 from lightning_fw.nn.cells import CELLS
 from lightning_fw.race.contest import Contest
 from lightning_fw.race.methods import METHODS
@@ -28,7 +29,7 @@ _USUAL = {"hidden_size": 128, "num_layers": 1}
 _NETWORK = ("hidden_size", "num_layers", "bidirectional", "dropout", "layer_norm")
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(Parser):
     """Reads arguments from @FILE too, as a shell would: several a line, ``#`` before comments."""
 
     @override
@@ -82,8 +83,8 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--set", nargs="+", default=[], metavar="NAME=VALUE", help="instead of tuned values")
     add("--out", type=Path, help="directory of the results (default: runs/TASK-CELL)")
-    add("--json", type=file_to_write, help="write the summary here, for machines")
     add("--data", type=Path, default=Path("data"), help="directory of the task's files")
+    add_json(arguments)
     _add_processes(arguments)
     _add_network(arguments)
     return arguments
@@ -154,7 +155,8 @@ def parse(argv: Sequence[str]) -> RaceSettings:
     if options.out is None:
         ranks = [f"{options.devices}-ranks"] if options.devices > 1 else []
         options.out = Path("runs") / "-".join((options.task, options.cell, *ranks))
-    if options.json and options.json.resolve() in {(options.out / n).resolve() for n in FILES}:
+    own = {(options.out / name).resolve() for name in FILES}
+    if options.json and Path(options.json).resolve() in own:
         arguments.error(f"--json must be none of the race's own files, got {options.json}")
     network = {name: vars(options).pop(name) for name in _NETWORK}
     if options.batch_size == TASKS[options.task].batch_size:
@@ -182,12 +184,22 @@ def _given(arguments: argparse.ArgumentParser, options: argparse.Namespace) -> S
         if value % 1 and any(space and space.whole for space in spaces):
             arguments.error(f"--set {name} must be a whole number, got {value:g}")
         if not any(name in METHODS[method].space for method in options.methods):
-            taking = ", ".join(m.name for m in METHODS.values() if name in m.space) or "no method"
-            arguments.error(
-                f"--set {name} is for {taking}; none of them is in --methods "
-                f"{' '.join(options.methods)}"
-            )
+            _refuse_value(arguments, options, name)
     return given
+
+
+def _refuse_value(
+    arguments: argparse.ArgumentParser, options: argparse.Namespace, name: str
+) -> NoReturn:
+    methods = " ".join(options.methods)
+    taking = ", ".join(method.name for method in METHODS.values() if name in method.space)
+    if taking:
+        arguments.error(f"--set {name} is for {taking}; none of them is in --methods {methods}")
+    known = {value for method in options.methods for value in METHODS[method].space}
+    arguments.error(
+        f"--set must name a value of --methods {methods}: "
+        f"{', '.join(sorted(known)) or 'they have none'}; got {name}{perhaps(name, known)}"
+    )
 
 
 def _check_seeds(arguments: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -245,7 +257,7 @@ def main(argv: Sequence[str]) -> int:
     torch.set_num_threads(settings.threads)
     try:
         try:
-            contest = Contest(settings, Console())
+            contest = Contest(settings, console_beside(settings.json))
         except (OSError, ValueError, ModuleNotFoundError) as error:
             print(f"lightning-fw race: {error}", file=sys.stderr)
             return _CANNOT_START

@@ -6,10 +6,12 @@ import signal
 from collections.abc import Sequence
 from dataclasses import replace
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
+from rich.progress import Progress
 from rich.table import Table
 
+from lightning_fw.json_result import write_json
 from lightning_fw.processes import Tell, on_ranks
 from lightning_fw.race.entrants import Entrant, Tuned
 from lightning_fw.race.judge import judged_size
@@ -20,8 +22,8 @@ from lightning_fw.race.profiling import BATCHES, tracer
 from lightning_fw.race.run import Course, make_model, quiet_lightning, run
 from lightning_fw.race.search_space import written
 from lightning_fw.race.settings import RaceSettings, agree, agree_on_entrants, require_writable
-from lightning_fw.race.summary import Line, summarize, write_json, write_summary
-from lightning_fw.race.tables import live_table, markdown, summary_table
+from lightning_fw.race.summary import Line, for_machines, summarize, write_summary
+from lightning_fw.race.tables import bar_of, live_table, markdown, summary_table
 from lightning_fw.race.tasks import TASKS
 from lightning_fw.race.tuning import Trial, tune, write_tuned
 
@@ -162,8 +164,11 @@ class Contest:
         with Live(self._table(), console=self.console, auto_refresh=False) as live:
             if self.settings.devices == 1:
                 self._warm_up()
-            for entrant, seed in self._unfinished():
-                self._run_one(entrant, seed, live)
+            runs = self._unfinished()
+            bar = bar_of(len(runs) * -(-self.settings.budget // self.settings.every))
+            for entrant, seed in runs:
+                self._run_one(entrant, seed, live, bar)
+            live.update(self._table())
 
     def _unfinished(self) -> list[tuple[Entrant, int]]:
         known = {entrant.name: entrant for entrant in self.entrants}
@@ -174,11 +179,12 @@ class Contest:
         for entrant in {entrant.name: entrant for entrant, _ in self._unfinished()}.values():
             self._run(entrant, self.settings.first_seed, _WARM_UP_EVALUATIONS, _ignore)
 
-    def _run_one(self, entrant: Entrant, seed: int, live: Live) -> None:
+    def _run_one(self, entrant: Entrant, seed: int, live: Live, bar: Progress) -> None:
         def report(point: Point) -> None:
             append_point(self.csv, point)
             self.points.append(point)
-            live.update(self._table(), refresh=True)
+            bar.advance(bar.task_ids[0])
+            live.update(Group(self._table(), bar), refresh=True)
 
         def on_rank(tell: Tell) -> None:
             self._run(entrant, seed, _WARM_UP_EVALUATIONS, _ignore)
@@ -193,10 +199,17 @@ class Contest:
         run(entrant, self._course, seed, budget=budget, report=report)
 
     def _write_json(self, lines: Sequence[Line], whole: Sequence[Point]) -> None:
-        if self.settings.json:
-            complete = not self.settings.missing(whole)
-            path, settings = self.settings.json, self.settings
-            write_json(path, lines, self.entrants, self.task, settings, complete=complete)
+        found = for_machines(
+            lines,
+            self.entrants,
+            self.task,
+            cell=self.settings.cell,
+            budget=self.settings.budget,
+            every=self.settings.every,
+            # Not after an interruption.
+            complete=not self.settings.missing(whole),
+        )
+        write_json(self.settings.json, found)
 
     @property
     def _course(self) -> Course:

@@ -10,12 +10,13 @@ from html import escape
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from lightning_fw.arguments import file_to_write
+from lightning_fw.arguments import Parser, file_to_write
+from lightning_fw.json_result import add_json, console_beside, write_json
 from lightning_fw.race.plot import BANDS
 from lightning_fw.race.points import Point
 from lightning_fw.race.results import Results, read_results
 from lightning_fw.race.search_space import written
-from lightning_fw.race.summary import Line, runs_of, summarize
+from lightning_fw.race.summary import Line, for_machines, runs_of, summarize
 
 _CANNOT_START = 2
 Unit = Literal["evaluations", "seconds"]
@@ -181,7 +182,7 @@ def _by_point(runs: Sequence[Sequence[Point]], unit: Unit) -> tuple[list[float],
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    arguments = argparse.ArgumentParser(
+    arguments = Parser(
         prog="lightning-fw report",
         description="Write the curves, tables and settings of races on one self-contained page.",
         epilog="example: lightning-fw report runs/adding runs/digits --out report.html",
@@ -192,6 +193,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument(
         "--out", type=file_to_write, default="report.html", help="(default: report.html)"
     )
+    add_json(arguments)
     return arguments
 
 
@@ -206,10 +208,17 @@ def main(argv: Sequence[str]) -> int:
     """
     options = parser().parse_args(argv)
     try:
-        page = report([read_results(directory) for directory in options.run])
-        options.out.write_text(page, encoding="utf-8")
+        races = [read_results(directory) for directory in options.run]
+        options.out.write_text(report(races), encoding="utf-8")
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"lightning-fw report: {error}", file=sys.stderr)
         return _CANNOT_START
-    print(f"Wrote {options.out}")
+    console_beside(options.json).print(f"Wrote {options.out}", soft_wrap=True, highlight=False)
+    write_json(options.json, [_for_machines(race) for race in races])
     return 0
+
+
+def _for_machines(race: Results) -> dict[str, Any]:
+    lines = summarize(race.points, race.entrants, race.task)
+    told = {name: race.settings.get(name) for name in ("cell", "budget", "every")}
+    return for_machines(lines, race.entrants, race.task, directory=str(race.directory), **told)

@@ -74,7 +74,7 @@ class RaceSettings:
         strategy: How several processes train together; None: one process.
         devices: Processes.
         profile: Whether to trace a few batches of each method before the race.
-        json: Where the summary goes besides the directory, as JSON; None: nowhere.
+        json: File of the summary besides the directory, as JSON, - for stdout; None: none.
     """
 
     task: str
@@ -95,7 +95,7 @@ class RaceSettings:
     strategy: Strategy | None = None
     devices: int = 1
     profile: bool = False
-    json: Path | None = None
+    json: str | None = None
 
     def choose(self, tuned: Iterable[Tuned]) -> list[Entrant]:
         """The methods with their settings, each once."""

@@ -1,9 +1,8 @@
-"""Several races side by side: how many evaluations and seconds Frank-Wolfe needs for one of others.
+"""The command ``lightning-fw standings``: what Frank-Wolfe needs for one evaluation of others.
 
-``python -m lightning_fw.race.standings runs/adding-lstm runs/mnist-lstm …`` prints Markdown: for
-each race the medians of ``spectral`` and of the best other method of each kind, their ratio, and
-the geometric mean of the ratios. A method whose median run does not arrive counts with its budget,
-which makes Frank-Wolfe look no better than it is; such a ratio has the sign ≤.
+For each race the medians of ``spectral`` and of the best other method of each kind, their ratio,
+and the geometric mean of the ratios, as Markdown. A method whose median run does not arrive counts
+with its budget, which makes Frank-Wolfe look no better than it is; such a ratio has the sign ≤.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from lightning_fw.arguments import Parser
 from lightning_fw.race.method import Family
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.points import Point
@@ -27,6 +27,7 @@ from lightning_fw.race.tasks import Task
 Unit = Literal["evaluations", "seconds"]
 
 _OURS = "spectral"
+_CANNOT_START = 2
 
 
 @dataclass(frozen=True)
@@ -124,28 +125,36 @@ def _geometric_mean(ratios: Sequence[float]) -> float:
     return math.exp(statistics.mean(map(math.log, ratios)))
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    arguments = Parser(
+        prog="lightning-fw standings",
+        description="Print, as Markdown, how much of the evaluations and seconds of the best other "
+        "methods Frank-Wolfe needs to the target, race by race and on the geometric mean.",
+        epilog="example: lightning-fw standings runs/adding runs/digits",
+    )
+    arguments.add_argument(
+        "run", nargs="+", type=Path, help="what --out of a race wrote", metavar="RUN"
+    )
+    return arguments
+
+
 def main(argv: Sequence[str]) -> int:
-    """Print the tables.
+    """Run the command.
 
     Args:
-        argv: Arguments.
+        argv: Arguments after ``standings``.
 
     Returns:
         0, or 2 where a directory holds no race.
     """
-    parser = argparse.ArgumentParser(prog="python -m lightning_fw.race.standings")
-    parser.add_argument("directory", nargs="+", type=Path, help="what --out of a race wrote")
-    options = parser.parse_args(argv)
+    options = parser().parse_args(argv)
     try:
-        races = [read_race(directory) for directory in options.directory]
+        races = [read_race(directory) for directory in options.run]
     except ValueError as error:
-        print(f"standings: {error}", file=sys.stderr)
-        return 2
+        print(f"lightning-fw standings: {error}", file=sys.stderr)
+        return _CANNOT_START
     for family in ("back-propagation", "one LMO a step", "Frank-Wolfe"):
         for unit in get_args(Unit):
             print("\n".join([*standings(races, family, unit), ""]))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lightning_fw.race.entrants import Entrant
 from lightning_fw.race.points import Point
-from lightning_fw.race.settings import RaceSettings
 from lightning_fw.race.tasks import Task
 
 
@@ -90,46 +88,29 @@ def write_summary(path: Path, lines: Sequence[Line]) -> None:
         writer.writerows(lines)
 
 
-def write_json(
-    path: Path,
-    lines: Sequence[Line],
-    entrants: Sequence[Entrant],
-    task: Task,
-    settings: RaceSettings,
-    *,
-    complete: bool,
-) -> None:
-    """The summary with what it is of, as JSON; null where the median run does not arrive.
+def for_machines(
+    lines: Sequence[Line], entrants: Sequence[Entrant], task: Task, **told: object
+) -> dict[str, Any]:
+    """The summary with what it is of, as ``--json`` writes it.
 
     Args:
-        path: The file.
         lines: The summary.
         entrants: The methods in it.
         task: What was raced on.
-        settings: What the user asked for.
-        complete: Whether all runs asked for are in it; they are not after an interruption.
+        **told: What else is known of the race.
     """
     known = {entrant.name: entrant for entrant in entrants}
-    report = {
+    return {
         "task": task.name,
-        "cell": settings.cell,
         "metric": task.metric,
         "target": task.target,
-        "budget": settings.budget,
-        "every": settings.every,
-        "complete": complete,
+        **told,
         "methods": [
             {
-                **{name: _finite(value) for name, value in line._asdict().items()},
+                **line._asdict(),
                 "title": known[line.method].method.title,
                 "setting": dict(known[line.method].setting),
             }
             for line in lines
         ],
     }
-    path.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
-
-
-def _finite(value: object) -> object:
-    """The value, or None for what strict JSON has no number for."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

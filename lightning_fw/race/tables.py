@@ -5,6 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from lightning_fw.race.entrants import Entrant
@@ -37,6 +44,14 @@ def live_table(
             f"{last.test_metric:.4f}",
         )
     return table
+
+
+def bar_of(points: int) -> Progress:
+    """How many of the points are there, and how long the others take."""
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("points,"), TimeRemainingColumn())
+    bar = Progress(*columns, TextColumn("left"), auto_refresh=False)
+    bar.add_task("", total=points)
+    return bar
 
 
 def summary_table(

@@ -169,7 +169,9 @@ def test_mnist_is_raced_from_files(shared_data, tmp_path):
             "carries a state along time",
         ),
         (("--accelerator", "gpu"), "--accelerator gpu needs a CUDA device, got none: pass cpu"),
-        (("--set", "speed=1"), "--set speed is for no method; none of them is in --methods"),
+        (("--set", "lrr=1", "--methods", "adam"), "of --methods adam: lr; got lrr, perhaps 'lr'"),
+        (("--set", "lr=1", "--methods", "paper"), "--set lr is for authors, l2, adam, adamw,"),
+        (("--set", "speed=1", "--methods", "paper"), "paper: they have none; got speed"),
         (("--set", "lr=1", "--methods", "adam", "--tune", "2"), "--set goes without --tune"),
     ],
 )

@@ -34,6 +34,14 @@ def test_the_summary_for_machines(tmp_path):
     assert set(theirs["setting"]) == {"lr", "clip"}
 
 
+def test_without_a_file_the_summary_is_all_of_stdout(tmp_path, capsys):
+    arguments = ("--methods", "spectral", "--seeds", "1", "--budget", "4", "--json")
+    assert race(tmp_path, *arguments) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["complete"]
+    assert "Frank-Wolfe, spectral" in told.err
+
+
 def test_the_summary_of_a_part_says_so(tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt

@@ -1,0 +1,82 @@
+"""``--json``: what a command found, for machines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+from typing_extensions import override
+
+from lightning_fw.arguments import file_to_write
+
+STDOUT = "-"
+# As a shell tells of SIGPIPE.
+PIPE_CLOSED = 141
+
+
+def add_json(arguments: argparse.ArgumentParser) -> None:
+    """Let a command take ``--json [FILE]``."""
+    arguments.add_argument(
+        "--json",
+        nargs="?",
+        const=STDOUT,
+        type=json_file,
+        metavar="FILE",
+        help="write the result here, for machines; without FILE, or with -, to stdout, and all "
+        "else to stderr",
+    )
+
+
+def json_file(text: str) -> str:
+    """A file in a directory that exists, or ``-`` for stdout; as text, for a config to hold.
+
+    Raises:
+        ArgumentTypeError: If it is none.
+    """
+    return text if text == STDOUT else str(file_to_write(text))
+
+
+def write_json(path: str | None, found: object) -> None:
+    """Write what was found, null for what strict JSON has no number for; None: nowhere."""
+    if path is None:
+        return
+    text = json.dumps(_strict(found), indent=2, allow_nan=False) + "\n"
+    if path == STDOUT:
+        sys.stdout.write(text)
+    else:
+        Path(path).write_text(text, encoding="utf-8")
+
+
+def console_beside(path: str | None) -> Console:
+    """Where tables go: to stdout, unless the JSON goes there."""
+    return _Console(stderr=path == STDOUT)
+
+
+class _Console(Console):
+    """Ends as other programs do where whoever reads has read enough; rich's ends with 1."""
+
+    @override
+    def on_broken_pipe(self) -> NoReturn:
+        close_pipe()
+        raise SystemExit(PIPE_CLOSED)
+
+
+def close_pipe() -> None:
+    """Let the interpreter write nowhere from now on."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _strict(found: Any) -> Any:
+    if isinstance(found, dict):
+        return {name: _strict(value) for name, value in found.items()}
+    if isinstance(found, list | tuple):
+        return [_strict(value) for value in found]
+    if isinstance(found, float) and not math.isfinite(found):
+        return None
+    return found

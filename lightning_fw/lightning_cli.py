@@ -1,0 +1,216 @@
+"""``lightning-fw fit``, ``validate`` and ``test``: LightningCLI on our networks and data."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import nullcontext, redirect_stdout
+from types import ModuleType
+from typing import Any, get_args
+
+from jsonargparse import ArgumentParser
+from lightning import LightningDataModule
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from typing_extensions import override
+
+from lightning_fw import data, nn
+from lightning_fw.arguments import nearest_option
+from lightning_fw.checks import require_choice
+from lightning_fw.json_result import STDOUT, add_json, write_json
+from lightning_fw.nn.cells import CELLS
+from lightning_fw.nn.frank_wolfe import Preset
+
+_EXAMPLES = {
+    "fit": "--model FrankWolfeClassifier --data SequentialDigits",
+    "validate": "--config config.yaml --ckpt_path model.ckpt",
+    "test": "--config config.yaml --ckpt_path model.ckpt",
+}
+_DEFAULTS = {
+    "model": "lightning_fw.nn.FrankWolfeRegressor",
+    "data": "lightning_fw.data.AddingProblem",
+}
+_PACKAGES = {"model": "nn", "data": "data"}
+_OF_JSONARGPARSE = ("class_path", "init_args", "dict_kwargs", "help")
+_CANNOT_START = 2
+
+
+def lightning_cli(arguments: list[str] | None) -> None:
+    """Run LightningCLI on these arguments; None: those of the process.
+
+    Raises:
+        SystemExit: With status 2 and a line about what is wrong, where arguments are.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        _require_known_names(given)
+        _CLI(arguments, given)
+    except _WrongArgument as error:
+        print(f"lightning-fw: {error}", file=sys.stderr)
+        raise SystemExit(_CANNOT_START) from None
+
+
+class _WrongArgument(Exception):
+    """An argument that no run can start with."""
+
+
+class _CLI(LightningCLI):
+    """The network takes its sizes from the data."""
+
+    def __init__(self, arguments: list[str] | None, given: Sequence[str]) -> None:
+        self._given = given
+        super().__init__(
+            nn.SequenceModel,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            # Without a logger it would refuse to run twice in one directory.
+            save_config_kwargs={"overwrite": True},
+            args=arguments,
+            parser_kwargs={"prog": "lightning-fw"},
+        )
+
+    @override
+    def _prepare_subcommand_parser(
+        self, klass: Any, subcommand: str, **settings: Any
+    ) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **settings)
+        parser.epilog = f"example: lightning-fw {subcommand} {_EXAMPLES[subcommand]}"
+        return parser
+
+    @staticmethod
+    @override
+    def subcommands() -> dict[str, set[str]]:
+        known = LightningCLI.subcommands()
+        return {name: known[name] for name in _EXAMPLES}
+
+    @override
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        # jsonargparse hands a default class's arguments on to another class that is asked for:
+        # AddingProblem's batch_size would be every data's.
+        asked = {argument.partition("=")[0] for argument in self._given}
+        for name, class_path in _DEFAULTS.items():
+            if not asked & {f"--{name}", f"--{name}.class_path", "--config", "-c"}:
+                parser.set_defaults({name: {"class_path": class_path}})
+        add_json(parser)
+        _take_from_the_data(parser)
+
+    @override
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        for command, options in subcommand_parsers(parser).items():
+            if command in self._given:
+                _require_known_options(self._given, options._option_string_actions)
+        super().parse_arguments(parser, args)
+
+    @override
+    def instantiate_classes(self) -> None:
+        super().instantiate_classes()
+        try:
+            self.model.require_kind(self.datamodule)
+        except ValueError as error:
+            raise _WrongArgument(error) from None
+
+    @override
+    def _run_subcommand(self, subcommand: str) -> None:
+        path: str | None = self.config[subcommand].json
+        with redirect_stdout(sys.stderr) if path == STDOUT else nullcontext():
+            super()._run_subcommand(subcommand)
+        if self.trainer.is_global_zero:
+            write_json(path, self._found(subcommand))
+
+    def _found(self, subcommand: str) -> dict[str, Any]:
+        saved = self.trainer.checkpoint_callback
+        return {
+            "command": subcommand,
+            "metrics": {name: float(v) for name, v in self.trainer.callback_metrics.items()},
+            "epochs": self.trainer.current_epoch,
+            "steps": self.trainer.global_step,
+            "checkpoint": getattr(saved, "best_model_path", None) or None,
+        }
+
+
+def subcommand_parsers(parser: ArgumentParser) -> dict[str, ArgumentParser]:
+    """The parsers of fit, validate and test."""
+    return next(a.choices for a in parser._actions if isinstance(a.choices, dict))
+
+
+def _take_from_the_data(parser: LightningArgumentParser) -> None:
+    """Sizes of the network, and whether it answers at every step."""
+    for name in ("input_size", "output_size"):
+        parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+    parser.link_arguments(
+        "data.kind",
+        "model.init_args.per_step",
+        compute_fn=lambda kind: kind == "classification_per_step",
+        apply_on="instantiate",
+    )
+
+
+def _require_known_options(given: Sequence[str], options: Collection[str]) -> None:
+    """Raise where an option is unknown, with the nearest."""
+    groups = {each.rpartition(".")[0] for each in options if not each.endswith(".help")}
+    # What classes take is not known here: --trainer.logger.save_dir, beside --trainer.logger.
+    open_ended = tuple(f"{each}." for each in options if each not in groups)
+    for argument in given:
+        name = argument.partition("=")[0].removesuffix("+")
+        known = name.startswith(open_ended) or any(each.startswith(name) for each in options)
+        if name.startswith("--") and not known:
+            raise _WrongArgument(
+                f"`{name}` must be an option of lightning-fw {given[0]}, which --help lists"
+                f"{nearest_option(name, options)}."
+            )
+
+
+def _require_known_names(given: Sequence[str]) -> None:
+    """Raise where a name is unknown, with the nearest; jsonargparse tells a page without it."""
+    classes = {
+        "model": {n: c for n, c in _members(nn).items() if issubclass(c, nn.SequenceModel)},
+        "data": _members(data),
+    }
+    known: dict[str, Sequence[str]] = {
+        **{f"--{group}": list(members) for group, members in classes.items()},
+        "--model.cell": list(CELLS),
+        "--model.preset": get_args(Preset),
+    }
+    chosen = _DEFAULTS
+    for option, value in _pairs(given):
+        # With a dot a class of one's own or a file, with a brace a whole setting.
+        if option in known and value and not {".", "/", "{"} & set(value):
+            _require_choice(option, value, known[option])
+        if option.removeprefix("--") in classes:
+            chosen = {**chosen, option.removeprefix("--"): value}
+    if not {"--config", "-c"} & {option for option, _ in _pairs(given)}:
+        for group, members in classes.items():
+            name = chosen[group].removeprefix(f"lightning_fw.{_PACKAGES[group]}.")
+            if name in members:
+                _require_settings(given, group, members[name])
+
+
+def _members(package: ModuleType) -> dict[str, type]:
+    members = {name: getattr(package, name) for name in package.__all__}
+    return {name: each for name, each in members.items() if isinstance(each, type)}
+
+
+def _pairs(given: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Every argument with its value, or with the argument that follows."""
+    for argument, following in zip(given, [*given[1:], ""], strict=True):
+        option, attached, value = argument.partition("=")
+        yield option, value if attached else following
+
+
+def _require_settings(given: Sequence[str], group: str, chosen: type) -> None:
+    """Raise where ``--group.name`` is nothing that the chosen class takes."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(chosen)
+    takes = [action.dest for action in parser._actions if action.dest != "help"]
+    for option, _ in _pairs(given):
+        name = option.removeprefix(f"--{group}.").partition(".")[0].removesuffix("+")
+        if option.startswith(f"--{group}.") and name not in (*takes, *_OF_JSONARGPARSE):
+            _require_choice(f"--{group}.{name}", name, takes)
+
+
+def _require_choice(option: str, value: str, choices: Sequence[str]) -> None:
+    try:
+        require_choice(option, value, choices)
+    except ValueError as error:
+        raise _WrongArgument(error) from None
