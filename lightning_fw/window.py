@@ -37,8 +37,7 @@ class Window:
         inner_loop: The settings; ``batches`` is the caller's matter.
         parameters: Trainable parameters, all on one device.
         infos: What balls need to know of each parameter.
-        statistics: Whether to keep what gaps, ball usage and the cosine of the record need: a
-            pass or two over the parameters a window, and a copy of the first gradient.
+        statistics: Whether to keep what gaps, ball usage and the cosine of the record need.
 
     Attributes:
         anchor: ω, which it can copy, or restore in mid-evaluation.
@@ -73,12 +72,11 @@ class Window:
         statistics: bool = True,
     ) -> None:
         # As torch's optimizers take them: module.parameters() can be read once.
-        parameters = list(parameters)
+        self.parameters = parameters = list(parameters)
         require_movable(parameters)
         if infos is not None:
             inner_loop.ball.check(infos)
         self.inner_loop = inner_loop
-        self.parameters = parameters
         self.infos = None if infos is None else list(infos)
         self.restart = 0
         self.outer_step = 0
@@ -184,7 +182,14 @@ class Window:
         Args:
             loss: The loss at this step, a scalar, for the record.
             last: Whether the caller closes the window next, full or not.
+
+        Raises:
+            RuntimeError: If the window is full.
         """
+        if self.is_full:
+            raise RuntimeError(
+                f"`step` must come at most {self.attempts} times, got one more. Call close() first."
+            )
         self.attempts += 1
         present, gradients, loss = self._gradients.take(loss)
         first, told = self.attempts == 1, self.statistics.enabled
@@ -248,8 +253,8 @@ class Window:
         If that was skipped, it waits for all, and so it does with ``sync="restart"``.
         """
         joined = self._joined(reduce, ended=ended)
-        has_stepped = self._first_count.read() > 0 or float(self._displacement.k) > 0
-        self._hand_over(joined, stepped=has_stepped)
+        stepped = self._first_count.read() > 0 or float(self._displacement.k) > 0
+        self._hand_over(joined, stepped=stepped)
 
     def _joined(self, reduce: Callable[[Tensor], Tensor], *, ended: bool) -> Joined:
         sync, slopes = self.inner_loop.sync, self._radius.slopes()

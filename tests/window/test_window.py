@@ -127,6 +127,18 @@ def test_the_direction_is_dropped_when_the_next_window_opens():
         assert all(p.grad is None for p in parameters)
 
 
+def test_a_step_too_many_is_refused_and_changes_nothing():
+    weight = torch.nn.Parameter(torch.ones(2))
+    window = Window(InnerLoop(steps=2), [weight])
+    for _ in range(2):
+        weight.grad = torch.ones(2)
+        window.step()
+    weight.grad = torch.ones(2)
+    with pytest.raises(RuntimeError, match=r"`step` must come at most 2 times, got one more"):
+        window.step()
+    assert window.close().steps == 2
+
+
 def test_no_parameters_are_refused():
     with pytest.raises(ValueError, match="`parameters` must hold at least one trainable tensor"):
         Window(InnerLoop(), [])
