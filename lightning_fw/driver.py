@@ -16,10 +16,11 @@ from lightning_fw.manual.checkpoints import attend_to_checkpoints
 from lightning_fw.manual.epoch import is_last_batch
 from lightning_fw.manual.evaluation import TrainingStep, evaluate
 from lightning_fw.manual.even_batches import require_even_batches, require_even_chunks
-from lightning_fw.manual.hooks import step_optimizer, zero_gradients
+from lightning_fw.manual.hooks import count_skipped_step, step_optimizer, zero_gradients
 from lightning_fw.manual.listeners import is_heard, tell
 from lightning_fw.manual.loss_scale import scale_direction, unscale_gradients
 from lightning_fw.manual.lr_sweep import attend_to_sweep
+from lightning_fw.manual.outer_optimizer import drop_strangers
 from lightning_fw.manual.ranks import (
     backward_passes_apart,
     go_apart,
@@ -210,16 +211,13 @@ class Driver:
                 self.window.close_untold(ended=ended, **apart)
         if self.window.has_direction:
             with self._tally.measure("outer"):
-                self._drop_strangers(module)
+                drop_strangers(module.optimizers(), self.window.parameters)
                 scale_direction(trainer, self.window.parameters)
                 step_optimizer(module, loss)
             self.outer_steps.add(trainer.current_epoch, trainer.fit_loop.batch_idx)
-        elif not self._has_warned:
-            self._has_warned = True
-            rank_zero_warn(
-                "Every inner step of a window was skipped, since gradients were not finite, and no "
-                "outer step was made. Look at the losses; `skipped` in the records counts on."
-            )
+        else:
+            count_skipped_step(trainer)
+            self._warn_once()
         synchronize_buffers(module)
         note_restart(trainer)
         if self._is_heard:
@@ -227,13 +225,13 @@ class Driver:
         else:
             self._tally.drop()
 
-    def _drop_strangers(self, module: Any) -> None:
-        """Drop plain gradients of parameters that joined in mid-window: theirs is the next."""
-        moved = {id(parameter) for parameter in self.window.parameters}
-        for group in module.optimizers().param_groups:
-            for parameter in group["params"]:
-                if id(parameter) not in moved:
-                    parameter.grad = None
+    def _warn_once(self) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            rank_zero_warn(
+                "Every inner step of a window was skipped, since gradients were not finite, and no "
+                "outer step was made. Look at the losses; `skipped` in the records counts on."
+            )
 
     def _follow_optimizer(self, module: Any) -> None:
         """Take up parameters that a callback added or froze since the last window."""

@@ -64,6 +64,16 @@ def step_optimizer(module: Any, loss: Tensor | None) -> None:
     progress.increment_completed()
 
 
+def count_skipped_step(trainer: Any) -> None:
+    """Count an outer step that is not made, as Lightning counts one that the loss scale skips.
+
+    ``max_steps`` ends a fit then, also where no gradient is ever finite.
+    """
+    progress = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+    progress.increment_ready()
+    progress.increment_completed()
+
+
 def clip_direction(module: Any, optimizer: Optimizer) -> None:
     """Fire ``configure_gradient_clipping``, for users who clip in a way of their own."""
     trainer = module.trainer

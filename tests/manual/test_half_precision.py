@@ -41,7 +41,7 @@ class TestHalf:
         skipped = sum(record.skipped for record in watch.records)
         assert 0 < skipped < 14
         assert plugin.scaler.get_scale() == 2.0 ** (24 - skipped)
-        assert trainer.global_step == sum(record.steps > 0 for record in watch.records)
+        assert trainer.global_step == len(watch.records)
 
     def test_it_trains_as_float32_does(self, make_trainer):
         plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", 2.0**10))

@@ -112,7 +112,7 @@ class TestLossScale:
             plugins=[plugin],
             max_epochs=1,
         )
-        assert trainer.global_step == 0
+        assert trainer.global_step == 3
         assert torch.equal(module.weights(), start)
         assert [r.skipped for r in watch.records] == [3, 3, 1]
         assert plugin.scaler.get_scale() == FIRST / 2**7

@@ -192,9 +192,19 @@ def test_a_window_of_nan_batches_makes_no_outer_step(make_trainer):
     with pytest.warns(UserWarning, match="Every inner step of a window was skipped") as warned:
         trainer.fit(module, loader)
     assert sum("Every inner step" in str(warning.message) for warning in warned) == 1
-    assert trainer.global_step == 0
+    # As Lightning counts the steps that its loss scale skips: max_steps ends a fit then, too.
+    assert trainer.global_step == 3
     assert [record.skipped for record in module.records] == [3, 3, 1]
     assert torch.equal(module.weights(), before)
+
+
+@pytest.mark.filterwarnings("ignore:Every inner step of a window was skipped")
+def test_a_fit_that_never_sees_a_finite_gradient_ends_at_max_steps(make_trainer):
+    loader = make_loader()
+    loader.dataset.tensors[0][:] = float("nan")
+    trainer = make_trainer(max_epochs=-1, max_steps=4)
+    trainer.fit(Recurrent(InnerLoop(steps=3)), loader)
+    assert trainer.global_step == 4
 
 
 def test_a_dict_with_the_loss_is_taken_and_handed_on(loader, make_trainer):
