@@ -58,7 +58,7 @@ def script(shell: str) -> str:
     tree = argparse.ArgumentParser(prog="lightning-fw")
     tree.add_argument("--version", action="version", version="")
     commands = tree.add_subparsers()
-    for name, command in _commands():
+    for name, command in commands():
         command.prog = f"lightning-fw {name}"
         commands.add_parser(name, parents=[command], add_help=False, help=command.description)
         for action in command._actions:
@@ -70,7 +70,8 @@ def script(shell: str) -> str:
     return found
 
 
-def _commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
+def commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Every command's name and arguments."""
     from lightning_fw import catalogue
     from lightning_fw.bench import command as bench
     from lightning_fw.race import command as race

@@ -1,0 +1,83 @@
+"""Every command that a page tells is one: its options exist, and what is whole is read as told."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from lightning_fw.communication import command as communication
+from lightning_fw.completion import commands
+
+pytest.importorskip("jsonargparse", reason="needs the extra `cli`")
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+CONSOLE = re.compile(r"^( *)```console\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
+INLINE = re.compile(r"`(lightning-fw\s[^`]+)`")
+OF_OTHERS = {".ci/run", "mkdir", "torchrun", "python"}
+
+
+def console_lines(text):
+    for block in CONSOLE.finditer(text):
+        for line in block[2].replace("\\\n", " ").splitlines():
+            words = shlex.split(line.partition(" > ")[0], comments=True)
+            while words and re.match(r"[A-Z_]+=", words[0]):
+                del words[0]
+            if words:
+                yield words
+
+
+LINES = [(page.stem, words) for page in PAGES for words in console_lines(page.read_text())]
+SPANS = sorted({span for page in PAGES for span in INLINE.findall(page.read_text())})
+
+
+@pytest.fixture(scope="module")
+def parsers():
+    return {**dict(commands()), "bench --comm": communication.parser()}
+
+
+@pytest.mark.parametrize(("page", "words"), LINES, ids=lambda each: str(each)[:60])
+def test_a_command_of_a_console_block_can_be_run(page, words, parsers, monkeypatch, tmp_path):
+    (tmp_path / "runs").mkdir()
+    for name in ("docs", "examples"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    program, *rest = words
+    if program == "lightning-fw":
+        name, *arguments = rest
+        if "--help" not in arguments:
+            parsers["bench --comm" if "--comm" in arguments else name].parse_args(
+                # A page for GPUs is read on machines without.
+                [word.replace("cuda", "cpu") for word in arguments if word != "--comm"]
+            )
+    elif program == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert rest[0] in targets
+    elif program == "pip":
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+            "optional-dependencies"
+        ]
+        asked = re.findall(r"\[([\w,-]+)\]", " ".join(rest))
+        assert {extra for group in asked for extra in group.split(",")} <= set(extras)
+    elif words[:2] == ["python", "-m"]:
+        assert find_spec(words[2])
+    else:
+        assert program in OF_OTHERS
+
+
+@pytest.mark.parametrize("span", SPANS)
+def test_options_told_in_a_line_exist(span, parsers):
+    name, *rest = span.split()[1:]
+    known = [*parsers[name]._option_string_actions, "--model.", "--data."]
+    if "--comm" in rest:
+        known += parsers["bench --comm"]._option_string_actions
+    for word in rest:
+        option = word.strip("[]").partition("=")[0]
+        assert not option.startswith("--") or any(
+            option == each or (each.endswith(".") and option.startswith(each)) for each in known
+        ), option
