@@ -45,4 +45,9 @@ for reached in frank_wolfe.comparison()[-3:]:
     ours, theirs = reached.evaluations, reached.baseline_evaluations
     print(f"loss {reached.loss:.2f}: {ours:.0f} evaluations, back-propagation {theirs:.0f}")
 
+# %%
+# Both runs, and what a batch costs in each.
+figure = frank_wolfe.plot()
+figure.savefig("cost.png")
+
 assert cost["to_baseline/evaluations"] < cost["to_baseline/baseline_evaluations"]

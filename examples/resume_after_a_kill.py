@@ -66,7 +66,7 @@ if __name__ == "__main__":
         train(sys.argv[1], killed=True)
     with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryDirectory() as directory:
         whole = train(empty)
-        killed = subprocess.run([sys.executable, __file__, directory])
+        killed = subprocess.run([sys.executable, sys.argv[0], directory])
         assert killed.returncode == -signal.SIGKILL
         resumed = train(directory)
     print(f"{BATCHES} batches, killed after {KILLED_AT}: {(whole - resumed).abs().max()} apart")

