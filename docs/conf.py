@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 from importlib.metadata import version as version_of
+from pathlib import Path
 
 import lightning.pytorch  # noqa: F401  (sets the level of its loggers)
 
