@@ -2,8 +2,8 @@
 Your own ball
 =============
 
-A ball is its linear minimization oracle and two norms. This one keeps each row of a matrix, the
-weights of one unit, in an l2 ball of its own: ‖d‖ = max over rows of ‖row‖₂.
+A ball is its linear minimization oracle and two norms. This one keeps each column of a matrix, the
+weights out of one unit, in an l2 ball of its own: ‖d‖ = max over columns of ‖column‖₂.
 """
 
 from collections.abc import Sequence
@@ -19,25 +19,25 @@ from lightning_fw.data import SequentialDigits
 from lightning_fw.nn import SequenceClassifier
 
 
-class RowBall(Ball):
+class ColumnBall(Ball):
     def atoms(self, gradients: Sequence[Tensor], infos=None, norms=None) -> Atoms:
-        atoms = [-torch.nn.functional.normalize(rows(g)).view_as(g) for g in gradients]
+        atoms = [-torch.nn.functional.normalize(columns(g), dim=0).view_as(g) for g in gradients]
         return Atoms(atoms, [1.0] * len(atoms))
 
     def block_norms(self, tensors: Sequence[Tensor], infos=None) -> Tensor:
-        return torch.stack([rows(t).norm(dim=1).max() for t in tensors])
+        return torch.stack([columns(t).norm(dim=0).max() for t in tensors])
 
     def block_dual_norms(self, gradients: Sequence[Tensor], infos=None) -> Tensor:
-        return torch.stack([rows(g).norm(dim=1).sum() for g in gradients])
+        return torch.stack([columns(g).norm(dim=0).sum() for g in gradients])
 
 
-def rows(tensor: Tensor) -> Tensor:
-    return tensor if tensor.ndim == 2 else tensor.view(1, -1)
+def columns(tensor: Tensor) -> Tensor:
+    return tensor if tensor.ndim == 2 else tensor.view(-1, 1)
 
 
 # %%
 # What every ball must hold: atoms lie in it, and no other point of it does better.
-ball, gradient = RowBall(radius=0.5), [torch.randn(4, 3), torch.randn(5)]
+ball, gradient = ColumnBall(radius=0.5), [torch.randn(4, 3), torch.randn(5)]
 atom = ball.lmo(gradient)
 assert ball.contains(atom)
 value = sum((g * s).sum() for g, s in zip(gradient, atom, strict=True))
@@ -48,7 +48,7 @@ assert torch.isclose(value, -ball.radius * ball.dual_norm(gradient))
 # It goes where the others go.
 class Reader(FrankWolfeMixin, SequenceClassifier):
     def configure_frank_wolfe(self) -> InnerLoop:
-        return InnerLoop(ball=RowBall(radius=0.1), steps=3, momentum=0.9, direction="displacement")
+        return InnerLoop(ball=ColumnBall(radius=0.1), steps=3, momentum=0.9, direction="displacement")
 
 
 L.seed_everything(0)

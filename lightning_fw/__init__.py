@@ -9,6 +9,7 @@ from lightning_fw.balls import (
     NuclearBall,
     ProductBall,
     RMSBall,
+    RowBall,
     SpectralBall,
 )
 from lightning_fw.inner_loop import InnerLoop
@@ -40,6 +41,7 @@ __all__ = [
     "ProductBall",
     "RMSBall",
     "RestartRecord",
+    "RowBall",
     "ShortStep",
     "SlopeRatio",
     "SpectralBall",

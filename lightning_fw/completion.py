@@ -57,10 +57,10 @@ def script(shell: str) -> str:
 
     tree = argparse.ArgumentParser(prog="lightning-fw")
     tree.add_argument("--version", action="version", version="")
-    commands = tree.add_subparsers()
+    subcommands = tree.add_subparsers()
     for name, command in commands():
         command.prog = f"lightning-fw {name}"
-        commands.add_parser(name, parents=[command], add_help=False, help=command.description)
+        subcommands.add_parser(name, parents=[command], add_help=False, help=command.description)
         for action in command._actions:
             # Readers of names tell a wrong one the nearest, which `choices` would not.
             action.choices = action.choices or getattr(action.type, "names", None)

@@ -20,6 +20,7 @@ from lightning_fw.balls import (
     NuclearBall,
     ProductBall,
     RMSBall,
+    RowBall,
     SpectralBall,
 )
 from lightning_fw.foreach import copy_
@@ -40,7 +41,7 @@ _MOST_ENTRIES = 2**24
 _MOST_KINDS = 32
 
 # Their arithmetic reads no number off the device; nobody knows of those that users write.
-_BALLS = (L1Ball, L2Ball, LinfBall, LpBall, RMSBall, NuclearBall)
+_BALLS = (L1Ball, L2Ball, LinfBall, LpBall, RMSBall, RowBall, NuclearBall)
 _STEP_SIZES = (Harmonic, OpenLoop, ConstantStep, ShortStep)
 
 

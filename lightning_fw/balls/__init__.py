@@ -8,6 +8,7 @@ from lightning_fw.balls.lp import LpBall
 from lightning_fw.balls.nuclear import NuclearBall
 from lightning_fw.balls.product import ProductBall
 from lightning_fw.balls.rms import RMSBall
+from lightning_fw.balls.row import RowBall
 from lightning_fw.balls.spectral import SpectralBall
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "NuclearBall",
     "ProductBall",
     "RMSBall",
+    "RowBall",
     "SpectralBall",
 ]

@@ -16,6 +16,7 @@ from lightning_fw.balls import (
     LpBall,
     NuclearBall,
     RMSBall,
+    RowBall,
     SpectralBall,
 )
 from lightning_fw.balls._vector import Scope
@@ -37,6 +38,7 @@ BALLS: dict[str, Sequence[Ball]] = {
     "rms": [RMSBall(scope=scope) for scope in _SCOPES],
     "l1": [L1Ball(scope=scope) for scope in _SCOPES],
     "lp": [LpBall(3.0, scope=scope) for scope in _SCOPES],
+    "row": [RowBall()],
     "spectral": [SpectralBall(), SpectralBall(oracle="svd")],
     "nuclear": [NuclearBall()],
 }

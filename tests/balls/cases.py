@@ -20,6 +20,7 @@ from lightning_fw.balls import (
     NuclearBall,
     ProductBall,
     RMSBall,
+    RowBall,
     SpectralBall,
 )
 from lightning_fw.parameters import ParameterInfo
@@ -54,6 +55,8 @@ MATRIX_BALLS: tuple[Ball, ...] = (
     SpectralBall(radius=RADIUS, oracle="svd", gate_radius=3.0, input_radius=0.5),
     SpectralBall(radius=RADIUS, oracle="svd", split_gates=False),
     SpectralBall(radius=RADIUS, oracle="svd", scale_by_shape=True, head_radius=2.0),
+    RowBall(radius=RADIUS),
+    RowBall(radius=RADIUS, gate_radius=3.0, input_radius=0.5, head_radius=2.0, vector_radius=2.0),
     NuclearBall(radius=RADIUS, iterations=300),
     NuclearBall(radius=RADIUS, iterations=300, scale_by_shape=True),
 )

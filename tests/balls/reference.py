@@ -17,6 +17,7 @@ from lightning_fw.balls import (
     NuclearBall,
     ProductBall,
     RMSBall,
+    RowBall,
     SpectralBall,
 )
 from lightning_fw.balls._matrix import MatrixBall
@@ -84,10 +85,13 @@ def _matrix(ball: MatrixBall, array: np.ndarray, info: ParameterInfo, *, dual: b
         elif info.gates > 1:
             of_input = ball.input_radius if "weight_ih" in info.name else None
             reach *= of_input or ball.gate_radius
-        singular = np.linalg.svd(gate, compute_uv=False)
-        largest = isinstance(ball, SpectralBall) != dual
-        assert isinstance(ball, SpectralBall | NuclearBall)
-        value = float(singular.max() if largest else singular.sum())
+        if isinstance(ball, RowBall):
+            values, largest = np.linalg.norm(gate, axis=1), not dual
+        else:
+            values = np.linalg.svd(gate, compute_uv=False)
+            largest = isinstance(ball, SpectralBall) != dual
+            assert isinstance(ball, SpectralBall | NuclearBall)
+        value = float(values.max() if largest else values.sum())
         found.append(value * reach if dual else value / reach)
     return found
 

@@ -18,6 +18,7 @@ from lightning_fw.balls import (
     NuclearBall,
     ProductBall,
     RMSBall,
+    RowBall,
     SpectralBall,
 )
 
@@ -29,6 +30,7 @@ MAKERS: dict[str, Callable[..., Ball]] = {
     "LpBall": lambda **kwargs: LpBall(3.0, **kwargs),
     "SpectralBall": SpectralBall,
     "NuclearBall": NuclearBall,
+    "RowBall": RowBall,
     "ProductBall": lambda **kwargs: ProductBall({"*": L2Ball()}, **kwargs),
 }
 
@@ -66,7 +68,7 @@ def test_radius_must_be_a_number(make: Callable[..., Ball], value: Any, shown: s
         make(radius=value)
 
 
-@pytest.mark.parametrize("make", [SpectralBall, NuclearBall])
+@pytest.mark.parametrize("make", [SpectralBall, RowBall, NuclearBall])
 @pytest.mark.parametrize("name", ["gate_radius", "input_radius", "head_radius", "vector_radius"])
 def test_radii_of_gates_and_vectors(make: Callable[..., Ball], name: str) -> None:
     for value, shown in NOT_POSITIVE:

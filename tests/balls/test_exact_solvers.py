@@ -9,7 +9,16 @@ import pytest
 import torch
 from scipy.optimize import linprog, minimize
 
-from lightning_fw.balls import Ball, L1Ball, L2Ball, LinfBall, LpBall, NuclearBall, SpectralBall
+from lightning_fw.balls import (
+    Ball,
+    L1Ball,
+    L2Ball,
+    LinfBall,
+    LpBall,
+    NuclearBall,
+    RowBall,
+    SpectralBall,
+)
 
 from .cases import label
 
@@ -122,6 +131,14 @@ def test_nuclear_ball_against_the_leading_singular_vectors(shape: tuple[int, int
     u, _, v = torch.linalg.svd(gradient, full_matrices=False)
     atom = NuclearBall(radius=RADIUS, iterations=1000).lmo([gradient])[0]
     torch.testing.assert_close(atom, -RADIUS * u[:, :1] @ v[:1], atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (3, 8), (8, 3), (1, 5), (5, 1), (1, 1)])
+def test_row_ball_is_an_l2_ball_of_each_row(shape: tuple[int, int]) -> None:
+    gradient = random(0, *shape)
+    atom = RowBall(radius=RADIUS).lmo([gradient])[0]
+    rows = L2Ball(radius=RADIUS).lmo(list(gradient.unbind()))
+    torch.testing.assert_close(atom, torch.stack(rows))
 
 
 @pytest.mark.parametrize(

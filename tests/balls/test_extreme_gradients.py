@@ -13,6 +13,7 @@ from lightning_fw.balls import (
     LpBall,
     NuclearBall,
     RMSBall,
+    RowBall,
     SpectralBall,
 )
 from lightning_fw.parameters import ParameterInfo
@@ -31,6 +32,7 @@ WHOLE_RANGE: tuple[Ball, ...] = (
     LpBall(50.0),
     SpectralBall(),
     SpectralBall(oracle="svd"),
+    RowBall(),
     NuclearBall(iterations=100),
 )
 BY_NORM: tuple[Ball, ...] = (

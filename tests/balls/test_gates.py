@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_fw.balls import NuclearBall, RMSBall, SpectralBall, _matrix
+from lightning_fw.balls import NuclearBall, RMSBall, RowBall, SpectralBall, _matrix
 from lightning_fw.balls._matrix import MatrixBall
 from lightning_fw.parameters import ParameterInfo, trainable
 
@@ -27,6 +27,7 @@ MODULES: dict[str, tuple[nn.Module, int]] = {
 BALLS: tuple[MatrixBall, ...] = (
     SpectralBall(radius=0.2, oracle="svd"),
     SpectralBall(radius=0.2),
+    RowBall(radius=0.2),
     NuclearBall(radius=0.2),
 )
 every_ball = pytest.mark.parametrize(
@@ -68,7 +69,10 @@ def test_without_split_gates_the_weight_is_one_matrix(ball: MatrixBall) -> None:
     torch.testing.assert_close(
         stacked.lmo(gradients, infos), stacked.lmo(gradients), rtol=0, atol=0
     )
-    assert not torch.allclose(stacked.lmo(gradients, infos)[1], ball.lmo(gradients, infos)[1])
+    # Rows are rows of a gate and of the whole.
+    of_rows = isinstance(ball, RowBall)
+    atom, apart = stacked.lmo(gradients, infos)[1], ball.lmo(gradients, infos)[1]
+    assert torch.allclose(atom, apart) == of_rows
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from lightning_fw.balls import (
     LpBall,
     NuclearBall,
     RMSBall,
+    RowBall,
     SpectralBall,
 )
 
@@ -81,7 +82,7 @@ def test_matrix_norm_of_more_dimensions_flattens_the_rest(ball: Ball, order: int
     torch.testing.assert_close(ball.norm([kernel]), expected)
 
 
-@pytest.mark.parametrize("ball", [SpectralBall(), NuclearBall()], ids=label)
+@pytest.mark.parametrize("ball", [SpectralBall(), RowBall(), NuclearBall()], ids=label)
 def test_usage_estimates_the_mean_norm_without_a_decomposition(ball: Ball) -> None:
     torch.manual_seed(0)
     tensors = [torch.randn(32, 32), torch.randn(20, 50), torch.randn(50, 4), torch.randn(9)]

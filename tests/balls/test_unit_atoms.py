@@ -11,7 +11,15 @@ from hypothesis import given
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lightning_fw.balls import Ball, L2Ball, NuclearBall, ProductBall, RMSBall, SpectralBall
+from lightning_fw.balls import (
+    Ball,
+    L2Ball,
+    NuclearBall,
+    ProductBall,
+    RMSBall,
+    RowBall,
+    SpectralBall,
+)
 from lightning_fw.balls._base import Atoms
 from lightning_fw.foreach import tensor_norms
 from lightning_fw.parameters import ParameterInfo
@@ -114,7 +122,7 @@ def test_a_product_knows_its_dual_norm_where_all_parts_do() -> None:
     assert ball.atoms([torch.ones(2, 2)] * 2, infos).dual_norm is None
 
 
-@pytest.mark.parametrize("ball", [SpectralBall(), NuclearBall()], ids=label)
+@pytest.mark.parametrize("ball", [SpectralBall(), RowBall(), NuclearBall()], ids=label)
 def test_matrix_atoms_of_half_precision_stay_in_float32_until_they_are_asked_for(
     ball: Ball,
 ) -> None:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from lightning_fw import L1Ball, L2Ball, LinfBall, LpBall, NuclearBall, RMSBall, SpectralBall
+from lightning_fw import (
+    L1Ball,
+    L2Ball,
+    LinfBall,
+    LpBall,
+    NuclearBall,
+    RMSBall,
+    RowBall,
+    SpectralBall,
+)
 from lightning_fw.window import Window
 
 BALLS = [
@@ -16,6 +25,7 @@ BALLS = [
     LinfBall(radius=0.1),
     LpBall(3.0, radius=0.1),
     SpectralBall(radius=0.1),
+    RowBall(radius=0.1),
     NuclearBall(radius=0.1),
 ]
 

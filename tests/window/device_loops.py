@@ -21,6 +21,7 @@ from lightning_fw import (
     ProductBall,
     RestartRecord,
     RMSBall,
+    RowBall,
     ShortStep,
     SlopeRatio,
     SpectralBall,
@@ -38,6 +39,7 @@ LOOPS = [
         LinfBall(radius=0.1),
         LpBall(3.0, radius=0.1),
         SpectralBall(radius=0.1),
+        RowBall(radius=0.1),
         NuclearBall(radius=0.1),
         ProductBall({"bias": LinfBall(radius=0.01), "*": L2Ball(radius=0.1)}),
     )

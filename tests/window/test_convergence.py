@@ -15,6 +15,7 @@ from lightning_fw import (
     LinfBall,
     NuclearBall,
     OpenLoop,
+    RowBall,
     ShortStep,
     SpectralBall,
 )
@@ -104,6 +105,15 @@ def test_matrix_balls_project_a_matrix(ball):
             values = (s - threshold).clamp(min=0)
             low, high = (threshold, high) if values.sum() > 0.5 else (low, threshold)
     torch.testing.assert_close(end, u @ torch.diag(values) @ vh, rtol=0, atol=2e-2)
+
+
+def test_the_row_ball_projects_row_by_row():
+    target = torch.randn(4, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    ball = RowBall(radius=1.0)
+    _, _, end = minimize(lambda w: 0.5 * (w - target).square().sum(), (4, 3), ball, OpenLoop())
+    norms = target.norm(dim=1, keepdim=True)
+    assert (norms > 1).any() and (norms < 1).any()
+    torch.testing.assert_close(end, target / norms.clamp_min(1), rtol=0, atol=2e-2)
 
 
 @pytest.fixture(scope="module")

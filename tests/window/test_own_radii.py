@@ -14,6 +14,7 @@ from lightning_fw import (
     NuclearBall,
     OpenLoop,
     ProductBall,
+    RowBall,
     ShortStep,
     SlopeRatio,
     SpectralBall,
@@ -28,6 +29,7 @@ BALLS = [
     L2Ball(radius=0.1),
     LinfBall(radius=0.1),
     SpectralBall(radius=0.1, oracle="svd", scale_by_shape=True),
+    RowBall(radius=0.1, scale_by_shape=True),
     NuclearBall(radius=0.1),
     ProductBall({"a": LinfBall(radius=0.1), "*": L2Ball(radius=0.5)}, radius=1.0),
 ]

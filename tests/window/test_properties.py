@@ -21,6 +21,7 @@ from lightning_fw import (
     OpenLoop,
     ProductBall,
     RMSBall,
+    RowBall,
     SpectralBall,
 )
 from lightning_fw.balls import Ball
@@ -37,6 +38,7 @@ BALLS: list[Ball] = [
     LinfBall(radius=0.5),
     LpBall(3.0, radius=0.5, scope="global"),
     SpectralBall(radius=0.5, scale_by_shape=True),
+    RowBall(radius=0.5),
     NuclearBall(radius=0.5),
     ProductBall({"a": LinfBall(radius=0.3), "*": L2Ball(radius=0.5, scope="global")}),
 ]
