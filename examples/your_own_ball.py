@@ -48,7 +48,9 @@ assert torch.isclose(value, -ball.radius * ball.dual_norm(gradient))
 # It goes where the others go.
 class Reader(FrankWolfeMixin, SequenceClassifier):
     def configure_frank_wolfe(self) -> InnerLoop:
-        return InnerLoop(ball=ColumnBall(radius=0.1), steps=3, momentum=0.9, direction="displacement")
+        return InnerLoop(
+            ball=ColumnBall(radius=0.1), steps=3, momentum=0.9, direction="displacement"
+        )
 
 
 L.seed_everything(0)

@@ -51,14 +51,15 @@ def raised() -> Iterator[Raised]:
             if isinstance(target, ast.Name)
         }
         for made in filter(None, map(made_exception, ast.walk(tree))):
-            error = ast.unparse(made.func)
-            if error != "argparse.ArgumentTypeError" and made.args:
+            if made.args:
                 place = f"{path.relative_to(PACKAGE)}:{made.lineno}"
-                yield Raised(place, error, text(made.args[0], constants))
+                yield Raised(place, ast.unparse(made.func), text(made.args[0], constants))
 
 
 def made_exception(node: ast.AST) -> ast.Call | None:
-    """The exception that is raised here, or returned to whoever raises it."""
+    """The exception that is raised here, or returned to whoever raises it, or told by argparse."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "arguments.error":
+        return node
     found = node.exc if isinstance(node, ast.Raise) else None
     found = node.value if isinstance(node, ast.Return) else found
     is_made = isinstance(found, ast.Call) and ast.unparse(found.func).endswith(
@@ -83,13 +84,17 @@ def text(node: ast.expr, constants: dict[str, str]) -> str:
     return ""
 
 
+# argparse itself tells which option the first kind is of.
+BY_ARGPARSE = ("argparse.ArgumentTypeError", "arguments.error")
+
 ALL = list(raised())
+WRONG_ARGUMENTS = [one for one in ALL if one.error in BY_ARGPARSE]
 MISSING_EXTRAS = [one for one in ALL if one.error == "ModuleNotFoundError"]
 MISTAKES = [
     one
     for one in ALL
     # An IndexError is how Python's own iteration ends.
-    if one.error not in ("ModuleNotFoundError", "IndexError")
+    if one.error not in ("ModuleNotFoundError", "IndexError", *BY_ARGPARSE)
     and not any(one.message.startswith(beginning) for beginning in OTHERWISE)
 ]
 
@@ -114,6 +119,14 @@ def test_a_mistake_is_told_with_name_finding_and_way_out(one):
     sentences = [part for part in one.message.replace(": ", ". ").split(". ") if part]
     assert len(sentences) >= 2, one.message
     assert one.message.rstrip()[-1] in ".})", one.message
+
+
+@pytest.mark.parametrize("one", WRONG_ARGUMENTS, ids=place)
+def test_a_wrong_argument_is_told_with_option_finding_and_way_out(one):
+    way_out = re.search(r"\bmust\b.*\bgot\b|: (pass|leave out) |; run pip install", one.message)
+    assert way_out or one.message == "--set {}", one.message
+    if one.error == "arguments.error":
+        assert "--" in one.message
 
 
 @pytest.mark.parametrize("one", MISSING_EXTRAS, ids=place)

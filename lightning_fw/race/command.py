@@ -178,7 +178,7 @@ def _given(arguments: argparse.ArgumentParser, options: argparse.Namespace) -> S
     except ValueError as error:
         arguments.error(f"--set {error}")
     if given and options.tune:
-        arguments.error("--set goes without --tune, which chooses the values itself")
+        arguments.error("--tune chooses the values itself: leave out --set or --tune")
     for name, value in given.items():
         spaces = [METHODS[method].space.get(name) for method in options.methods]
         if value % 1 and any(space and space.whole for space in spaces):
@@ -194,7 +194,7 @@ def _refuse_value(
     methods = " ".join(options.methods)
     taking = ", ".join(method.name for method in METHODS.values() if name in method.space)
     if taking:
-        arguments.error(f"--set {name} is for {taking}; none of them is in --methods {methods}")
+        arguments.error(f"--set {name} is for {taking}, got --methods {methods}: pass one of them")
     known = {value for method in options.methods for value in METHODS[method].space}
     arguments.error(
         f"--set must name a value of --methods {methods}: "
@@ -233,7 +233,7 @@ def _check_ranks(arguments: argparse.ArgumentParser, options: argparse.Namespace
     if (options.strategy is None) != (options.devices == 1):
         arguments.error(
             f"--strategy ddp goes with --devices of at least 2, got --devices {options.devices} "
-            f"{'without' if options.strategy is None else 'with'} --strategy"
+            f"{'without' if options.strategy is None else 'with'} --strategy: pass both or neither"
         )
     if options.profile and options.strategy:
         arguments.error("--profile traces one process: leave out --strategy")

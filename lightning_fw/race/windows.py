@@ -8,7 +8,16 @@ from functools import partial
 
 from torch.optim import Optimizer
 
-from lightning_fw.balls import Ball, L1Ball, L2Ball, LinfBall, NuclearBall, RMSBall, SpectralBall
+from lightning_fw.balls import (
+    Ball,
+    L1Ball,
+    L2Ball,
+    LinfBall,
+    NuclearBall,
+    RMSBall,
+    RowBall,
+    SpectralBall,
+)
 from lightning_fw.inner_loop import InnerLoop, Sync, Trajectory
 from lightning_fw.nn import SequenceModel
 from lightning_fw.race.baselines import adam
@@ -94,6 +103,18 @@ def _with_ball(setting: Setting, *, make_ball: Callable[..., Ball]) -> InnerLoop
     return replace(loop, ball=make_ball(radius=loop.ball.radius), radius_rule=rule)
 
 
+def _rows(setting: Setting) -> InnerLoop:
+    """The preset with the paper's l2 ball, one for each unit's weights.
+
+    Its radius has a higher floor: below it the slopes would shrink it for nothing.
+    """
+    loop = InnerLoop.spectral()
+    assert isinstance(loop.radius_rule, SlopeRatio)
+    radii = ("radius", "scale_by_shape", "gate_radius", "input_radius", "head_radius")
+    ball = RowBall(**{name: getattr(loop.ball, name) for name in radii})
+    return replace(loop, ball=ball, radius_rule=replace(loop.radius_rule, minimum=8e-3))
+
+
 def _adam_outside(network: SequenceModel, setting: Setting) -> Optimizer:
     return adam(network, setting)
 
@@ -146,6 +167,13 @@ PRESETS = (
         usual={"lr": 0.003},
     ),
     _L2,
+    Method(
+        name="l2-rows",
+        title="Frank-Wolfe, l2 ball per unit",
+        family="Frank-Wolfe",
+        inner_loop=_rows,
+        averaged=True,
+    ),
 )
 
 ABLATIONS = (

@@ -160,7 +160,7 @@ def test_mnist_is_raced_from_files(shared_data, tmp_path):
     ("arguments", "message"),
     [
         (("--set", "lr=1", "--methods", "spectral"), "--set lr is for authors, l2, adam, adamw,"),
-        (("--set", "clip=1", "--methods", "adam", "paper"), "in --methods adam paper"),
+        (("--set", "clip=1", "--methods", "adam", "paper"), "got --methods adam paper: pass one"),
         (("--set", "steps=2.5", "--methods", "l2"), "--set steps must be a whole number, got 2.5"),
         (("--first-seed", "99", "--seeds", "2"), "seeds 100 and 101 are for tuning"),
         (("--methods", "adam-clip-tbptt", "--bidirectional"), "carries a state along time"),
@@ -172,7 +172,7 @@ def test_mnist_is_raced_from_files(shared_data, tmp_path):
         (("--set", "lrr=1", "--methods", "adam"), "of --methods adam: lr; got lrr, perhaps 'lr'"),
         (("--set", "lr=1", "--methods", "paper"), "--set lr is for authors, l2, adam, adamw,"),
         (("--set", "speed=1", "--methods", "paper"), "paper: they have none; got speed"),
-        (("--set", "lr=1", "--methods", "adam", "--tune", "2"), "--set goes without --tune"),
+        (("--set", "lr=1", "--methods", "adam", "--tune", "2"), "leave out --set or --tune"),
     ],
 )
 def test_a_setting_that_no_method_takes_is_refused(arguments, message, capsys, monkeypatch):
