@@ -1,8 +1,9 @@
 """The command ``lightning-fw standings``: what Frank-Wolfe needs for one evaluation of others.
 
-For each race the medians of ``spectral`` and of the best other method of each kind, their ratio,
+For each race the medians of ``spectral``, or of another method that is asked for, and of the best other method of each kind, their ratio,
 and the geometric mean of the ratios, as Markdown. A method whose median run does not arrive counts
-with its budget, which makes Frank-Wolfe look no better than it is; such a ratio has the sign ≤.
+with its budget, which makes Frank-Wolfe look no better than it is; such a ratio has the sign ≤. Where
+neither arrives there is no ratio.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from lightning_fw.arguments import Parser
+from lightning_fw.arguments import Parser, one_of
 from lightning_fw.race.method import Family
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.points import Point
@@ -26,7 +27,6 @@ from lightning_fw.race.tasks import Task
 
 Unit = Literal["evaluations", "seconds"]
 
-_OURS = "spectral"
 _CANNOT_START = 2
 
 
@@ -38,11 +38,13 @@ class Race:
         title: Task and cell.
         task: The task.
         points: All of its points.
+        ours: The method that is compared with the others.
     """
 
     title: str
     task: Task
     points: Sequence[Point]
+    ours: str
 
     def spent(self, method: str, unit: Unit) -> tuple[float, bool]:
         """Median over the seeds to the target, and whether the median run arrives.
@@ -69,7 +71,7 @@ class Race:
 
     def best(self, family: Family, unit: Unit) -> str | None:
         """The method of a family, ours aside, that needs the least; None where none raced."""
-        names = {point.method for point in self.points} - {_OURS}
+        names = {point.method for point in self.points} - {self.ours}
         mine = [name for name in sorted(names) if METHODS[name].family == family]
         return min(mine, key=lambda name: self._order(name, unit), default=None)
 
@@ -81,26 +83,27 @@ class Race:
         return list(runs_of(self.points, method).values())
 
 
-def read_race(directory: Path) -> Race:
+def read_race(directory: Path, ours: str = "spectral") -> Race:
     """The race in a directory.
 
     Raises:
-        ValueError: If there is none, or ``spectral`` did not race.
+        ValueError: If there is none, or ``ours`` did not race.
     """
     results = read_results(directory)
     names = [entrant.name for entrant in results.entrants]
-    if _OURS not in names:
+    if ours not in names:
         raise ValueError(
-            f"`directory` must hold a race with {_OURS}, got {', '.join(names)} in {directory}. "
-            f"Run the race again with --methods {_OURS}."
+            f"`directory` must hold a race with {ours}, got {', '.join(names)} in {directory}. "
+            f"Run the race again with --methods {ours}."
         )
-    return Race(results.title, results.task, results.points)
+    return Race(results.title, results.task, results.points, ours)
 
 
 def standings(races: Sequence[Race], family: Family, unit: Unit) -> Iterator[str]:
     """The lines of a table: ours, the best of a family, and their ratio, for every race."""
     digits: Callable[[float], str] = "{:.0f}".format if unit == "evaluations" else "{:.1f}".format
-    headings = (f"{unit} to the target", METHODS[_OURS].title, f"best of {family}", "ratio")
+    title = METHODS[races[0].ours].title
+    headings = (f"{unit} to the target", title, f"best of {family}", "ratio")
     yield f"| {' | '.join(headings)} | at the end |"
     yield "| --- | ---: | ---: | ---: | ---: |"
     ratios = []
@@ -108,15 +111,17 @@ def standings(races: Sequence[Race], family: Family, unit: Unit) -> Iterator[str
         other = race.best(family, unit)
         if other is None:
             continue
-        mine, arrives = race.spent(_OURS, unit)
+        mine, arrives = race.spent(race.ours, unit)
         theirs, they_arrive = race.spent(other, unit)
         ratio = mine / theirs if arrives else math.inf
-        ratios.append(ratio)
+        if arrives or they_arrive:
+            ratios.append(ratio)
         sign = "" if they_arrive else "≤ "
-        left = f"{digits(mine)} ({race.arrived(_OURS)})"
+        told = f"{sign}{ratio:.2f}" if arrives or they_arrive else "–"
+        left = f"{digits(mine)} ({race.arrived(race.ours)})"
         right = f"{METHODS[other].title}: {digits(theirs)} ({race.arrived(other)})"
-        ends = f"{race.final(_OURS):.4f} / {race.final(other):.4f}"
-        yield f"| {race.title} | {left} | {right} | {sign}{ratio:.2f} | {ends} |"
+        ends = f"{race.final(race.ours):.4f} / {race.final(other):.4f}"
+        yield f"| {race.title} | {left} | {right} | {told} | {ends} |"
     if ratios:
         yield f"| geometric mean | | | {_geometric_mean(ratios):.2f} | |"
 
@@ -136,6 +141,12 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument(
         "run", nargs="+", type=Path, help="what --out of a race wrote", metavar="RUN"
     )
+    arguments.add_argument(
+        "--method",
+        type=one_of(METHODS),
+        default="spectral",
+        help="the one that is compared with the others (default: spectral)",
+    )
     return arguments
 
 
@@ -150,7 +161,7 @@ def main(argv: Sequence[str]) -> int:
     """
     options = parser().parse_args(argv)
     try:
-        races = [read_race(directory) for directory in options.run]
+        races = [read_race(directory, options.method) for directory in options.run]
     except ValueError as error:
         print(f"lightning-fw standings: {error}", file=sys.stderr)
         return _CANNOT_START

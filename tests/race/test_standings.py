@@ -78,6 +78,21 @@ def test_a_run_in_progress_does_not_count(races):
     assert race.arrived("adam") == "3 of 3"
 
 
+def test_another_method_can_be_compared_with_the_others(races, capsys):
+    assert main([str(races[1]), "--method", "l2"]) == 0
+    first = capsys.readouterr().out.split("\n\n")[0]
+    assert "| evaluations to the target | Frank-Wolfe, l2 at its best | best of back-pro" in first
+    assert "| 80 (3 of 3) | Adam: 100 (1 of 3) | ≤ 0.80 |" in first
+
+
+def test_where_neither_arrives_there_is_no_ratio(tmp_path, races, capsys):
+    lost = write_race(tmp_path / "lost", "adding", {"spectral": [None], "adam": [None]})
+    assert main([str(races[0]), str(lost)]) == 0
+    first = capsys.readouterr().out.split("\n\n")[0]
+    assert "| 100 (0 of 1) | Adam: 100 (0 of 1) | – |" in first
+    assert "| geometric mean | | | 0.50 | |" in first
+
+
 def test_the_mean_of_ratios_is_geometric(races, capsys):
     assert main([str(path) for path in races]) == 0
     tables = capsys.readouterr().out.split("\n\n")
