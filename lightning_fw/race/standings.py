@@ -1,9 +1,9 @@
 """The command ``lightning-fw standings``: what Frank-Wolfe needs for one evaluation of others.
 
-For each race the medians of ``spectral``, or of another method that is asked for, and of the best other method of each kind, their ratio,
-and the geometric mean of the ratios, as Markdown. A method whose median run does not arrive counts
-with its budget, which makes Frank-Wolfe look no better than it is; such a ratio has the sign ≤. Where
-neither arrives there is no ratio.
+For each race the medians of ``spectral``, or of another method that is asked for, and of the best
+other method of each kind, their ratio, and the geometric mean of the ratios, as Markdown. A method
+whose median run does not arrive counts with its budget, which makes Frank-Wolfe look no better than
+it is; such a ratio has the sign ≤. Where neither arrives there is no ratio.
 """
 
 from __future__ import annotations
