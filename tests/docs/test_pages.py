@@ -26,6 +26,30 @@ def test_a_page_does_what_it_says(path, tmp_path):
     assert run_forked(program, tmp_path) == ""
 
 
+def test_the_first_block_of_the_readme_trains_a_network_of_ones_own(tmp_path):
+    text = (ROOT / "README.md").read_text()
+    code = next(blocks(text)).code
+    own = {
+        "def training_step(self, batch, batch_idx): ...": (
+            "def training_step(self, batch, batch_idx): return self.net(batch).square().mean()"
+        ),
+        "def configure_optimizers(self): ...": (
+            "def configure_optimizers(self): return torch.optim.Adam(self.parameters())\n"
+            "    def __init__(self): super().__init__(); self.net = torch.nn.Linear(2, 1)"
+        ),
+        "fit(Tagger(), ...)": "fit(Tagger(), torch.utils.data.DataLoader(torch.ones(20, 2)))",
+        "L.Trainer(": "L.Trainer(max_epochs=1, accelerator='cpu', logger=False, ",
+    }
+    for told, mine in own.items():
+        assert code.count(told) == 1, told
+        code = code.replace(told, mine)
+
+    def program():
+        exec(code, {"__name__": "__main__"})
+
+    assert run_forked(program, tmp_path) == ""
+
+
 def page_with(tmp_path, text):
     path = tmp_path / "page.md"
     path.write_text(text)
