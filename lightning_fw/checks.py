@@ -25,7 +25,8 @@ def require_positive(name: str, value: float) -> None:
     """Raise unless ``value`` is a positive finite number."""
     require_number(name, value)
     if not value > 0:
-        raise ValueError(f"`{name}` must be positive, got {value}. Pass a {name} > 0.")
+        article = "an" if name[0] in "aeiou" else "a"
+        raise ValueError(f"`{name}` must be positive, got {value}. Pass {article} {name} > 0.")
     if not math.isfinite(value):
         raise ValueError(f"`{name}` must be finite, got {value}. Pass a finite {name} > 0.")
 

@@ -72,7 +72,7 @@ def test_radius_must_be_a_number(make: Callable[..., Ball], value: Any, shown: s
 @pytest.mark.parametrize("name", ["gate_radius", "input_radius", "head_radius", "vector_radius"])
 def test_radii_of_gates_and_vectors(make: Callable[..., Ball], name: str) -> None:
     for value, shown in NOT_POSITIVE:
-        message = f"`{name}` must be positive, got {shown}. Pass a {name} > 0."
+        message = f"`{name}` must be positive, got {shown}. Pass an? {name} > 0."
         with pytest.raises(ValueError, match=message):
             make(**{name: value})
     with pytest.raises(ValueError, match=f"`{name}` must be finite, got inf"):
