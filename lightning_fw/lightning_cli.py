@@ -97,9 +97,9 @@ class _CLI(LightningCLI):
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        for command, options in subcommand_parsers(parser).items():
-            if command in self._given:
-                _require_known_options(self._given, options._option_string_actions)
+        mine = subcommand_parsers(parser).get(self._given[0])
+        if mine is not None:
+            _require_known_options(self._given, mine._option_string_actions)
         super().parse_arguments(parser, args)
 
     @override
