@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from importlib.metadata import version as version_of
 from pathlib import Path
 
@@ -59,6 +60,11 @@ intersphinx_timeout = 5
 # What Lightning says of the machine is of no use on a page.
 for logger in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(logger).setLevel(logging.WARNING)
+
+# What it warns of in the gallery is its own use of torch, or meant so by the example; and a warning
+# tells a path of the machine that built the page.
+for message in (".*LeafSpec.*", "You passed in a `val_dataloader`", "Be aware that when using"):
+    warnings.filterwarnings("ignore", message=message)
 
 # Without its gallery a build takes seconds; the gallery's pictures are missing then.
 runs_gallery = os.environ.get("GALLERY", "1") == "1"
