@@ -48,6 +48,5 @@ for reached in frank_wolfe.comparison()[-3:]:
 # %%
 # Both runs, and what a batch costs in each.
 figure = frank_wolfe.plot()
-figure.savefig("cost.png")
 
 assert cost["to_baseline/evaluations"] < cost["to_baseline/baseline_evaluations"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def above_zero(text: str) -> float:
 
 
 def file_to_write(text: str) -> Path:
-    """A file in a directory that exists.
+    """A file that can be written, in a directory that exists.
 
     Raises:
         ArgumentTypeError: If it is none.
@@ -91,6 +92,8 @@ def file_to_write(text: str) -> Path:
     path = Path(text)
     if path.is_dir() or not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"must be a file in a directory that exists, got {text}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"must be a file that can be written, got {text}")
     return path
 
 

@@ -31,12 +31,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     _write_what_the_terminal_can()
-    command = _parser().parse_args(arguments[:1]).command
     try:
-        return _run(command, arguments[1:], None if argv is None else arguments)
+        try:
+            command = _parser().parse_args(arguments[:1]).command
+            return _run(command, arguments[1:], None if argv is None else arguments)
+        finally:
+            # The rest of the buffer; the interpreter would write it where nobody catches the error.
+            sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read has read enough, as `head` does.
-        close_pipe()
+        close_pipe(sys.stdout)
         return PIPE_CLOSED
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)

@@ -8,7 +8,7 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from rich.console import Console
 from typing_extensions import override
@@ -63,13 +63,13 @@ class _Console(Console):
 
     @override
     def on_broken_pipe(self) -> NoReturn:
-        close_pipe()
+        close_pipe(self.file)
         raise SystemExit(PIPE_CLOSED)
 
 
-def close_pipe() -> None:
-    """Let the interpreter write nowhere from now on."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def close_pipe(stream: IO[str]) -> None:
+    """Let the stream write nowhere from now on."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _strict(found: Any) -> Any:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+from argparse import ArgumentParser as ArgumentParserOfPython
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext, redirect_stdout
+from inspect import isabstract
 from types import ModuleType
 from typing import Any, get_args
 
 from jsonargparse import ArgumentParser
 from lightning import LightningDataModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.trainer.states import TrainerStatus
 from typing_extensions import override
 
 from lightning_fw import data, nn
@@ -29,7 +32,10 @@ _DEFAULTS = {
     "model": "lightning_fw.nn.FrankWolfeRegressor",
     "data": "lightning_fw.data.AddingProblem",
 }
-_PACKAGES = {"model": "nn", "data": "data"}
+_NAMED: dict[str, Sequence[str]] = {
+    "--model.cell": list(CELLS),
+    "--model.preset": get_args(Preset),
+}
 _OF_JSONARGPARSE = ("class_path", "init_args", "dict_kwargs", "help")
 _CANNOT_START = 2
 
@@ -40,13 +46,33 @@ def lightning_cli(arguments: list[str] | None) -> None:
     Raises:
         SystemExit: With status 2 and a line about what is wrong, where arguments are.
     """
+    of_process = arguments is None
     given = sys.argv[1:] if arguments is None else arguments
+    path, given = _without_json(given)
+    if of_process:
+        # LightningCLI reads these. A config that it saves must not name the file of this run.
+        sys.argv[1:] = given
     try:
         _require_known_names(given)
-        _CLI(arguments, given)
+        with redirect_stdout(sys.stderr) if path == STDOUT else nullcontext():
+            cli = _CLI(None if of_process else given, given)
     except _WrongArgument as error:
         print(f"lightning-fw: {error}", file=sys.stderr)
         raise SystemExit(_CANNOT_START) from None
+    if cli.trainer.is_global_zero:
+        write_json(path, cli.found())
+    if cli.is_interrupted:
+        raise KeyboardInterrupt
+
+
+def _without_json(given: Sequence[str]) -> tuple[str | None, list[str]]:
+    """What ``--json`` says, and the other arguments."""
+    parser = ArgumentParserOfPython(
+        prog=f"lightning-fw {' '.join(given[:1])}", add_help=False, allow_abbrev=False
+    )
+    add_json(parser)
+    options, others = parser.parse_known_args(given)
+    return options.json, others
 
 
 class _WrongArgument(Exception):
@@ -58,6 +84,7 @@ class _CLI(LightningCLI):
 
     def __init__(self, arguments: list[str] | None, given: Sequence[str]) -> None:
         self._given = given
+        self.is_interrupted = False
         super().__init__(
             nn.SequenceModel,
             LightningDataModule,
@@ -112,20 +139,29 @@ class _CLI(LightningCLI):
 
     @override
     def _run_subcommand(self, subcommand: str) -> None:
-        path: str | None = self.config[subcommand].json
-        with redirect_stdout(sys.stderr) if path == STDOUT else nullcontext():
+        try:
             super()._run_subcommand(subcommand)
-        if self.trainer.is_global_zero:
-            write_json(path, self._found(subcommand))
+        except SystemExit:
+            # Lightning 2.6.6 turns an interruption into an exit with status 1.
+            if self.trainer.state.status != TrainerStatus.INTERRUPTED:
+                raise
+            self.is_interrupted = True
 
-    def _found(self, subcommand: str) -> dict[str, Any]:
-        saved = self.trainer.checkpoint_callback
+    def found(self) -> dict[str, Any]:
+        """What came of the run."""
+        trainer = self.trainer
+        told = {
+            "command": self.subcommand,
+            "complete": not self.is_interrupted,
+            "metrics": {name: float(value) for name, value in trainer.callback_metrics.items()},
+        }
+        if self.subcommand != "fit":
+            return {**told, "checkpoint": trainer.ckpt_path}
         return {
-            "command": subcommand,
-            "metrics": {name: float(v) for name, v in self.trainer.callback_metrics.items()},
-            "epochs": self.trainer.current_epoch,
-            "steps": self.trainer.global_step,
-            "checkpoint": getattr(saved, "best_model_path", None) or None,
+            **told,
+            "epochs": trainer.current_epoch,
+            "steps": trainer.global_step,
+            "checkpoint": getattr(trainer.checkpoint_callback, "best_model_path", None) or None,
         }
 
 
@@ -163,32 +199,35 @@ def _require_known_options(given: Sequence[str], options: Collection[str]) -> No
 
 def _require_known_names(given: Sequence[str]) -> None:
     """Raise where a name is unknown, with the nearest; jsonargparse tells a page without it."""
-    classes = {
-        "model": {n: c for n, c in _members(nn).items() if issubclass(c, nn.SequenceModel)},
-        "data": _members(data),
-    }
-    known: dict[str, Sequence[str]] = {
-        **{f"--{group}": list(members) for group, members in classes.items()},
-        "--model.cell": list(CELLS),
-        "--model.preset": get_args(Preset),
-    }
-    chosen = _DEFAULTS
-    for option, value in _pairs(given):
-        # With a dot a class of one's own or a file, with a brace a whole setting.
-        if option in known and value and not {".", "/", "{"} & set(value):
-            _require_choice(option, value, known[option])
-        if option.removeprefix("--") in classes:
-            chosen = {**chosen, option.removeprefix("--"): value}
-    if not {"--config", "-c"} & {option for option, _ in _pairs(given)}:
-        for group, members in classes.items():
-            name = chosen[group].removeprefix(f"lightning_fw.{_PACKAGES[group]}.")
-            if name in members:
-                _require_settings(given, group, members[name])
+    has_config = {"--config", "-c"} & {option for option, _ in _pairs(given)}
+    for group, package, kind in (
+        ("model", nn, nn.SequenceModel),
+        ("data", data, LightningDataModule),
+    ):
+        members, chosen = _members(package, kind), "" if has_config else _DEFAULTS[group]
+        for option, value in _pairs(given):
+            if option in (f"--{group}", f"--{group}.class_path"):
+                chosen = value
+                if _is_bare(value):
+                    _require_choice(option, value, list(members))
+        name = chosen.removeprefix(f"{package.__name__}.")
+        if name in members:
+            _require_settings(given, group, members[name])
 
 
-def _members(package: ModuleType) -> dict[str, type]:
+def _members(package: ModuleType, kind: type) -> dict[str, type]:
+    """The classes of a package that a run can be made of, by name."""
     members = {name: getattr(package, name) for name in package.__all__}
-    return {name: each for name, each in members.items() if isinstance(each, type)}
+    return {
+        name: each
+        for name, each in members.items()
+        if isinstance(each, type) and issubclass(each, kind) and not isabstract(each)
+    }
+
+
+def _is_bare(value: str) -> bool:
+    """Whether a value is a name; with a dot it is a class of one's own, with a brace a setting."""
+    return bool(value) and not {".", "/", "{"} & set(value)
 
 
 def _pairs(given: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -199,14 +238,19 @@ def _pairs(given: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _require_settings(given: Sequence[str], group: str, chosen: type) -> None:
-    """Raise where ``--group.name`` is nothing that the chosen class takes."""
+    """Raise where ``--group.name`` is nothing that the chosen class takes, or its value no name."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(chosen)
-    takes = [action.dest for action in parser._actions if action.dest != "help"]
-    for option, _ in _pairs(given):
+    found = (action.dest.partition(".")[0] for action in parser._actions)
+    takes = [name for name in dict.fromkeys(found) if name != "help"]
+    for option, value in _pairs(given):
+        if not option.startswith(f"--{group}."):
+            continue
         name = option.removeprefix(f"--{group}.").partition(".")[0].removesuffix("+")
-        if option.startswith(f"--{group}.") and name not in (*takes, *_OF_JSONARGPARSE):
+        if name not in (*takes, *_OF_JSONARGPARSE):
             _require_choice(f"--{group}.{name}", name, takes)
+        if option in _NAMED and _is_bare(value):
+            _require_choice(option, value, _NAMED[option])
 
 
 def _require_choice(option: str, value: str, choices: Sequence[str]) -> None:

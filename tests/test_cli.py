@@ -34,6 +34,7 @@ def run_here(tmp_path, monkeypatch, capfd):
         except SystemExit as exit_:
             status = exit_.code
         told = capfd.readouterr()
+        start.out = told.out
         return status, told.out + told.err
 
     return start
@@ -80,6 +81,9 @@ def test_help_has_an_example_to_copy(command, capsys, monkeypatch):
         (["--data", "SequentialDigits", "--data.batchsize", "4"], "batch_size"),
         (["--trainer.max_epch", "4"], "--trainer.max_epochs"),
         (["--jsn"], "--json"),
+        (["--data.class_path", "SequentialDigits", "--data.batchsize", "4"], "batch_size"),
+        (["--data", "InChunks", "--data.chunk_lenth", "4"], "chunk_length"),
+        (["--model", "SequenceModel"], "SequenceRegressor"),
     ],
 )
 def test_a_wrong_name_is_told_the_nearest(arguments, nearest, run_here):
@@ -105,13 +109,21 @@ def test_an_unknown_option_is_told_the_nearest(arguments, nearest, capsys):
     assert capsys.readouterr().err.endswith(f", perhaps {nearest!r}\n")
 
 
+@pytest.mark.parametrize("buffered", [True, False])
 @pytest.mark.parametrize(
-    "arguments", [("tasks",), ("bench", "--hidden", "4", "--rounds", "1", "--balls", "l2")]
+    "arguments",
+    [("tasks",), ("bench", "--hidden", "4", "--rounds", "1", "--balls", "l2")],
 )
-def test_whoever_reads_may_stop(arguments, tmp_path):
+def test_whoever_reads_may_stop(arguments, buffered, tmp_path):
     command = [sys.executable, "-m", "lightning_fw.cli", *arguments]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "" if buffered else "1"}
     with subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         process.stdout.close()
         told = process.stderr.read()
@@ -196,11 +208,14 @@ def test_fit_tells_machines_what_it_came_to(to, run_here, tmp_path):
     )
     assert status == 0, told
     path = tmp_path / "found.json"
-    # The JSON is the whole of stdout; here stderr follows it.
-    found, _ = json.JSONDecoder().raw_decode(path.read_text() if path.exists() else told)
+    found = json.loads(path.read_text() if path.exists() else run_here.out)
     assert (found["command"], found["epochs"], found["steps"]) == ("fit", 1, 2)
+    assert found["complete"]
     assert set(found["metrics"]) >= {"train_loss", "val_metric"}
     assert (tmp_path / found["checkpoint"]).is_file()
+    # Another run with this config must not write over it.
+    (config,) = tmp_path.glob("lightning_logs/*/config.yaml")
+    assert "found.json" not in config.read_text()
 
 
 def test_a_test_tells_machines_its_metrics(run_here, tmp_path):
@@ -212,6 +227,59 @@ def test_a_test_tells_machines_its_metrics(run_here, tmp_path):
     assert status == 0, told
     found = json.loads((tmp_path / "found.json").read_text())
     assert list(found["metrics"]) == ["test_metric"]
+    assert found["checkpoint"] is None
+    assert "steps" not in found
+
+
+OWN_MODULE = """
+from lightning_fw.nn import FrankWolfeRegressor
+
+class Own(FrankWolfeRegressor):
+    def __init__(self, mine: int = 3, preset: str = "fast", **settings):
+        super().__init__(**settings)
+        print("made")
+        if mine == 4:
+            self.training_step = interrupt
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--model.class_path", "own.Own", "--model.mine", "5"),
+        ("--model", "own.Own", "--model.preset", "slow"),
+        ("--model=FrankWolfeClassifier", "--data.class_path=SequentialDigits", "--data.by=pixel"),
+        ("--trainer.logger=CSVLogger", "--trainer.logger.save_dir=logs"),
+        ("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val_metric"),
+        ("--model.init_args.hidden_size", "4"),
+        ("--config", "c.yaml", "--model.mine", "5"),
+    ],
+    ids=lambda arguments: " ".join(arguments)[:60],
+)
+def test_whatever_lightning_cli_takes_is_taken(arguments, run_here, tmp_path, monkeypatch):
+    pytest.importorskip("jsonargparse", reason="needs the extra `cli`")
+    (tmp_path / "own.py").write_text(OWN_MODULE)
+    (tmp_path / "c.yaml").write_text("model: {class_path: own.Own}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    status, told = run_here("fit", *arguments, "--print_config")
+    assert status == 0, told
+
+
+def test_an_interrupted_fit_tells_machines_so(run_here, tmp_path, monkeypatch):
+    pytest.importorskip("jsonargparse", reason="needs the extra `cli`")
+    (tmp_path / "own.py").write_text(OWN_MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    status, told = run_here(
+        *("fit", "--model", "own.Own", "--model.mine", "4", "--json"),
+        *("--trainer.accelerator", "cpu", "--trainer.logger", "false"),
+        *("--trainer.max_epochs", "1"),
+    )
+    assert status == 130, told
+    # What the class prints goes to stderr.
+    assert not json.loads(run_here.out)["complete"]
 
 
 def test_fit_without_jsonargparse_says_what_to_install(monkeypatch, capsys):

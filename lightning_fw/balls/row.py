@@ -22,7 +22,8 @@ class RowBall(MatrixBall):
 
     Args:
         radius: δ > 0.
-        split_gates: Count a matrix as one ball per gate, in statistics; atoms are the same.
+        split_gates: Answer per gate: with ``scale_by_shape`` the shape of a gate counts, not that
+            of the whole.
         scale_by_shape: Give a matrix (out, in) the radius δ √max(1, out/in), one that reads
             symbols δ √out.
         gate_radius: Weights that stack gates get ``gate_radius`` · δ.
@@ -43,21 +44,26 @@ class RowBall(MatrixBall):
     """
 
     def _matrix_atoms(self, matrices: Tensor) -> Tensor:
-        tiny = torch.finfo(matrices.dtype).tiny
-        # By the peak first: squares of entries of 1e-25 or 1e25 leave the range of float32.
-        x = matrices / matrices.abs().amax(dim=-1, keepdim=True).clamp_min(tiny)
-        norms: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        return x / norms.clamp_min(tiny)
+        x, _, norms = _rows(matrices)
+        return x / norms.clamp_min(torch.finfo(matrices.dtype).tiny)
 
     def _matrix_norms(self, matrices: Tensor) -> Tensor:
-        return self._row_norms(matrices).amax(dim=-1)
+        _, peaks, norms = _rows(matrices)
+        return (peaks * norms).amax(dim=(-2, -1))
 
     def _matrix_dual_norms(self, matrices: Tensor) -> Tensor:
-        return self._row_norms(matrices).sum(dim=-1)
+        _, peaks, norms = _rows(matrices)
+        return (peaks * norms).sum(dim=(-2, -1))
 
     def _estimated_norms(self, matrices: Tensor) -> Tensor:
         return self._matrix_norms(matrices)
 
-    def _row_norms(self, matrices: Tensor) -> Tensor:
-        norms: Tensor = torch.linalg.vector_norm(matrices, dim=-1)
-        return norms
+
+def _rows(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows divided by their largest entries, these, and the l2 norms of what is left of each.
+
+    Squares of entries of 1e-25 or 1e25 would leave the range of float32.
+    """
+    peaks = matrices.abs().amax(dim=-1, keepdim=True)
+    x = matrices / peaks.clamp_min(torch.finfo(matrices.dtype).tiny)
+    return x, peaks, torch.linalg.vector_norm(x, dim=-1, keepdim=True)

@@ -157,7 +157,7 @@ class Contest:
                 report=_ignore,
                 profiler=tracer(directory, entrant.name),
             )
-            self.console.print(f"{directory / entrant.name}.json", soft_wrap=True)
+            self.console.print(f"{directory / entrant.name}.json", soft_wrap=True, markup=False)
 
     def _race(self) -> None:
         # It moves with each point alone, and processes are not to be forked beside a thread of it.
@@ -242,7 +242,8 @@ class Contest:
             return
         draw(whole, self.entrants, self.task, self.settings, out / "race.png")
         self.console.print(summary_table(lines, self.entrants, self.task, self.settings))
-        self.console.print(f"{self.csv}, {out / 'race.png'}, {out / 'summary.md'}", soft_wrap=True)
+        files = f"{self.csv}, {out / 'race.png'}, {out / 'summary.md'}"
+        self.console.print(files, soft_wrap=True, markup=False)
 
 
 def _ignore(point: Point) -> None:

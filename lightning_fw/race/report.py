@@ -188,7 +188,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="example: lightning-fw report runs/adding runs/digits --out report.html",
     )
     arguments.add_argument(
-        "run", nargs="+", type=Path, help="what --out of a race wrote", metavar="RUN"
+        "run", nargs="+", type=Path, help="what --out of a race wrote, before --json", metavar="RUN"
     )
     arguments.add_argument(
         "--out", type=file_to_write, default="report.html", help="(default: report.html)"
@@ -206,14 +206,18 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         0, or 2 where a directory holds no race or plotly is missing.
     """
-    options = parser().parse_args(argv)
+    arguments = parser()
+    options = arguments.parse_args(argv)
+    if options.json and Path(options.json).resolve() == Path(options.out).resolve():
+        arguments.error(f"--json must be another file than --out, got {options.json} for both")
     try:
         races = [read_results(directory) for directory in options.run]
         options.out.write_text(report(races), encoding="utf-8")
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"lightning-fw report: {error}", file=sys.stderr)
         return _CANNOT_START
-    console_beside(options.json).print(f"Wrote {options.out}", soft_wrap=True, highlight=False)
+    console = console_beside(options.json)
+    console.print(f"Wrote {options.out}", soft_wrap=True, highlight=False, markup=False)
     write_json(options.json, [_for_machines(race) for race in races])
     return 0
 

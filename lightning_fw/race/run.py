@@ -169,9 +169,10 @@ def _fit(
         )
         try:
             trainer.fit(model, data)
-        except SystemExit:
-            # Lightning 2.6.6 turns an interruption into an exit with status 1.
-            if trainer.state.status == TrainerStatus.INTERRUPTED:
+        except SystemExit as error:
+            # Lightning 2.6.6 turns an interruption into an exit with status 1; a closed pipe has
+            # another.
+            if trainer.state.status == TrainerStatus.INTERRUPTED and error.code == 1:
                 raise KeyboardInterrupt from None
             raise
 

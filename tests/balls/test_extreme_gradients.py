@@ -23,7 +23,7 @@ from .cases import ROUNDING, label, pairing, shortfall
 
 NO_INFOS = [ParameterInfo()] * 2
 
-# Balls whose oracle never squares an entry, and so has the whole range of the dtype.
+# Balls whose oracle has the whole range of the dtype.
 WHOLE_RANGE: tuple[Ball, ...] = (
     L1Ball(),
     LinfBall(),
@@ -56,6 +56,13 @@ def check(ball: Ball, gradients: list[torch.Tensor], unscaled: list[torch.Tensor
     # Twice the rounding, as scaling may round the gradient itself.
     share = 1 - shortfall(ball) - 2 * ROUNDING[torch.float32]
     assert pairing(unscaled, atom) <= share * least
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_norms_of_rows_have_the_whole_range(scale: float) -> None:
+    ball, rows = RowBall(), [torch.full((2, 4), scale)]
+    assert float(ball.norm(rows)) == pytest.approx(2 * scale)
+    assert float(ball.dual_norm(rows)) == pytest.approx(4 * scale)
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-25, 1e-20, 1e20, 1e25, 1e37])

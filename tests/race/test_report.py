@@ -88,6 +88,18 @@ def test_a_directory_without_a_race_is_named(tmp_path, capsys):
     assert not (tmp_path / "report.html").exists()
 
 
+def test_the_page_and_the_summary_for_machines_are_two_files(runs, tmp_path, capsys):
+    page, told = tmp_path / "r[red].html", tmp_path / "report.json"
+    assert main(["report", str(runs[0]), "--out", str(page), "--json", str(told)]) == 0
+    # Not as a colour.
+    assert "r[red].html" in capsys.readouterr().out
+    (race,) = json.loads(told.read_text())
+    assert (race["task"], race["directory"]) == ("adding", str(runs[0]))
+    with pytest.raises(SystemExit, match="2"):
+        main(["report", str(runs[0]), "--out", str(page), "--json", str(page)])
+    assert "--json must be another file than --out" in capsys.readouterr().err
+
+
 def test_a_missing_plotly_is_named(runs, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly.subplots", None)
     assert main(["report", str(runs[0]), "--out", str(tmp_path / "report.html")]) == 2
