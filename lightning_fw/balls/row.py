@@ -15,8 +15,8 @@ class RowBall(MatrixBall):
     """{D : max_i ‖D_i‖₂ ≤ δ} over rows, with the atom −δ g_i / ‖g_i‖₂ and the dual norm Σ ‖g_i‖₂.
 
     A row holds the weights into one unit: the paper's l2 ball, unit by unit. Units with a small
-    gradient move as far as those with a large one, at the price of an l2 step: there are no matrix
-    products. Vectors get an RMS ball.
+    gradient move as far as those with a large one, and the oracle multiplies no matrices. Vectors
+    get an RMS ball.
 
     Source: the oracle is one of Scion's (Pethick et al. 2025, arXiv:2502.07529).
 
