@@ -109,10 +109,13 @@ def test_an_unknown_option_is_told_the_nearest(arguments, nearest, capsys):
     assert capsys.readouterr().err.endswith(f", perhaps {nearest!r}\n")
 
 
-@pytest.mark.parametrize("buffered", [True, False])
 @pytest.mark.parametrize(
-    "arguments",
-    [("tasks",), ("bench", "--hidden", "4", "--rounds", "1", "--balls", "l2")],
+    ("arguments", "buffered"),
+    [
+        (("tasks",), True),
+        # Tables of rich, whose own answer is the status 1.
+        (("bench", "--hidden", "4", "--rounds", "1", "--balls", "l2"), False),
+    ],
 )
 def test_whoever_reads_may_stop(arguments, buffered, tmp_path):
     command = [sys.executable, "-m", "lightning_fw.cli", *arguments]
@@ -305,9 +308,8 @@ def _no_version(name):
     raise PackageNotFoundError(name)
 
 
-@pytest.mark.parametrize("arguments", [("tasks",), ("race", "--help")])
-def test_a_terminal_without_unicode_gets_what_it_can_show(arguments, tmp_path):
-    command = [sys.executable, "-m", "lightning_fw.cli", *arguments]
+def test_a_terminal_without_unicode_gets_what_it_can_show(tmp_path):
+    command = [sys.executable, "-m", "lightning_fw.cli", "tasks"]
     done = subprocess.run(
         command,
         cwd=tmp_path,
