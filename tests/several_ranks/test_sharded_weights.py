@@ -19,6 +19,7 @@ from lightning_fw import (
     OpenLoop,
     ProductBall,
     RMSBall,
+    RowBall,
     ShortStep,
     SpectralBall,
 )
@@ -39,6 +40,7 @@ LOOPS = {
         ball=LpBall(3.0, radius=0.05, scope="group"), steps=3, restart_when=GapFraction(0.5)
     ),
     "spectral": InnerLoop.spectral(),
+    "row": InnerLoop(ball=RowBall(radius=0.05), steps=3, momentum=0.5),
     "nuclear": InnerLoop(
         ball=NuclearBall(radius=0.05), steps=2, step_size=OpenLoop(), accumulate_grad_batches=2
     ),
