@@ -34,7 +34,7 @@ def add_json(arguments: argparse.ArgumentParser) -> None:
 
 
 def json_file(text: str) -> str:
-    """A file in a directory that exists, or ``-`` for stdout; as text, for a config to hold.
+    """A file that can be written, or ``-`` for stdout.
 
     Raises:
         ArgumentTypeError: If it is none.
