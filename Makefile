@@ -64,7 +64,7 @@ lint: $(READY)
 
 # A warning is an error. CI looks at the pages alone: its tests run the gallery.
 docs: $(READY)
-	GALLERY=$(GALLERY) $(BIN)/python -m sphinx --fail-on-warning --quiet docs docs/_build/html
+	OMP_NUM_THREADS=1 GALLERY=$(GALLERY) $(BIN)/python -m sphinx --fail-on-warning --quiet docs docs/_build/html
 
 bench: $(READY)
 	$(BIN)/lightning-fw bench
