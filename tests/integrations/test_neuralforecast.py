@@ -14,6 +14,8 @@ import pandas as pd
 from neuralforecast import NeuralForecast
 from neuralforecast.models import LSTM
 
+from .page import run_block
+
 # Warnings of that package's own, under newer pandas and ray.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -66,3 +68,11 @@ def test_the_loss_falls_and_its_step_scheduler_counts_restarts():
     assert np.mean(losses[-12:]) < 0.5 * np.mean(losses[:12])
     assert trained.rates == [1.0] * 60 + [0.5] * 60
     assert not forecast.predict()["ByFrankWolfe"].isna().any()
+
+
+def test_the_page_trains_what_it_builds():
+    model = run_block("neuralforecast")["model"]
+    forecast = NeuralForecast(models=[model], freq="D")
+    forecast.fit(waves())
+    losses = [loss for _, loss in forecast.models[0].train_trajectories]
+    assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:10])
