@@ -123,5 +123,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "min_reported_time": 1,
     "plot_gallery": runs_gallery,
+    # Half of the first figure of balls_and_a_window, for examples without a picture.
+    "default_thumb_file": str(Path(__file__).parent / "images/balls.png"),
     "image_scrapers": ("matplotlib", drawn_figures),
 }

@@ -8,6 +8,8 @@ evaluation in both. :class:`~lightning_fw.nn.SequenceRegressor` is a LightningMo
 itself; :class:`~lightning_fw.nn.FrankWolfeRegressor` is the same with the mixin.
 """
 
+# sphinx_gallery_thumbnail_path = 'results/tasks/adding-30-rnn/race.png'
+
 import lightning as L
 
 from lightning_fw import AnchorAveraging

@@ -6,6 +6,8 @@ The handwritten digits that scikit-learn ships, read as 64 single pixels. The pr
 tune: the same settings as in every other example.
 """
 
+# sphinx_gallery_thumbnail_path = 'results/tasks/digits-pixel-lstm/race.png'
+
 import lightning as L
 import torch
 from torch.nn.functional import cross_entropy

@@ -8,6 +8,8 @@ The adding problem asks for the sum of two marked numbers out of a sequence of 5
 always has the mean squared error 1/6; nothing is tuned here, and the network does better.
 """
 
+# sphinx_gallery_thumbnail_path = 'images/race-adding.png'
+
 import lightning as L
 import torch
 from torch.nn.functional import mse_loss

@@ -7,6 +7,8 @@ and every chunk is one gradient evaluation of a window. :doc:`/truncated-bptt` t
 other sequences.
 """
 
+# sphinx_gallery_thumbnail_path = 'results/digits-pixel-tbptt/race.png'
+
 import tempfile
 from pathlib import Path
 
