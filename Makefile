@@ -46,7 +46,7 @@ race: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet -n 2
 
-# Heavy libraries, and tests that are not for every day.
+# Heavy libraries, which nobody needs who does not use them.
 test-integrations:
 	$(MAKE) VENV=.venv-integrations EXTRAS=all,dev,integrations .venv-integrations/.ready
 	.venv-integrations/bin/python -m pytest --quiet -m slow tests/integrations
@@ -62,7 +62,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# A warning is an error. CI looks at the pages alone: its tests run the gallery.
+# A warning is an error. One thread: beside other work two are slower by far.
 docs: $(READY)
 	OMP_NUM_THREADS=1 GALLERY=$(GALLERY) $(BIN)/python -m sphinx --fail-on-warning --quiet docs docs/_build/html
 
