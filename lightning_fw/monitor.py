@@ -18,7 +18,7 @@ from lightning_fw.monitoring.bptt_run import BPTTRun
 from lightning_fw.monitoring.frank_wolfe_run import FrankWolfeRun
 from lightning_fw.monitoring.loss_curve import LossCurve, Reached, compare
 from lightning_fw.monitoring.monitor_file import read_baseline, require_bptt, write
-from lightning_fw.monitoring.step_log import log_step
+from lightning_fw.monitoring.step_log import StepLog
 from lightning_fw.monitoring.tensorboard_layout import add_layout
 from lightning_fw.plotting import plot_run
 from lightning_fw.record import RestartRecord
@@ -63,6 +63,7 @@ class RestartMonitor(_Hooks):
         self._run: FrankWolfeRun | BPTTRun = FrankWolfeRun()
         self._stage: str | None = None
         self._backwards = 0
+        self._log = StepLog(_PROGRESS_BAR)
 
     @property
     def records(self) -> list[RestartRecord]:
@@ -157,6 +158,11 @@ class RestartMonitor(_Hooks):
             add_layout(trainer)
 
     @override
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        super().on_train_epoch_start(trainer, pl_module)
+        self._log.forget()
+
+    @override
     def on_train_batch_start(
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -175,6 +181,7 @@ class RestartMonitor(_Hooks):
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         self._run.watch.stop()
+        self._log.end_batch(trainer)
         if isinstance(self._run, BPTTRun) and self._backwards:
             loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
             if loss is not None and pl_module.automatic_optimization:
@@ -193,7 +200,7 @@ class RestartMonitor(_Hooks):
         if not isinstance(self._run, FrankWolfeRun):
             return
         if self._run.add(record) >= self.log_every_n_restarts:
-            log_step(trainer, pl_module, self._run.gather(), progress_bar=_PROGRESS_BAR)
+            self._log.log(trainer, pl_module, self._run.gather())
 
     @override
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
@@ -216,6 +223,7 @@ class RestartMonitor(_Hooks):
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         super().teardown(trainer, pl_module, stage)
         self._stage = None
+        self._log.forget()
 
     @override
     def state_dict(self) -> dict[str, Any]:
