@@ -59,12 +59,13 @@ class StepLog:
             else:
                 results.update_metrics(key, tensor, 1)
             self._values[key] = results[key]
-        self._changed = self._is_read = True
+        self._changed = True
 
     def end_batch(self, trainer: Any) -> None:
         """Let Lightning read the values after this batch, or keep it from that."""
         read = self._changed or trainer._logger_connector.should_update_logs
-        if read != self._is_read:
+        # A window leaves values out that it does not know: those are to be read again as well.
+        if self._changed or read != self._is_read:
             for value in self._values.values():
                 value.has_reset = not read
             self._is_read = read

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
-from torch.utils.data import DataLoader
 
-from lightning_fw import FrankWolfeMixin, FWRestartMonitor, InnerLoop, L2Ball
+from lightning_fw import FWRestartMonitor
 from lightning_fw.monitoring.step_log import StepLog
 
+from .cases import Restarting, loader, trainer
 
-class Line(FrankWolfeMixin, L.LightningModule):
-    def __init__(self):
-        super().__init__()
-        self.layer = torch.nn.Linear(2, 1)
 
-    def configure_frank_wolfe(self):
-        return InnerLoop(ball=L2Ball(radius=0.01), steps=3)
+class Spiking(Restarting):
+    """A whole window without a finite gradient: most of what it would log does not exist."""
 
     def training_step(self, batch, batch_idx):
-        return self.layer(batch).square().mean()
+        loss = super().training_step(batch, batch_idx)
+        return loss * torch.nan if batch_idx in (6, 7, 8) else loss
 
 
 class Rows(Logger):
@@ -74,35 +70,25 @@ def clocked(name):
     return "seconds" in name or name == "fw/cost_ratio"
 
 
-def fit(tmp_path, every):
-    torch.manual_seed(0)
+def fit(every, restarts):
     rows, seen = Rows(), Seen()
-    torch.manual_seed(0)
-    trainer = L.Trainer(
-        accelerator="cpu",
-        max_epochs=3,
-        callbacks=[FWRestartMonitor(log_every_n_restarts=2, table=False), seen],
-        logger=rows,
-        log_every_n_steps=every,
-        default_root_dir=tmp_path,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(Line(), DataLoader(torch.randn(70, 2), batch_size=5))
+    monitor = FWRestartMonitor(log_every_n_restarts=restarts, table=False)
+    by = trainer(monitor, seen, max_epochs=3, logger=rows, log_every_n_steps=every)
+    by.fit(Spiking(), loader(14))
     return rows.rows, seen.seen
 
 
-@pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
+@pytest.mark.filterwarnings("ignore:Every inner step of a window was skipped")
+@pytest.mark.parametrize("restarts", [1, 2])
 @pytest.mark.parametrize("every", [1, 2, 5])
-def test_what_is_read_is_what_lightning_would_read_by_itself(every, tmp_path, monkeypatch):
-    ours = fit(tmp_path, every)
+def test_what_is_read_is_what_lightning_would_read_by_itself(every, restarts, monkeypatch):
+    ours = fit(every, restarts)
     monkeypatch.setattr(StepLog, "end_batch", lambda self, trainer: None)
-    assert ours == fit(tmp_path, every)
+    assert ours == fit(every, restarts)
     assert any("fw/gap" in row for _, row in ours[0])
 
 
-def test_values_that_did_not_change_are_not_read(tmp_path, monkeypatch):
+def test_values_that_did_not_change_are_not_read():
     read = []
 
     class Read(Callback):
@@ -110,14 +96,5 @@ def test_values_that_did_not_change_are_not_read(tmp_path, monkeypatch):
             # What Lightning read after the batch before.
             read.append("fw/gap" in trainer._results.metrics(on_step=True)["log"])
 
-    trainer = L.Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        callbacks=[FWRestartMonitor(table=False), Read()],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(Line(), DataLoader(torch.randn(40, 2), batch_size=5))
+    trainer(FWRestartMonitor(table=False), Read()).fit(Restarting(), loader(8))
     assert read == [False, False, False, True, False, False, True, False]
