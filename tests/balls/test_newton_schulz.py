@@ -8,13 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lightning_fw.balls import SpectralBall
+from lightning_fw.balls import SpectralBall, _polar
 from lightning_fw.balls._polar import polar_newton_schulz, polar_svd
 
 from .cases import PROPERTY
 
 # The interval that the docstrings promise for σ ≥ 1e-3 ‖G‖_F.
 LOWEST, COUNTS = 0.97, 1e-3
+
+# As an embedding's or a head's of many words: its quintic steps are taken on Gram matrices.
+OBLONG = (48, 1500)
 
 ROUNDING = {torch.float64: 1e-12, torch.float32: 2e-6}
 
@@ -68,7 +71,7 @@ def test_every_singular_value_ends_in_the_interval() -> None:
     assert ends[:, 0].min() >= LOWEST
 
 
-@pytest.mark.parametrize("shape", [(64, 64), (16, 128), (128, 16), (4, 200)])
+@pytest.mark.parametrize("shape", [(64, 64), (16, 128), (128, 16), (4, 200), OBLONG, OBLONG[::-1]])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("decay", [0.0, 2.0, 6.0, 12.0])
 def test_ill_conditioned_matrices(shape: tuple[int, int], dtype: torch.dtype, decay: float) -> None:
@@ -76,15 +79,30 @@ def test_ill_conditioned_matrices(shape: tuple[int, int], dtype: torch.dtype, de
     check(with_spectrum(spectrum, *shape), dtype)
 
 
+@pytest.mark.parametrize("shape", [(20, 30), OBLONG])
 @pytest.mark.parametrize("rank", [1, 2, 7])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_rank_deficient_matrices(rank: int, dtype: torch.dtype) -> None:
-    matrix = with_spectrum(torch.ones(rank), 20, 30)
+def test_rank_deficient_matrices(shape: tuple[int, int], rank: int, dtype: torch.dtype) -> None:
+    matrix = with_spectrum(torch.ones(rank), *shape)
     check(matrix, dtype)
     polar = polar_newton_schulz(matrix.to(dtype)[None])[0].double()
     # Rounding outside of the range is lifted by at most the product of the slopes, about 1.4e3.
     outside = polar - matrix @ (matrix.mT @ polar)
     assert outside.abs().max() <= 2e3 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("shape", [OBLONG, OBLONG[::-1]])
+@pytest.mark.parametrize("decay", [0.0, 2.0, 6.0])
+def test_steps_on_gram_matrices_are_those_on_whole_ones(
+    shape: tuple[int, int], decay: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spectrum = torch.logspace(0, -decay, min(shape), dtype=torch.float64)
+    matrices = torch.stack([with_spectrum(spectrum, *shape, seed=seed) for seed in (0, 1)]).float()
+    fast = polar_newton_schulz(matrices)
+    monkeypatch.setattr(_polar, "_LONG", float("inf"))
+    plain = polar_newton_schulz(matrices)
+    assert not torch.equal(fast, plain)
+    assert torch.linalg.matrix_norm(fast - plain, 2).max() <= 1e-3
 
 
 def test_one_row_and_one_column_are_exact() -> None:
