@@ -123,6 +123,8 @@ def make_model(entrant: Entrant, course: Course, data: Data, seed: int) -> Seque
         ValueError: If the cell cannot be what ``course.network`` asks for.
     """
     torch.manual_seed(seed)
+    size = course.task.embedding_size
+    embedding = {} if size is None else {"embedding_size": size}
     return contestant(
         entrant,
         data.kind,
@@ -130,6 +132,7 @@ def make_model(entrant: Entrant, course: Course, data: Data, seed: int) -> Seque
         cell=course.cell,
         input_size=data.input_size,
         output_size=data.output_size,
+        **embedding,
         **course.network,
     )
 

@@ -39,6 +39,7 @@ class Task:
         higher_is_better: Whether the metric is to grow.
         batch_size: Sequences a gradient evaluation.
         chunk_length: Time steps of a chunk, for methods that cut sequences.
+        embedding_size: Numbers that a token becomes; None: it is read one-hot.
         files: What ``root`` is to hold.
     """
 
@@ -50,6 +51,7 @@ class Task:
     higher_is_better: bool
     batch_size: int
     chunk_length: int | None = None
+    embedding_size: int | None = None
     files: str | None = None
 
     def reached(self, metric: float) -> bool:
@@ -98,10 +100,14 @@ def _dsa(seed: int, root: Path, batch_size: int) -> Data:
     return DSA19(root, batch_size=batch_size, seed=seed)
 
 
+# The order of a text is its own; a seed gives initial weights alone.
 def _shakespeare(seed: int, root: Path, batch_size: int) -> Data:
-    # The order of a text is its own; a seed gives initial weights alone.
     text = root / "shakespeare.txt"
     return TextData(text, level="character", batch_size=batch_size, chunk_length=64)
+
+
+def _shakespeare_words(seed: int, root: Path, batch_size: int) -> Data:
+    return TextData(root / "shakespeare.txt", batch_size=batch_size, min_count=3)
 
 
 def _penn(seed: int, root: Path, batch_size: int) -> Data:
@@ -115,6 +121,7 @@ def _wikitext(seed: int, root: Path, batch_size: int) -> Data:
 _error = partial(Task, metric="test MSE", higher_is_better=False)
 _accuracy = partial(Task, metric="test accuracy", higher_is_better=True)
 _nats = partial(Task, metric="test nats a token", higher_is_better=False)
+_words = partial(_nats, batch_size=20, embedding_size=128)
 
 _MNIST = "MNIST's files"
 _MNIST_TITLES: dict[mnist.By, str] = {
@@ -225,20 +232,25 @@ TASKS = {
             batch_size=32,
             files="shakespeare.txt",
         ),
-        _nats(
+        _words(
+            name="shakespeare-words",
+            title="words of Shakespeare",
+            make_data=_shakespeare_words,
+            target=5.2,
+            files="shakespeare.txt",
+        ),
+        _words(
             name="ptb",
             title="words of the Penn Treebank",
             make_data=_penn,
             target=5.2,
-            batch_size=20,
             files="the Penn Treebank",
         ),
-        _nats(
+        _words(
             name="wikitext-2",
             title="words of WikiText-2",
             make_data=_wikitext,
             target=5.4,
-            batch_size=20,
             files="WikiText-2",
         ),
     )

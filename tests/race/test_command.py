@@ -245,11 +245,12 @@ def test_a_task_without_its_files_says_which(name, tmp_path, capsys):
     assert wanted in capsys.readouterr().err
 
 
-def test_characters_are_raced_from_a_file(tmp_path):
+@pytest.mark.parametrize("task", ["shakespeare", "shakespeare-words"])
+def test_characters_and_words_are_raced_from_a_file(task, tmp_path):
     (tmp_path / "shakespeare.txt").write_text("To be, or not to be, that is the question.\n" * 200)
     small = ["--methods", "spectral", "adam", "--seeds", "1", "--budget", "3", "--every", "3"]
     small += ["--batch-size", "4", "--hidden-size", "4", "--out", str(tmp_path / "out")]
-    assert main(["--task", "shakespeare", "--data", str(tmp_path), *small]) == 0
+    assert main(["--task", task, "--data", str(tmp_path), *small]) == 0
     points = read_points(tmp_path / "out" / "race.csv")
     assert [p.method for p in points] == ["spectral", "adam"]
     assert all(0 < p.test_metric < 4 for p in points)
