@@ -236,7 +236,7 @@ TASKS = {
             name="shakespeare-words",
             title="words of Shakespeare",
             make_data=_shakespeare_words,
-            target=5.2,
+            target=4.6,
             files="shakespeare.txt",
         ),
         _words(
