@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,11 @@ _STACKED_GATES: tuple[tuple[type[nn.Module], int], ...] = (
     (nn.GRU, 3),
     (nn.GRUCell, 3),
 )
+
+_OF_RECURRENT_LAYERS = ("weight_ih", "weight_hh", "weight_hr")
+
+# What torch.nn.utils.parametrize makes of a weight's name, as for weight_norm or orthogonal.
+_PARAMETRIZED = re.compile(r"parametrizations\.(\w+)\.original\d*$")
 
 
 @dataclass(frozen=True)
@@ -36,17 +42,17 @@ class ParameterInfo:
     @property
     def reads_input(self) -> bool:
         """Whether it reads the input of its layer: ``weight_ih…``, as torch's layers name it."""
-        return _reads_input(self.name)
+        return _last_name(self.name).startswith("weight_ih")
 
     @property
     def is_of_head(self) -> bool:
         """Whether it is of no recurrent layer, by a name that is known."""
-        return bool(self.name) and not (self.reads_input or self.is_recurrent)
+        return bool(self.name) and not _last_name(self.name).startswith(_OF_RECURRENT_LAYERS)
 
     @property
     def is_recurrent(self) -> bool:
         """Whether it leads from state to state: ``weight_hh…``, likewise."""
-        return self.name.rpartition(".")[2].startswith("weight_hh")
+        return _last_name(self.name).startswith("weight_hh")
 
 
 def trainable(
@@ -93,13 +99,19 @@ def trainable(
 
 def _first_input_weights(module: nn.Module) -> list[nn.Parameter]:
     """What reads the module's input: the first ``weight_ih…``, and that of the other direction."""
-    weights = {name: p for name, p in module.named_parameters() if _reads_input(name)}
-    first = next(iter(weights), "")
-    return [weights[name] for name in (first, f"{first}_reverse") if name in weights]
+    names = [(_plain(name), p) for name, p in module.named_parameters()]
+    weights = [(name, p) for name, p in names if _last_name(name).startswith("weight_ih")]
+    first = weights[0][0] if weights else ""
+    return [p for name, p in weights if name in (first, f"{first}_reverse")]
 
 
-def _reads_input(name: str) -> bool:
-    return name.rpartition(".")[2].startswith("weight_ih")
+def _plain(name: str) -> str:
+    """The name without what a parametrization adds to it."""
+    return _PARAMETRIZED.sub(r"\1", name)
+
+
+def _last_name(name: str) -> str:
+    return _plain(name).rpartition(".")[2]
 
 
 def stacked_gates(module: nn.Module) -> dict[int, int]:
@@ -115,8 +127,10 @@ def stacked_gates(module: nn.Module) -> dict[int, int]:
     for child in module.modules():
         for kind, gates in _STACKED_GATES:
             if isinstance(child, kind):
-                for name, parameter in child.named_parameters(recurse=False):
-                    if name.startswith(("weight_ih", "weight_hh")):
+                for name, parameter in child.named_parameters():
+                    # The lengths that a weight_norm keeps may be of columns, which stack no gates.
+                    stacks = parameter.ndim == 2 and parameter.shape[0] % gates == 0
+                    if stacks and _plain(name).startswith(("weight_ih", "weight_hh")):
                         found[id(parameter)] = gates
     return found
 

@@ -7,7 +7,9 @@ from typing import Any, get_args
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
 
+from lightning_fw.balls import SpectralBall
 from lightning_fw.nn import LanguageModel
 from lightning_fw.nn.cells import Cell
 from lightning_fw.parameters import ParameterInfo, require_movable, trainable
@@ -74,6 +76,44 @@ def test_both_directions_read_symbols() -> None:
     module = Tagger(3, 4, num_layers=2, bidirectional=True)
     read = [info.name for info in infos_of(module) if info.reads_symbols]
     assert read == ["weight_ih_l0", "weight_ih_l0_reverse"]
+
+
+@pytest.mark.parametrize("dim", [0, 1, None])
+def test_a_parametrized_weight_is_what_it_was(dim: int | None) -> None:
+    module = Tagger()
+    for layer in (module.lstm, module.cells[0], module.gru, module.rnn):
+        for name, _ in list(layer.named_parameters(recurse=False)):
+            if name.startswith(("weight_ih", "weight_hh")):
+                parametrizations.weight_norm(layer, name, dim=dim)
+    infos = {info.name: info for info in infos_of(module)}
+    for prefix, gates in (("lstm", 4), ("cells.0", 4), ("gru", 3), ("rnn", 1)):
+        found = [name for name in infos if name.startswith(prefix) and name.endswith("original1")]
+        assert found
+        for name in found:
+            info = infos[name]
+            assert (info.gates, info.is_of_head) == (gates, False), name
+            assert info.is_recurrent == ("weight_hh" in name)
+            assert info.reads_input == ("weight_ih" in name)
+
+
+def test_balls_serve_parametrized_weights_by_gate() -> None:
+    torch.manual_seed(0)
+    module = nn.LSTM(3, 4)
+    plain = SpectralBall().lmo([p.detach() for p in module.parameters()], infos_of(module))
+    parametrizations.orthogonal(module, "weight_hh_l0")
+    gradients = [p.detach() for p in module.parameters()]
+    gradients[-1] = module.weight_hh_l0.detach()
+    atoms = SpectralBall().lmo(gradients, infos_of(module))
+    assert atoms[-1].shape == plain[1].shape
+    singular = torch.linalg.svdvals(atoms[-1].view(4, 4, 4))
+    torch.testing.assert_close(singular, torch.full((4, 4), 0.01), atol=4e-4, rtol=0)
+
+
+def test_a_projection_is_not_of_the_head() -> None:
+    infos = {info.name: info for info in infos_of(Tagger())}
+    assert [name for name in infos if infos[name].is_of_head and "weight" in name] == [
+        "head.weight"
+    ]
 
 
 def test_other_parameters_are_one_matrix() -> None:
