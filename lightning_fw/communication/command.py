@@ -18,7 +18,7 @@ from lightning_fw.communication.measure import (
     report,
 )
 from lightning_fw.json_result import add_json, console_beside, write_json
-from lightning_fw.nn.cells import CELLS
+from lightning_fw.nn.cells import CELLS, cell_title
 from lightning_fw.race.run import quiet_lightning
 from lightning_fw.race.tasks import TASKS, Task
 
@@ -111,9 +111,9 @@ def table(rows: Sequence[Row], settings: CommunicationSettings) -> Table:
     samples = settings.batches * settings.devices * task.batch_size
     others = max((row.other_calls_a_batch for row in rows), default=0)
     found = Table(
-        title=f"{task.title}, {settings.cell.upper()}: {settings.devices} gloo processes of one "
-        f"machine, batches of {task.batch_size}; {task.metric} after {settings.batches} of each, "
-        f"{samples:,} samples",
+        title=f"{task.title}, {cell_title(settings.cell)}: {settings.devices} gloo processes of "
+        f"one machine, batches of {task.batch_size}; {task.metric} after {settings.batches} of "
+        f"each, {samples:,} samples",
         caption="bytes: handed to collectives by each rank. Besides all-reduces up to "
         f"{others:.2f} calls a batch: Lightning asks whether a rank is to end.",
     )

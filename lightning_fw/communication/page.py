@@ -32,6 +32,7 @@ from lightning_fw.communication.figure import (
 )
 from lightning_fw.communication.measure import FORMAT, Row, Way
 from lightning_fw.communication.wall_clock import LocalWindows, Network, break_even_bandwidth
+from lightning_fw.nn.cells import cell_title
 from lightning_fw.race.plot import require_matplotlib
 from lightning_fw.race.tasks import TASKS
 
@@ -105,9 +106,9 @@ def measured(report: Report) -> Iterator[str]:
     first, count = report["first_seed"], report["seeds"]
     seeds = f"seed {first}" if count == 1 else f"medians of {count} seeds"
     yield (
-        f"{task.title}, {report['cell'].upper()}, {report['devices']} ranks on one machine (gloo), "
-        f"batches of {task.batch_size}; {task.metric} after {report['batches']} of each rank; "
-        f"target: {task.goal}; {seeds}."
+        f"{task.title}, {cell_title(report['cell'])}, {report['devices']} ranks on one machine "
+        f"(gloo), batches of {task.batch_size}; {task.metric} after {report['batches']} of each "
+        f"rank; target: {task.goal}; {seeds}."
     )
     yield ""
     yield (

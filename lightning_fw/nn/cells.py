@@ -33,6 +33,19 @@ CELLS: dict[Cell, str] = {
     "equilibrium": "the state goes toward an equilibrium by Euler steps (iRNN)",
 }
 
+_TITLES = {
+    "indrnn": "IndRNN",
+    "indrnn-stack": "IndRNN stack",
+    "fastrnn": "FastRNN",
+    "fastgrnn": "FastGRNN",
+    "equilibrium": "iRNN",
+}
+
+
+def cell_title(cell: str) -> str:
+    """The cell's name in titles, as its authors write it."""
+    return _TITLES.get(cell, cell.upper())
+
 
 def _irnn(*sizes: int, **settings: Any) -> nn.RNN:
     """A ReLU network with the initial weights of an IRNN."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lightning_fw.nn.cells import cell_title
 from lightning_fw.race.entrants import Entrant, shipped
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.points import Point, finished, read_points
@@ -37,7 +38,7 @@ class Results:
     @property
     def title(self) -> str:
         """Task and cell."""
-        return f"{self.task.title}, {self.settings['cell'].upper()}"
+        return f"{self.task.title}, {cell_title(self.settings['cell'])}"
 
 
 def read_results(directory: Path) -> Results:

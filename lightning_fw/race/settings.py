@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from lightning_fw.nn.cells import cell_title
 from lightning_fw.race.entrants import Entrant, Tuned, enter, shipped
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.points import Point
@@ -115,7 +116,7 @@ class RaceSettings:
     def title(self) -> str:
         """The network in words."""
         shape = self.network
-        words = [f"{self.cell.upper()} of {shape.get('hidden_size', 128)} units"]
+        words = [f"{cell_title(self.cell)} of {shape.get('hidden_size', 128)} units"]
         for name, word in _WORDS.items():
             if name in shape:
                 words.append(word.format(shape[name]))

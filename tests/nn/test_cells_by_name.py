@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_fw.nn import FrankWolfeRegressor, SequenceRegressor
-from lightning_fw.nn.cells import NewCell
+from lightning_fw.nn.cells import NewCell, cell_title
 
 SIZES = {"input_size": 2, "output_size": 1, "hidden_size": 8}
 
@@ -27,6 +27,15 @@ def test_an_irnn_starts_at_the_identity():
     rnn = SequenceRegressor("irnn", **SIZES).rnn
     assert rnn.nonlinearity == "relu"
     torch.testing.assert_close(rnn.weight_hh_l0, torch.eye(8), rtol=0, atol=0)
+
+
+def test_titles_are_as_their_authors_write_them():
+    assert {cell: cell_title(cell) for cell in ("lstm", "sbo-rnn", "indrnn-stack", "fastgrnn")} == {
+        "lstm": "LSTM",
+        "sbo-rnn": "SBO-RNN",
+        "indrnn-stack": "IndRNN stack",
+        "fastgrnn": "FastGRNN",
+    }
 
 
 @pytest.mark.parametrize("cell", get_args(NewCell))
