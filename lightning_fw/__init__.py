@@ -73,7 +73,9 @@ def __getattr__(name: str) -> object:
         for module in (import_module(f"{__name__}.{module}") for module in _MODULES):
             if hasattr(module, name):
                 return getattr(module, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise AttributeError(
+        f"`lightning_fw` has no attribute {name!r}. Use one of {', '.join(__all__)}."
+    )
 
 
 def __dir__() -> list[str]:

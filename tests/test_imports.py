@@ -36,5 +36,5 @@ def test_every_public_name_is_there():
 
 
 def test_an_unknown_name_is_told():
-    with pytest.raises(AttributeError, match="module 'lightning_fw' has no attribute 'L2Bal'"):
+    with pytest.raises(AttributeError, match="`lightning_fw` has no attribute 'L2Bal'. Use one of"):
         lightning_fw.L2Bal  # noqa: B018

@@ -81,10 +81,26 @@ def attend_to_schedulers(trainer: Any, configured: Any) -> Any:
     core = sibling(trainer, "core.optimizer")
     optimizers, schedulers, monitor = core._configure_optimizers(configured)
     configs = core._configure_schedulers_automatic_opt(schedulers, monitor)
+    _require_steppable(trainer, [config.scheduler for config in configs])
     loop = trainer.fit_loop.epoch_loop
     loop.update_lr_schedulers = partial(_update, loop, {id(c.scheduler): c for c in configs})
     kept = ("scheduler", "name", "interval", "frequency")
     return optimizers, [{name: getattr(config, name) for name in kept} for config in configs]
+
+
+def _require_steppable(trainer: Any, schedulers: Sequence[Any]) -> None:
+    """As Lightning does before an automatic fit; before a manual one it does not."""
+    torchs = sibling(trainer, "utilities.types").LRSchedulerTypeTuple
+    is_overridden = sibling(trainer, "utilities.model_helpers").is_overridden
+    for scheduler in schedulers:
+        if isinstance(scheduler, torchs):
+            continue
+        if not is_overridden("lr_scheduler_step", trainer.lightning_module):
+            exceptions = sibling(trainer, "utilities.exceptions")
+            raise exceptions.MisconfigurationException(
+                "`lr_scheduler` must be one of torch's without a `lr_scheduler_step` of your own, "
+                f"got {type(scheduler).__name__}. Override `lr_scheduler_step`, and step it there."
+            )
 
 
 def _update(

@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning.pytorch
 import pytest
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch.optim import lr_scheduler as torch_schedulers
 
@@ -15,7 +16,7 @@ from tests.manual.scheduled_fits import (
     plateau,
     with_scheduler,
 )
-from tests.manual.twins import Parts
+from tests.manual.twins import Parts, fit, twins
 
 
 class Gentle:
@@ -55,6 +56,12 @@ class StepsGentle(Parts):
 def test_a_scheduler_of_ones_own_is_stepped_through_the_hook(settings):
     configure = with_scheduler(Gentle, **settings)
     assert_rates_are_automatics(configure, parts=StepsGentle)
+
+
+def test_one_that_nobody_steps_is_refused_before_training():
+    for twin in twins():
+        with pytest.raises(MisconfigurationException, match="`.*lr_scheduler_step`"):
+            fit(twin(with_scheduler(Gentle)))
 
 
 class StepsByEpoch(Parts):
