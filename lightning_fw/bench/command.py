@@ -37,7 +37,9 @@ def main(argv: Sequence[str]) -> int:
         from lightning_fw.communication.command import main as communication
 
         return communication([argument for argument in argv if argument != "--comm"])
-    options = parser().parse_args(argv)
+    arguments = parser()
+    options = arguments.parse_args(argv)
+    _require_growths_own(arguments, options)
     torch.set_num_threads(options.threads)
     report = _measure_growth(options) if options.growth else _measure(options)
     console = console_beside(options.json)
@@ -47,6 +49,15 @@ def main(argv: Sequence[str]) -> int:
     if options.growth:
         _draw_growth(report, options.growth)
     return 0
+
+
+def _require_growths_own(arguments: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """``--growth`` has networks and balls of its own."""
+    if not options.growth:
+        return
+    for name in ("cell", "hidden", "balls", "trainer"):
+        if getattr(options, name) != arguments.get_default(name):
+            arguments.error(f"--{name} has no part in --growth: leave out one of them")
 
 
 def _tables(report: dict[str, Any]) -> Iterator[Table]:

@@ -86,6 +86,14 @@ def test_a_wrong_picture_is_named_before_anything_is_measured(path, message, cap
     assert message in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.parametrize("option", [("--balls", "l2"), ("--trainer", "1"), ("--hidden", "8")])
+def test_what_it_would_not_heed_is_refused(option, capsys):
+    pytest.importorskip("matplotlib", reason="needs the extra `plot`")
+    with pytest.raises(SystemExit, match="2"):
+        main(["bench", "--growth", "growth.png", *option])
+    assert f"{option[0]} has no part in --growth: leave out" in capsys.readouterr().err
+
+
 def test_a_missing_matplotlib_is_named_before_anything_is_measured(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.backend_bases", None)
     with pytest.raises(SystemExit, match="2"):
