@@ -82,7 +82,7 @@ def draw(
     )
     panels[1].set_xlabel("seconds of training")
     panels[0].set_ylabel(task.metric)
-    if not task.higher_is_better:
+    if task.spans_decades:
         panels[0].set_yscale("log")
     counts = {len(runs_of(points, entrant.name)) for entrant in racing}
     seeds = "–".join(map(str, sorted({min(counts), max(counts)})))

@@ -131,7 +131,7 @@ def _curves(race: Results, *, with_library: bool) -> str:
     figure.add_hline(race.task.target, line={"color": "gray", "dash": "dot", "width": 1})
     for column, unit in enumerate(get_args(Unit), 1):
         figure.update_xaxes(title_text=_UNITS[unit], rangemode="tozero", row=1, col=column)
-    log = {} if race.task.higher_is_better else {"type": "log"}
+    log = {"type": "log"} if race.task.spans_decades else {}
     figure.update_yaxes(title_text=race.task.metric, row=1, col=1)
     figure.update_yaxes(**log)
     figure.update_layout(

@@ -37,6 +37,7 @@ class Task:
         metric: Name of the test metric.
         target: The metric to reach.
         higher_is_better: Whether the metric is to grow.
+        spans_decades: Whether pictures are to show the metric on a logarithmic scale.
         batch_size: Sequences a gradient evaluation.
         chunk_length: Time steps of a chunk, for methods that cut sequences.
         embedding_size: Numbers that a token becomes; None: it is read one-hot.
@@ -53,6 +54,7 @@ class Task:
     chunk_length: int | None = None
     embedding_size: int | None = None
     files: str | None = None
+    spans_decades: bool = False
 
     def reached(self, metric: float) -> bool:
         """Whether the metric is at the target."""
@@ -118,7 +120,7 @@ def _wikitext(seed: int, root: Path, batch_size: int) -> Data:
     return WikiText2(root, batch_size=batch_size)
 
 
-_error = partial(Task, metric="test MSE", higher_is_better=False)
+_error = partial(Task, metric="test MSE", higher_is_better=False, spans_decades=True)
 _accuracy = partial(Task, metric="test accuracy", higher_is_better=True)
 _nats = partial(Task, metric="test nats a token", higher_is_better=False)
 _words = partial(_nats, batch_size=20, embedding_size=128)
