@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,19 +27,11 @@ if TYPE_CHECKING:
     from lightning_fw.restarts import GapFraction, NoiseFloor
     from lightning_fw.step_sizes import ConstantStep, Harmonic, OpenLoop, ShortStep
 
-# Imported when asked for, and those that need Lightning last: it takes seconds, which a window in
-# a plain torch loop and `lightning-fw --help` can do without.
-_MODULES = (
-    "balls",
-    "inner_loop",
-    "radius_rules",
-    "restarts",
-    "step_sizes",
-    "record",
-    "averaging",
-    "mixin",
-    "monitor",
-)
+# Imported when asked for, those that need Lightning last: it takes seconds, which a window in a
+# plain torch loop and `lightning-fw --help` can do without.
+_PLAIN = ("balls", "inner_loop", "radius_rules", "record", "restarts", "step_sizes")
+# All at once: LightningCLI knows callbacks by their names once they are imported.
+_FOR_LIGHTNING = ("averaging", "mixin", "monitor")
 
 __all__ = [
     "AnchorAveraging",
@@ -68,14 +61,28 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name in __all__:
-        for module in (import_module(f"{__name__}.{module}") for module in _MODULES):
+# Out of sight of type checkers, to which it would make every name valid.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name in __all__:
+            return _public(name)
+        # Some ask for "function.<locals>", which find_spec would take for a path.
+        is_module_name = name.isidentifier() and not name.startswith("_")
+        if is_module_name and find_spec(f"{__name__}.{name}"):
+            return import_module(f"{__name__}.{name}")
+        raise AttributeError(
+            f"`lightning_fw` has no attribute {name!r}. Use one of {', '.join(__all__)}."
+        )
+
+
+def _public(name: str) -> object:
+    for homes in (_PLAIN, _FOR_LIGHTNING):
+        modules = [import_module(f"{__name__}.{home}") for home in homes]
+        for module in modules:
             if hasattr(module, name):
-                return getattr(module, name)
-    raise AttributeError(
-        f"`lightning_fw` has no attribute {name!r}. Use one of {', '.join(__all__)}."
-    )
+                return globals().setdefault(name, getattr(module, name))
+    raise AssertionError(f"`__all__` has {name!r}, which no module has. Name its module above.")
 
 
 def __dir__() -> list[str]:

@@ -101,7 +101,11 @@ def _first_input_weights(module: nn.Module) -> list[nn.Parameter]:
     """What reads the module's input: the first ``weight_ih…``, and that of the other direction."""
     names = [(_plain(name), p) for name, p in module.named_parameters()]
     weights = [(name, p) for name, p in names if _last_name(name).startswith("weight_ih")]
-    first = weights[0][0] if weights else ""
+    if not weights:
+        return []
+    # Parametrized weights of a layer come after its others, whatever their names.
+    layer = weights[0][0].rpartition(".")[0]
+    first = min(name for name, _ in weights if name.rpartition(".")[0] == layer)
     return [p for name, p in weights if name in (first, f"{first}_reverse")]
 
 
@@ -127,9 +131,10 @@ def stacked_gates(module: nn.Module) -> dict[int, int]:
     for child in module.modules():
         for kind, gates in _STACKED_GATES:
             if isinstance(child, kind):
+                hidden_size: Any = child.hidden_size
                 for name, parameter in child.named_parameters():
-                    # The lengths that a weight_norm keeps may be of columns, which stack no gates.
-                    stacks = parameter.ndim == 2 and parameter.shape[0] % gates == 0
+                    # What a parametrization keeps, lengths of columns or factors, may stack none.
+                    stacks = parameter.ndim == 2 and parameter.shape[0] == gates * hidden_size
                     if stacks and _plain(name).startswith(("weight_ih", "weight_hh")):
                         found[id(parameter)] = gates
     return found

@@ -32,9 +32,11 @@ def test_a_window_needs_no_lightning():
 def test_every_public_name_is_there():
     for name in lightning_fw.__all__:
         assert getattr(lightning_fw, name).__name__ == name
+    assert lightning_fw.window.Window.__name__ == "Window"
     assert set(lightning_fw.__all__) <= set(dir(lightning_fw))
 
 
 def test_an_unknown_name_is_told():
+    assert not hasattr(lightning_fw, "function.<locals>")
     with pytest.raises(AttributeError, match="`lightning_fw` has no attribute 'L2Bal'. Use one of"):
         lightning_fw.L2Bal  # noqa: B018

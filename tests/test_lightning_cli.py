@@ -69,6 +69,8 @@ def test_fit_trains_the_default_network_on_data_that_sets_its_sizes(tmp_path):
         *("fit", "--data", "AddingProblem", "--data.sequence_length", "10"),
         *("--data.train_size", "200", "--model.hidden_size", "8", "--model.cell", "gru"),
         *("--trainer.max_steps", "1", "--trainer.accelerator", "cpu", "--trainer.logger", "false"),
+        # By their names, which a process that imported little may not know.
+        *("--trainer.callbacks+=FWRestartMonitor", "--trainer.callbacks+=AnchorAveraging"),
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr

@@ -39,7 +39,7 @@ def polar_newton_schulz(matrices: Tensor) -> Tensor:
     Five quintic steps bring every singular value of at least 1e-3 of the Frobenius norm into
     [0.87, 1.13]; the cubic step 1.5 x − 0.5 x³, whose maximum is 1 at x = 1, brings them into
     [0.97, 1]. Smaller ones end below: they hardly count in ⟨g, s⟩. Where both sides have at least
-    256 a GPU takes the quintic steps in float16.
+    256 a GPU takes the quintic steps in float16; those of oblong matrices a CPU multiplies out.
 
     Args:
         matrices: Shape (batch, rows, columns).
@@ -85,7 +85,13 @@ def _quintics_of_oblong(x: Tensor) -> Tensor:
 
 def _is_oblong(x: Tensor) -> bool:
     rows, columns = x.shape[-2:]
-    return x.device.type == "cpu" and columns >= max(_LONG, _OBLONG * rows)
+    return (
+        x.device.type == "cpu"
+        and columns >= max(_LONG, _OBLONG * rows)
+        # Gram matrices of bfloat16 would be noise, which the plain steps correct as they go.
+        and not torch.is_autocast_enabled("cpu")
+        and torch.get_float32_matmul_precision() == "highest"
+    )
 
 
 def _coarse_dtype(x: Tensor) -> torch.dtype:

@@ -89,7 +89,11 @@ def attend_to_schedulers(trainer: Any, configured: Any) -> Any:
 
 
 def _require_steppable(trainer: Any, schedulers: Sequence[Any]) -> None:
-    """As Lightning does before an automatic fit; before a manual one it does not."""
+    """As Lightning 2.6.6 does before an automatic fit; before a manual one it does not.
+
+    Raises:
+        MisconfigurationException: If a scheduler is not torch's, and no hook steps it.
+    """
     torchs = sibling(trainer, "utilities.types").LRSchedulerTypeTuple
     is_overridden = sibling(trainer, "utilities.model_helpers").is_overridden
     for scheduler in schedulers:
@@ -98,7 +102,7 @@ def _require_steppable(trainer: Any, schedulers: Sequence[Any]) -> None:
         if not is_overridden("lr_scheduler_step", trainer.lightning_module):
             exceptions = sibling(trainer, "utilities.exceptions")
             raise exceptions.MisconfigurationException(
-                "`lr_scheduler` must be one of torch's without a `lr_scheduler_step` of your own, "
+                "`lr_scheduler` must be a scheduler of torch's, or `lr_scheduler_step` overridden, "
                 f"got {type(scheduler).__name__}. Override `lr_scheduler_step`, and step it there."
             )
 

@@ -8,10 +8,10 @@ from typing import Any, Literal, get_args
 from torch.optim import Optimizer
 from typing_extensions import override
 
+from lightning_fw import FrankWolfeMixin
 from lightning_fw.checks import require_choice, require_count
 from lightning_fw.data.chunk_loader import Chunk
 from lightning_fw.inner_loop import InnerLoop, Sync
-from lightning_fw.mixin import FrankWolfeMixin
 from lightning_fw.nn.cells import Cell
 from lightning_fw.nn.classifier import SequenceClassifier
 from lightning_fw.nn.language_model import LanguageModel

@@ -105,6 +105,14 @@ def test_steps_on_gram_matrices_are_those_on_whole_ones(
     assert torch.linalg.matrix_norm(fast - plain, 2).max() <= 1e-3
 
 
+def test_an_atom_under_autocast_stays_in_its_ball() -> None:
+    gradient = with_spectrum(torch.logspace(0, -3, 48), *OBLONG).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        atom = SpectralBall(radius=1.0).lmo([gradient])[0].float()
+    assert torch.linalg.matrix_norm(atom, 2) < 1.05
+    assert (gradient * atom).sum() < 0
+
+
 def test_one_row_and_one_column_are_exact() -> None:
     row = torch.tensor([[[3.0, 0.0, 4.0]]])
     torch.testing.assert_close(polar_newton_schulz(row), row / 5)

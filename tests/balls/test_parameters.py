@@ -7,7 +7,7 @@ from typing import Any, get_args
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, parametrize
 
 from lightning_fw.balls import SpectralBall
 from lightning_fw.nn import LanguageModel
@@ -94,6 +94,29 @@ def test_a_parametrized_weight_is_what_it_was(dim: int | None) -> None:
             assert (info.gates, info.is_of_head) == (gates, False), name
             assert info.is_recurrent == ("weight_hh" in name)
             assert info.reads_input == ("weight_ih" in name)
+
+
+@pytest.mark.parametrize("layers", [("0",), ("1",), ("0", "1")])
+def test_parametrized_weights_read_symbols_where_the_others_would(layers: tuple[str, ...]) -> None:
+    model = LanguageModel("lstm", input_size=5, output_size=5, hidden_size=4, num_layers=2)
+    for layer in layers:
+        parametrizations.spectral_norm(model.rnn, f"weight_ih_l{layer}")
+    (name,) = (info.name for info in infos_of(model) if info.reads_symbols)
+    assert "weight_ih_l0" in name
+
+
+def test_factors_of_a_weight_stack_no_gates() -> None:
+    class Product(nn.Module):
+        def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+            return left @ right
+
+        def right_inverse(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return weight[:, :4].clone(), torch.eye(4, weight.shape[1])
+
+    module = nn.LSTM(3, 8)
+    parametrize.register_parametrization(module, "weight_hh_l0", Product())
+    gates = {info.name.rpartition(".")[2]: info.gates for info in infos_of(module)}
+    assert (gates["original0"], gates["original1"]) == (4, 1)
 
 
 def test_balls_serve_parametrized_weights_by_gate() -> None:
