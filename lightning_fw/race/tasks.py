@@ -37,11 +37,11 @@ class Task:
         metric: Name of the test metric.
         target: The metric to reach.
         higher_is_better: Whether the metric is to grow.
-        spans_decades: Whether pictures are to show the metric on a logarithmic scale.
         batch_size: Sequences a gradient evaluation.
         chunk_length: Time steps of a chunk, for methods that cut sequences.
         embedding_size: Numbers that a token becomes; None: it is read one-hot.
         files: What ``root`` is to hold.
+        spans_decades: Whether pictures are to show the metric on a logarithmic scale.
     """
 
     name: str

@@ -125,3 +125,5 @@ def test_a_pattern_that_gets_nothing_is_named() -> None:
 def test_other_balls_serve_all_parameters() -> None:
     for ball in (WEIGHTS, BIASES, REST, SpectralBall()):
         ball.check(INFOS)
+        shapes = [atom.shape for atom in ball.lmo(gradients(), INFOS)]
+        assert shapes == [gradient.shape for gradient in gradients()]

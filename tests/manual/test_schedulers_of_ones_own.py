@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning.pytorch
 import pytest
+import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch.optim import lr_scheduler as torch_schedulers
@@ -59,9 +60,14 @@ def test_a_scheduler_of_ones_own_is_stepped_through_the_hook(settings):
 
 
 def test_one_that_nobody_steps_is_refused_before_training():
-    for twin in twins():
-        with pytest.raises(MisconfigurationException, match="`.*lr_scheduler_step`"):
-            fit(twin(with_scheduler(Gentle)))
+    for twin, told in zip(
+        twins(), ("doesn't follow", "must be a scheduler of torch's"), strict=True
+    ):
+        module = twin(with_scheduler(Gentle))
+        before = [p.clone() for p in module.parameters()]
+        with pytest.raises(MisconfigurationException, match=f"{told}.*lr_scheduler_step`"):
+            fit(module)
+        torch.testing.assert_close(list(module.parameters()), before, rtol=0, atol=0)
 
 
 class StepsByEpoch(Parts):

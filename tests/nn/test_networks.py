@@ -218,7 +218,9 @@ def test_data_of_another_kind_is_refused(network, data, message):
 
 def test_every_network_can_be_pickled():
     for network in (SequenceRegressor, SequenceClassifier, LanguageModel, FrankWolfeClassifier):
-        pickle.dumps(network(**SIZES))
+        model = network(**SIZES)
+        weights = pickle.loads(pickle.dumps(model)).state_dict()
+        torch.testing.assert_close(weights, model.state_dict(), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(

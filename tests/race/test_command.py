@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from lightning_fw.race.command import main
+from lightning_fw.race.entrants import enter
 from lightning_fw.race.points import read_points, write_points
+from lightning_fw.race.run import Course, make_model
 from lightning_fw.race.tasks import TASKS
 
 METHODS = ["spectral", "paper", "authors", "adam", "adam-clip"]
@@ -243,6 +245,15 @@ def test_a_task_without_its_files_says_which(name, tmp_path, capsys):
     assert main(arguments) == 2
     wanted = f"`--data` must be the directory of {TASKS[name].files}, got"
     assert wanted in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "size"), [("shakespeare", None), ("shakespeare-words", 128)])
+def test_words_alone_are_read_through_an_embedding(name, size, tmp_path):
+    (tmp_path / "shakespeare.txt").write_text("To be, or not to be, that is the question.\n" * 200)
+    course = Course(task=TASKS[name], cell="lstm", every=1, root=tmp_path)
+    data = course.task.data(0, tmp_path)
+    model = make_model(enter("adam", name, "lstm"), course, data, seed=0)
+    assert (model.embedding and model.embedding.embedding_dim) == size
 
 
 @pytest.mark.parametrize("task", ["shakespeare", "shakespeare-words"])
