@@ -6,7 +6,8 @@ Of tensors that ranks hold in parts each works on its own, and numbers are of th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TypeVar
 
@@ -24,6 +25,29 @@ _HALF = frozenset((torch.float16, torch.bfloat16))
 # tensors than this are reduced row by row.
 _LONG = 2**16
 _ROW = 2**12
+
+# Entries of long tensors that a function is taken of at once: a cache holds them, and the memory
+# for them is at hand, where that for a whole tensor takes the system four times the arithmetic.
+_PIECE = 2**18
+
+
+@dataclass(frozen=True)
+class Entrywise(Sequence[Tensor]):
+    """A function of every entry of tensors, taken when it is asked for.
+
+    Attributes:
+        function: From a tensor to one of its shape.
+        tensors: What it is taken of.
+    """
+
+    function: Callable[[Tensor], Tensor]
+    tensors: Sequence[Tensor]
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]
+        return self.function(self.tensors[index])
 
 
 def working_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -57,18 +81,36 @@ def _joined_norms(norms: list[Tensor], tensors: Sequence[Tensor], order: float) 
 
 def _norms(tensors: Sequence[Tensor], order: float) -> list[Tensor]:
     if order == 1:
-        return [tensor.abs().sum(dtype=working_dtype(tensor.dtype)) for tensor in tensors]
+        return [_l1_norm(tensor) for tensor in tensors]
     if order == math.inf:
-        return [_peak(tensor).to(working_dtype(tensor.dtype)) for tensor in tensors]
+        return [_peak(tensor) for tensor in tensors]
     for tensor in tensors:
         if _is_long(tensor) or tensor.dtype in _HALF:
             return [_l2_norm(tensor) for tensor in tensors]
     return list(torch._foreach_norm(list(tensors))) if tensors else []
 
 
+def _l1_norm(tensor: Tensor) -> Tensor:
+    dtype = working_dtype(tensor.dtype)
+    sums = [piece.abs().sum(dtype=dtype) for piece in _pieces(tensor)]
+    return sums[0] if len(sums) == 1 else torch.stack(sums).sum()
+
+
 def _peak(tensor: Tensor) -> Tensor:
-    # A rank's part may be empty.
-    return tensor.abs().amax() if tensor.numel() else tensor.new_zeros(())
+    dtype = working_dtype(tensor.dtype)
+    if not tensor.numel():
+        # A rank's part may be empty.
+        return tensor.new_zeros((), dtype=dtype)
+    peaks = [piece.abs().amax().to(dtype) for piece in _pieces(tensor)]
+    return peaks[0] if len(peaks) == 1 else torch.stack(peaks).amax()
+
+
+def _pieces(tensor: Tensor) -> Sequence[Tensor]:
+    """A long tensor's, so that what is made of one fits a cache."""
+    if not _is_long(tensor):
+        return [tensor]
+    pieces: Sequence[Tensor] = torch.split(tensor.reshape(-1), _PIECE)
+    return pieces
 
 
 def _is_long(tensor: Tensor) -> bool:
@@ -114,6 +156,10 @@ def add_scaled_(
     targets: Sequence[Tensor], tensors: Sequence[Tensor], weights: Sequence[Scalar]
 ) -> None:
     """targets_i += weights_i · tensors_i, in place and without temporaries."""
+    if isinstance(tensors, Entrywise):
+        if any(map(_is_long, targets)) and not any_sharded(targets):
+            return _add_in_pieces_(targets, tensors, weights)
+        tensors = list(tensors)
     if any_sharded(targets):
         targets, tensors = parts(targets), parts(tensors)
     numbers = [weight for weight in weights if not isinstance(weight, Tensor)]
@@ -128,6 +174,17 @@ def add_scaled_(
         # One call for all tensors: a loop over `add_` costs a fifth more on an LSTM-128.
         ones = [_one(targets[0].device)] * len(targets)
         torch._foreach_addcmul_(list(targets), list(tensors), ones, numbers)
+
+
+def _add_in_pieces_(
+    targets: Sequence[Tensor], tensors: Entrywise, weights: Sequence[Scalar]
+) -> None:
+    for target, tensor, weight in zip(targets, tensors.tensors, weights, strict=True):
+        pairs: Iterable[tuple[Tensor, Tensor]] = [(target, tensor)]
+        if target.is_contiguous():
+            pairs = zip(_pieces(target), _pieces(tensor), strict=True)
+        for piece, of in pairs:
+            piece.add_(tensors.function(of), alpha=float(weight))
 
 
 @lru_cache

@@ -36,7 +36,7 @@ class Atoms(NamedTuple):
         dual_norm: Gives ‖g‖_* = −⟨g, atom⟩ where the ball can tell without a pass over the atoms.
     """
 
-    tensors: list[Tensor]
+    tensors: Sequence[Tensor]
     scales: list[Scalar]
     dual_norm: Callable[[], Scalar] | None = None
 

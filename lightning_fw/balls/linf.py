@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from lightning_fw.balls._base import Atoms, Infos
 from lightning_fw.balls._vector import VectorBall
-from lightning_fw.scalars import Scalar
+from lightning_fw.foreach import Entrywise, tensor_norms
+from lightning_fw.scalars import Scalar, scalars, total
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,4 +38,5 @@ class LinfBall(VectorBall):
         infos: Infos | None = None,
         norms: Sequence[Scalar] | None = None,
     ) -> Atoms:
-        return Atoms([gradient.sign() for gradient in gradients], [-1.0] * len(gradients))
+        signs = Entrywise(torch.sign, gradients)
+        return Atoms(signs, [-1.0] * len(signs), lambda: total(scalars(tensor_norms(gradients, 1))))
