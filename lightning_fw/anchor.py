@@ -25,6 +25,7 @@ class Anchor:
         self._parameters = list(parameters)
         self._weights = [torch.empty_like(p) for p in parameters]
         self._offset: tuple[Sequence[Tensor], Scalar] | None = None
+        self._is_restored = False
 
     @contextmanager
     def displaced(self, offsets: Sequence[Tensor], factor: Scalar) -> Iterator[None]:
@@ -54,24 +55,28 @@ class Anchor:
     def restored(self) -> Iterator[None]:
         """The weights stand at ω inside, and after it where they stood before.
 
+        A graph made inside cannot be gone back through after it, nor one made before inside: torch
+        raises, as of weights that were changed in place.
+
         Raises:
             RuntimeError: With weights in parts, where they are displaced.
         """
-        if self._offset is None:
+        if self._offset is None or self._is_restored:
             yield
             return
         self._require_whole("be at the anchor")
         with self._unseen_by_autograd():
             self._move_back()
-        try:
-            yield
-        finally:
-            with self._unseen_by_autograd():
+            self._is_restored = True
+            try:
+                yield
+            finally:
+                self._is_restored = False
                 self._move_away()
 
     @contextmanager
     def _unseen_by_autograd(self) -> Iterator[None]:
-        """Weights that come back to the last bit have not changed for a graph made before."""
+        """Weights that are in the end what they were have not changed for a graph made before."""
         with ExitStack() as stack:
             for p in self._parameters:
                 stack.enter_context(_unsafe_preserve_version_counter(p))

@@ -60,6 +60,7 @@ class WindowView:
     def at_anchor(self) -> AbstractContextManager[None]:
         """The weights stand at the anchor ω inside, also after a forward pass at ω + d.
 
-        They do so anyway outside ``training_step``.
+        They do so anyway outside ``training_step``. Go back through a graph that was made inside by
+        ``torch.autograd.grad`` before you leave: torch refuses a loss from there afterwards.
         """
         return self._driver.window.anchor.restored()

@@ -29,20 +29,6 @@ def test_a_copy_made_within_training_step_trains(loader, make_trainer):
     assert not torch.equal(twin.weights(), before)
 
 
-def test_the_anchor_may_be_visited_between_forward_and_backward(loader, make_trainer):
-    class Visiting(Recurrent):
-        def training_step(self, batch, batch_idx):
-            loss = super().training_step(batch, batch_idx)
-            with self.frank_wolfe.at_anchor(), torch.no_grad():
-                self(batch[0])
-            return loss
-
-    module, undisturbed = Visiting(), Recurrent()
-    for fitted in (module, undisturbed):
-        make_trainer().fit(fitted, loader)
-    assert torch.equal(module.weights(), undisturbed.weights())
-
-
 @pytest.mark.parametrize("loop", [InnerLoop(steps=3), InnerLoop.spectral()], ids=["l2", "spectral"])
 def test_a_loss_may_have_one_dimension(loop, loader, make_trainer):
     class OneDimensional(Recurrent):
