@@ -129,13 +129,16 @@ class Driver:
     ) -> tuple[Any, Tensor | None]:
         """One gradient evaluation where the window stands."""
         opens = self.window.is_fresh
-        if opens:
+        if opens and self._gathering:
             self._follow_optimizer(module)
 
         def before_backward() -> None:
             if opens:
                 zero_gradients(module)
             self.window.drop_direction()
+            # Here, since training_step may freeze and unfreeze; but gathered weights are others.
+            if opens and not self._gathering:
+                self._follow_optimizer(module)
 
         try:
             with (

@@ -87,6 +87,22 @@ def test_with_one_step_finetuning_is_automatic_optimizations(make_trainer):
     torch.testing.assert_close(mine.backbone.weight, plain.backbone.weight, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("hook", ["training_step", "on_train_batch_start"])
+def test_parts_that_take_turns_are_automatic_optimizations(hook, make_trainer):
+    def take_turns(self, batch, batch_idx):
+        self.head.requires_grad_(batch_idx % 2 == 0)
+        self.backbone.requires_grad_(batch_idx % 2 == 1)
+        return getattr(super(type(self), self), hook)(batch, batch_idx)
+
+    fitted = []
+    for base in (TunedPlain, TunedByFrankWolfe):
+        module = type("TakesTurns", (base,), {hook: take_turns})()
+        module.inner_loop = ONE_STEP
+        make_trainer().fit(module)
+        fitted.append(torch.nn.utils.parameters_to_vector(module.parameters()))
+    torch.testing.assert_close(*fitted, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("as_group", [True, False])
 def test_parameters_that_join_in_mid_window_move_from_the_next_one_on(as_group, make_trainer):
     class Joins(TunedByFrankWolfe):
