@@ -33,6 +33,8 @@ class Slopes:
         self._parameters = list(parameters)
         self._atom = zeros_beside(parameters)
         self._has_atom = False
+        # Atoms of steps that were taken: of an accelerator's the host does not know which were.
+        self._taken = self.state["radius"].new_zeros(())
         # At the anchor and at the end, NaN where there is none.
         self._ends = self.state["radius"].new_full((2, count), torch.nan)
 
@@ -60,7 +62,8 @@ class Slopes:
         if isinstance(k, Tensor) and isinstance(weight, Tensor):
             row = (k > 0).to(torch.int64)
             kept = self._ends.index_select(0, row)
-            self._ends.index_copy_(0, row, torch.where(weight > 0, slopes, kept))
+            counts = (weight > 0) & (self._taken > 0)
+            self._ends.index_copy_(0, row, torch.where(counts, slopes, kept))
         else:
             self._ends[0 if k == 0 else 1] = slopes
 
@@ -81,6 +84,7 @@ class Slopes:
     def remember(self, atoms: Atoms, present: Sequence[int], weight: Scalar) -> None:
         """Keep the newest unit atom; weight 0 keeps the one before."""
         blend_(pick(self._atom, present), atoms.tensors, atoms.scales, weight)
+        self._taken += weight
         self._has_atom = True
 
     def of_window(self) -> Tensor:
@@ -108,6 +112,7 @@ class Slopes:
         A new parameter starts at δ, without slopes of its own.
         """
         self._has_atom = previous._has_atom
+        self._taken.copy_(previous._taken)
         copy_shared(self._atom, self._parameters, previous._atom, previous._parameters)
         if not self.has_own_radii:
             self.state = previous.state
@@ -124,7 +129,7 @@ class Slopes:
         """A_i, B_i, δ_i, the newest atom and the open window's slopes."""
         return {
             "radius": {name: value.clone() for name, value in self.state.items()},
-            "atom": clones(self._atom) if self._has_atom else None,
+            "atom": clones(self._atom) if self._taken > 0 else None,
             "ends": self._ends.clone(),
         }
 
@@ -143,5 +148,6 @@ class Slopes:
         for name, value in state["radius"].items():
             self.state[name].copy_(value)
         self._has_atom = state["atom"] is not None
+        self._taken.fill_(float(self._has_atom))
         load("newest atom", self._atom, state["atom"])
         self._ends.copy_(state["ends"])

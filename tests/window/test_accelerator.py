@@ -26,7 +26,7 @@ GRAPHED = {
 }
 
 
-@pytest.mark.parametrize("poisoned", [None, 3, 4, 5])
+@pytest.mark.parametrize("poisoned", [None, 0, 3, 4, 5])
 @pytest.mark.parametrize("loop", LOOPS)
 def test_windows_go_as_on_the_host_without_a_synchronization(loop, poisoned):
     train(loop, 1, None, device="cuda")  # libraries are loaded at their first call

@@ -30,7 +30,7 @@ def keep_scalars_as_tensors(monkeypatch):
     return force
 
 
-@pytest.mark.parametrize("poisoned", [None, 3, 4, 5])
+@pytest.mark.parametrize("poisoned", [None, 0, 3, 4, 5])
 @pytest.mark.parametrize("loop", LOOPS)
 def test_tensor_scalars_give_what_float_scalars_give(loop, poisoned, keep_scalars_as_tensors):
     expected = train(loop, 4, poisoned)
