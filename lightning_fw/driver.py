@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.manual.batches import pieces
 from lightning_fw.manual.checkpoints import attend_to_checkpoints
-from lightning_fw.manual.epoch import is_last_batch
+from lightning_fw.manual.epoch import is_done, is_last_batch
 from lightning_fw.manual.evaluation import TrainingStep, evaluate
 from lightning_fw.manual.even_batches import require_even_batches, require_even_chunks
 from lightning_fw.manual.hooks import count_skipped_step, step_optimizer, zero_gradients
@@ -102,7 +102,7 @@ class Driver:
             restarted = self._inner_step(module, loss, at_end=at_end)
             # What else was returned, with its graph, ends here and not after the next evaluation.
             del output, loss
-            if restarted and (self.inner_loop.batches == "same" or _is_done(trainer)):
+            if restarted and (self.inner_loop.batches == "same" or is_done(trainer)):
                 break
         attend_to_sweep(trainer, opens=opens, closes=self.window.restart > restarts)
         return first
@@ -153,7 +153,7 @@ class Driver:
                 )
         except StopIteration:
             # A training_step that takes dataloader_iter met the end of it.
-            self._end_window(module)
+            self.end_window(module)
             raise
         finally:
             drop_gathered(self._gathering)
@@ -182,25 +182,26 @@ class Driver:
                 window.accumulate(loss)
             elif counts or (last and window.holds):
                 window.step(loss, last=last)
-        early = not window.is_full and window.holds == 0 and self._restart_is_wanted(trainer)
+        early = self._restart_is_wanted(trainer, ended=ended)
         closes = window.attempts > 0 and (last or early or window.is_full)
         if closes:
             with trainer.profiler.profile("[FrankWolfeMixin]restart"):
                 self._restart(module, loss, early=early and not last, ended=ended)
         return closes
 
-    def _end_window(self, module: Any) -> None:
+    def end_window(self, module: Any) -> None:
         """Close the window that the end of the data cut off."""
         if self.window.holds:
             self.window.step(last=True)
         if self.window.attempts:
             self._restart(module, None, early=False, ended=True)
 
-    def _restart_is_wanted(self, trainer: Any) -> bool:
-        if self.inner_loop.restart_when is None:
+    def _restart_is_wanted(self, trainer: Any, *, ended: bool) -> bool:
+        if self.inner_loop.restart_when is None or self.window.is_full or self.window.holds:
             return False
         with self._tally.measure("inner"):
-            wanted = self.window.wants_restart()
+            # One whose data end closes its window, and ranks apart close theirs together.
+            wanted = (ended and self._apart) or self.window.wants_restart()
             return bool(trainer.strategy.reduce_boolean_decision(wanted, all=False))
 
     def _restart(self, module: Any, loss: Tensor | None, *, early: bool, ended: bool) -> None:
@@ -293,8 +294,3 @@ class Driver:
 
     def _describe(self) -> dict[str, str]:
         return describe(self.inner_loop, self.window.parameters, self.window.infos or [])
-
-
-def _is_done(trainer: Any) -> bool:
-    """Whether no outer step is left, which Lightning checks between batches alone."""
-    return bool(0 <= trainer.max_steps <= trainer.global_step)

@@ -21,7 +21,7 @@ from lightning_fw.manual.lost_ranks import lost_ranks_told
 from lightning_fw.manual.outer_optimizer import single_optimizer, warn_of_small_steps
 from lightning_fw.manual.saved_state import KEY, put_anchor, share_progress
 from lightning_fw.manual.schedulers import attend_to_schedulers, counted_in_windows
-from lightning_fw.manual.settings import require_trainer_settings
+from lightning_fw.manual.settings import configured_inner_loop, require_trainer_settings
 from lightning_fw.manual.strategies import require_local_windows, require_strategy
 from lightning_fw.manual.termination import ask_every_batch
 from lightning_fw.manual.wrapping import (
@@ -173,7 +173,7 @@ def _training_step(module: Any, training_step: Callable[..., Any], *arguments: A
     if trainer is None or not trainer.training or trainer.lightning_module is not module:
         return training_step(module, *arguments)
     if module._driver is None:
-        module._driver = Driver(_inner_loop(module), module)
+        module._driver = Driver(configured_inner_loop(module), module)
         saved, module._saved_driver_state = module._saved_driver_state, None
         if saved is not None:
             module._driver.load_state_dict(saved)
@@ -185,7 +185,7 @@ def _training_step(module: Any, training_step: Callable[..., Any], *arguments: A
 def _configure_optimizers(module: Any, configure_optimizers: Callable[..., Any]) -> Any:
     """The user's configure_optimizers, checked before training starts."""
     module._driver = None
-    inner_loop = _inner_loop(module)
+    inner_loop = configured_inner_loop(module)
     with counted_in_windows(module, inner_loop):
         configured = configure_optimizers(module)
     optimizer: Optimizer = single_optimizer(configured)
@@ -230,16 +230,25 @@ def _on_before_optimizer_step(
     clip_direction(module, optimizer)
 
 
+def _on_train_batch_end(module: Any, on_train_batch_end: Callable[..., Any], *args: Any) -> None:
+    """Close the window first if the epoch's last batch was None, which Lightning skips."""
+    if module._driver is not None and is_last_batch(module.trainer):
+        module._driver.end_window(module)
+    on_train_batch_end(module, *args)
+
+
 def _on_save_checkpoint(
     module: Any, on_save_checkpoint: Callable[..., Any], checkpoint: dict[str, Any]
 ) -> None:
     """Save the window in progress beside the weights, which are the anchor's."""
+    if module._driver is not None:
+        anchor = module._driver.window.anchor.copies()
+        put_anchor(checkpoint, anchor, dict(module.named_parameters()))
     on_save_checkpoint(module, checkpoint)
     share_progress(checkpoint)
     if module._driver is not None:
         # A rank that fails may be alone in it: the others would not answer.
         checkpoint[KEY] = module._driver.state_dict(all_ranks=not module.trainer.interrupted)
-        put_anchor(checkpoint, module._driver.window.anchor.copies())
     else:
         # None before the first batch, where Lightning's finders save and load what they saved.
         checkpoint[KEY] = module._saved_driver_state
@@ -282,17 +291,8 @@ _AROUND: dict[str, Callable[..., Any]] = {
     "configure_optimizers": _configure_optimizers,
     "configure_callbacks": _configure_callbacks,
     "on_before_optimizer_step": _on_before_optimizer_step,
+    "on_train_batch_end": _on_train_batch_end,
     "on_save_checkpoint": _on_save_checkpoint,
     "on_load_checkpoint": _on_load_checkpoint,
     "teardown": _teardown,
 }
-
-
-def _inner_loop(module: Any) -> InnerLoop:
-    inner_loop = module.configure_frank_wolfe()
-    if not isinstance(inner_loop, InnerLoop):
-        raise TypeError(
-            f"`configure_frank_wolfe` must return an InnerLoop, got {inner_loop!r}. "
-            "Return InnerLoop() or one of its presets."
-        )
-    return inner_loop

@@ -1,4 +1,4 @@
-"""Where an epoch ends, so that no window stays open."""
+"""Where an epoch ends, so that no window stays open, and where a fit does."""
 
 from __future__ import annotations
 
@@ -14,3 +14,8 @@ def is_last_batch(trainer: Any) -> bool:
     loop = trainer.fit_loop
     ready = loop.epoch_loop.batch_progress.current.ready
     return bool(loop._data_fetcher.done or ready >= trainer.num_training_batches)
+
+
+def is_done(trainer: Any) -> bool:
+    """Whether no outer step is left, which Lightning checks between batches alone."""
+    return bool(0 <= trainer.max_steps <= trainer.global_step)

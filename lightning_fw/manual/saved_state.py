@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lightning_fw.inner_loop import InnerLoop
@@ -64,12 +65,15 @@ def _enumerated(parameters: list[str]) -> str:
     return ", ".join(parameters[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def put_anchor(checkpoint: dict[str, Any], anchor: Mapping[int, Tensor]) -> None:
-    """Put the anchor's weights in the place of displaced ones.
+def put_anchor(
+    checkpoint: dict[str, Any], anchor: Mapping[int, Tensor], displaced: Mapping[str, Tensor]
+) -> None:
+    """Put the anchor's weights in the place of displaced ones, and of copies of these.
 
     Args:
         checkpoint: A checkpoint made in mid-evaluation, as a cluster's signal makes it.
         anchor: Copies of the anchor by the address of the weight.
+        displaced: The weights by their names.
     """
     if not anchor:
         return
@@ -77,7 +81,13 @@ def put_anchor(checkpoint: dict[str, Any], anchor: Mapping[int, Tensor]) -> None
         weights = checkpoint.get(key, {})
         for name, weight in weights.items():
             if isinstance(weight, Tensor):  # a module's extra state may be anything
-                weights[name] = anchor.get(weight.data_ptr(), weight)
+                source = displaced.get(name, weight)
+                source = source if _is_copy(weight, source) else weight
+                weights[name] = anchor.get(source.data_ptr(), weight)
+
+
+def _is_copy(weight: Tensor, source: Tensor) -> bool:
+    return weight.dtype == source.dtype and torch.equal(weight.to(source.device), source)
 
 
 def share_progress(checkpoint: dict[str, Any]) -> None:

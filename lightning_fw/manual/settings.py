@@ -1,9 +1,26 @@
-"""Trainer settings that have no work left, refused with what to use instead."""
+"""The settings of a fit: the inner loop's, and the Trainer's that have no work left."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+
+from lightning_fw.inner_loop import InnerLoop
+
+
+def configured_inner_loop(module: Any) -> InnerLoop:
+    """What the module's ``configure_frank_wolfe`` returns.
+
+    Raises:
+        TypeError: If that is no InnerLoop.
+    """
+    inner_loop = module.configure_frank_wolfe()
+    if not isinstance(inner_loop, InnerLoop):
+        raise TypeError(
+            f"`configure_frank_wolfe` must return an InnerLoop, got {inner_loop!r}. "
+            "Return InnerLoop() or one of its presets."
+        )
+    return inner_loop
 
 
 def require_trainer_settings(trainer: Any, configured: Any) -> None:

@@ -47,6 +47,30 @@ def test_a_combined_loaders_missing_batch_stays_missing_in_every_chunk(make_trai
     assert kinds == [False] * 6 + [True] * 8
 
 
+class EndsWithNone:
+    """Lightning trains on no batch that is None."""
+
+    def __len__(self):
+        return 5
+
+    def __iter__(self):
+        yield from make_loader(16)
+        yield None
+
+
+@pytest.mark.filterwarnings("ignore:.*dataloader yielded None")
+def test_an_epoch_that_ends_with_none_ends_with_its_window(make_trainer):
+    class Closed(Recurrent):
+        def on_train_batch_end(self, outputs, batch, batch_idx):
+            self.counts.append(self.trainer.global_step)
+
+    module, trainer = Closed(), make_trainer(max_epochs=2)
+    module.counts = []
+    trainer.fit(module, EndsWithNone())
+    assert [record.steps for record in module.records] == [3, 1, 3, 1]
+    assert module.counts == [0, 0, 1, 1, 2, 2, 2, 3, 3, 4]
+
+
 class Endless(IterableDataset):
     """Fourteen samples, whose number nobody knows before."""
 

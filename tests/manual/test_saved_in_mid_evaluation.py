@@ -54,6 +54,26 @@ def test_a_checkpoint_on_an_exception_holds_the_anchor_and_the_window(make_train
     assert checkpoint["frank_wolfe"]["tally"]["batches"] == 1
 
 
+class Rewriting(Failing):
+    def on_save_checkpoint(self, checkpoint):
+        weights = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: weight.clone() for name, weight in weights.items()}
+
+
+class Copying(Failing):
+    def state_dict(self, *args, **kwargs):
+        weights = super().state_dict(*args, **kwargs)
+        return {name: weight.clone() for name, weight in weights.items()}
+
+
+@pytest.mark.parametrize("kind", [Rewriting, Copying])
+def test_copies_of_the_weights_in_a_checkpoint_are_the_anchors(kind, make_trainer, tmp_path):
+    module = kind(lambda: module.trainer.save_checkpoint(tmp_path / "mid.ckpt"))
+    make_trainer().fit(module, Batches())
+    checkpoint = torch.load(tmp_path / "mid.ckpt", weights_only=True)
+    assert torch.equal(weights_in(checkpoint), module.anchor)
+
+
 @pytest.mark.parametrize("case", ["same", "split"])
 def test_a_batch_that_was_cut_short_leaves_no_half_window(case, make_trainer, tmp_path):
     class CutShort(Module):

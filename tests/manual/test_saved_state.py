@@ -99,7 +99,7 @@ class TestHooks:
         weight, other = torch.ones(2), torch.ones(2)
         anchor = torch.zeros(2)
         checkpoint = {"state_dict": {"in": weight, "out": weight, "other": other, "extra": None}}
-        put_anchor(checkpoint, {weight.data_ptr(): anchor})
+        put_anchor(checkpoint, {weight.data_ptr(): anchor}, {"in": weight})
         held = checkpoint["state_dict"]
         assert held["in"] is anchor
         assert held["out"] is anchor
