@@ -16,7 +16,7 @@ class Progress(NamedTuple):
     Attributes:
         k: Inner steps taken.
         gap: Frank-Wolfe gap at the step.
-        first_gap: Gap at the window's first step.
+        first_gap: Gap at the window's first step taken.
         length: ‖d_k‖₂ / δ over all parameters.
         noise: The length that atoms of independent directions would leave: √q_k with
             q_k = (1 − γ_k)² q_{k−1} + γ_k² ‖s_k‖₂² / δ².

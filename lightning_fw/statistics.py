@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import nan
+from math import isnan, nan
 from typing import Any, NamedTuple
 
 import torch
@@ -54,20 +54,23 @@ class Seen(NamedTuple):
 class WindowStatistics:
     """Collects the statistics of one window, without reading a device.
 
-    They are those of its first and its last step tried; NaN where that step was skipped.
+    They are those of its first and its last step tried; NaN where that step was skipped. A rule
+    that closes it early compares with the first step taken.
 
     Args:
         enabled: Whether to keep what costs a pass over the parameters.
+        for_rule: Whether a rule wants to know of progress.
     """
 
-    def __init__(self, *, enabled: bool) -> None:
-        self.enabled = enabled
+    def __init__(self, *, enabled: bool, for_rule: bool) -> None:
+        self.enabled, self._for_rule = enabled, for_rule
         self.open()
 
     def open(self) -> None:
         """Forget the last window."""
         self.gap_first: Scalar = nan
         self.gap_last: Scalar = nan
+        self._gap_taken: Scalar = nan
         self.loss_first: Scalar = nan
         self.loss_last: Scalar = nan
         self._first: list[Tensor] = []
@@ -96,13 +99,15 @@ class WindowStatistics:
             if first:
                 self.gap_first = step.gap
             self.gap_last = step.gap
+            if self._for_rule:
+                self._gap_taken = _first_known(self._gap_taken, step.gap)
 
     def progress(self, displacement: Displacement) -> Progress:
         """Where the window stands, for a rule that closes it early."""
         return Progress(
             k=displacement.k,
             gap=self.gap_last,
-            first_gap=self.gap_first,
+            first_gap=self._gap_taken,
             length=displacement.length(),
             noise=displacement.noise**0.5,
         )
@@ -198,7 +203,7 @@ class WindowStatistics:
     def state_dict(self) -> dict[str, Any]:
         """Gaps, losses and the first gradient of the open window."""
         return {
-            "gaps": [float(self.gap_first), float(self.gap_last)],
+            "gaps": [float(gap) for gap in (self.gap_first, self.gap_last, self._gap_taken)],
             "losses": [float(self.loss_first), float(self.loss_last)],
             "first": clones(self._first),
             "first_skipped": not bool(self._first_weight),
@@ -208,7 +213,7 @@ class WindowStatistics:
     def load_state_dict(self, state: dict[str, Any], parameters: Sequence[Tensor]) -> None:
         """Take over what :meth:`state_dict` gave for the same parameters."""
         device = parameters[0].device
-        self.gap_first, self.gap_last = state["gaps"]
+        self.gap_first, self.gap_last, self._gap_taken = state["gaps"]
         self.loss_first, self.loss_last = state["losses"]
         self._first = [
             like(gradient.to(device), parameters[index])
@@ -216,6 +221,15 @@ class WindowStatistics:
         ]
         self._first_weight = torch.zeros((), device=device) if state["first_skipped"] else 1
         self._present = list(state["present"])
+
+
+def _first_known(first: Scalar, second: Scalar) -> Scalar:
+    """The first, or where that is NaN the second."""
+    if not isinstance(second, Tensor):
+        return second if isnan(first) else first
+    if not isinstance(first, Tensor):
+        first = torch.full_like(second, first)
+    return torch.where(first.isnan(), second, first)
 
 
 def unless_skipped(value: Scalar, weight: Scalar) -> Scalar:

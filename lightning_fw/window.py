@@ -89,7 +89,9 @@ class Window:
         self._radius = Radius(inner_loop, parameters)
         self._arithmetic = self._new_arithmetic()
         self._first_count = HostCopy()
-        self.statistics = WindowStatistics(enabled=statistics)
+        self.statistics = WindowStatistics(
+            enabled=statistics, for_rule=inner_loop.restart_when is not None
+        )
         self.has_direction = False
         self._open()
 

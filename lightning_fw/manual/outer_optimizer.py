@@ -51,6 +51,8 @@ def warn_of_small_steps(optimizer: Optimizer) -> None:
     Args:
         optimizer: The outer optimizer. SGD with a learning rate of about 1 lands there.
     """
+    if any("lr" not in group for group in optimizer.param_groups):
+        return
     rates = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
     if isinstance(optimizer, SGD) and min(rates) >= _SMALLEST_RATE:
         return

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import lightning as L
 import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from lightning_fw import InnerLoop, L2Ball, SlopeRatio
+from lightning_fw import GapFraction, InnerLoop, L2Ball, SlopeRatio
 from lightning_fw.restarts import RestartRule
 from tests.manual.local_fits import BATCH, RANKS, SAMPLES, Apart, by_hand, fit, samples
 from tests.ranks import on_ranks
@@ -109,6 +111,14 @@ def test_windows_apart_tell_of_an_epoch_that_ends_sooner_on_one_rank(limit, make
     expected = "`train_dataloaders` must give every rank as many batches, got an epoch that ended"
     with pytest.raises(Exception, match=expected):
         fit(make_trainer, OfUnknownLength(APART, limit))
+
+
+def test_with_a_restart_rule_they_tell_of_last_windows_of_different_lengths_too(make_trainer):
+    loop = replace(APART, restart_when=GapFraction(1e-9))
+    expected = "`train_dataloaders` must give every rank as many batches, got an epoch that ended"
+    with pytest.raises(Exception, match=expected):
+        fit(make_trainer, OfUnknownLength(loop, 5))
+    assert fit(make_trainer, OfUnknownLength(loop, 7)).spread == 0
 
 
 def test_last_windows_of_different_lengths_are_none_of_it(make_trainer):

@@ -28,6 +28,31 @@ def test_the_default_optimizer_is_the_inner_loops(loader, make_trainer):
     assert trainer.optimizers[0].param_groups[0]["momentum"] == 0.5
 
 
+class WithoutRate(torch.optim.Optimizer):
+    """Goes along p.grad by a step of its own."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, {})
+
+    def step(self, closure=None):
+        loss = closure()
+        for p in self.param_groups[0]["params"]:
+            p.data -= p.grad
+        return loss
+
+
+def test_an_optimizer_without_a_learning_rate_trains(loader, make_trainer):
+    class Rateless(Recurrent):
+        def configure_optimizers(self):
+            return WithoutRate(self.parameters())
+
+    loop = InnerLoop(steps=3, direction="displacement")
+    rateless, plain = Rateless(loop), Recurrent(loop, lr=1.0)
+    for module in (rateless, plain):
+        make_trainer().fit(module, loader)
+    assert torch.equal(rateless.weights(), plain.weights())
+
+
 @pytest.mark.parametrize(
     ("configured", "error", "message"),
     [

@@ -23,6 +23,21 @@ def test_the_gap_closes_a_window_early():
     assert gaps[-1] <= 0.1 * gaps[0] < gaps[-2]
 
 
+@pytest.mark.parametrize("device_path", [False, True])
+def test_a_skipped_first_step_leaves_the_rule_the_next_gap(device_path, monkeypatch):
+    if device_path:
+        for module in ("lightning_fw.scalars", "lightning_fw.displacement"):
+            monkeypatch.setattr(f"{module}.on_host", lambda device: False)
+    weight = nn.Parameter(torch.zeros(2))
+    window = Window(InnerLoop(steps=9, restart_when=GapFraction(0.5)), [weight])
+    wanted = []
+    for gradient in ([float("nan"), 0.0], [1.0, 0.0], [0.0, 0.6], [0.0, 0.01]):
+        weight.grad = torch.tensor(gradient)
+        window.step()
+        wanted.append(window.wants_restart())
+    assert wanted == [False, False, False, True]
+
+
 def test_atoms_that_became_noise_close_a_window_early():
     generator = torch.Generator().manual_seed(0)
     weight = nn.Parameter(torch.zeros(10_000))
