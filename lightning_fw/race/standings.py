@@ -3,7 +3,8 @@
 For each race the medians of ``spectral``, or of another method that is asked for, and of the best
 other method of each kind, their ratio, and the geometric mean of the ratios, as Markdown. A method
 whose median run does not arrive counts with its budget, which makes Frank-Wolfe look no better than
-it is; such a ratio has the sign ≤. Where neither arrives there is no ratio.
+it is; such a ratio has the sign ≤, and so has a mean with one among them. Where neither arrives
+there is no ratio.
 """
 
 from __future__ import annotations
@@ -100,30 +101,36 @@ def read_race(directory: Path, ours: str = "spectral") -> Race:
 
 
 def standings(races: Sequence[Race], family: Family, unit: Unit) -> Iterator[str]:
-    """The lines of a table: ours, the best of a family, and their ratio, for every race."""
+    """The lines of a table: ours, the best of a family, and their ratio, for every race.
+
+    None where no method of the family raced.
+    """
+    races = [race for race in races if race.best(family, unit) is not None]
+    if not races:
+        return
     digits: Callable[[float], str] = "{:.0f}".format if unit == "evaluations" else "{:.1f}".format
     title = METHODS[races[0].ours].title
     headings = (f"{unit} to the target", title, f"best of {family}", "ratio")
     yield f"| {' | '.join(headings)} | at the end |"
     yield "| --- | ---: | ---: | ---: | ---: |"
-    ratios = []
+    ratios, signs = [], set()
     for race in races:
         other = race.best(family, unit)
-        if other is None:
-            continue
+        assert other is not None
         mine, arrives = race.spent(race.ours, unit)
         theirs, they_arrive = race.spent(other, unit)
         ratio = mine / theirs if arrives else math.inf
+        sign, told = "" if they_arrive else "≤ ", "–"
         if arrives or they_arrive:
             ratios.append(ratio)
-        sign = "" if they_arrive else "≤ "
-        told = f"{sign}{ratio:.2f}" if arrives or they_arrive else "–"
+            signs.add(sign)
+            told = f"{sign}{ratio:.2f}"
         left = f"{digits(mine)} ({race.arrived(race.ours)})"
         right = f"{METHODS[other].title}: {digits(theirs)} ({race.arrived(other)})"
         ends = f"{race.final(race.ours):.4f} / {race.final(other):.4f}"
         yield f"| {race.title} | {left} | {right} | {told} | {ends} |"
     if ratios:
-        yield f"| geometric mean | | | {_geometric_mean(ratios):.2f} | |"
+        yield f"| geometric mean | | | {max(signs)}{_geometric_mean(ratios):.2f} | |"
 
 
 def _geometric_mean(ratios: Sequence[float]) -> float:
@@ -167,5 +174,7 @@ def main(argv: Sequence[str]) -> int:
         return _CANNOT_START
     for family in ("back-propagation", "one LMO a step", "Frank-Wolfe"):
         for unit in get_args(Unit):
-            print("\n".join([*standings(races, family, unit), ""]))
+            lines = list(standings(races, family, unit))
+            if lines:
+                print("\n".join([*lines, ""]))
     return 0
