@@ -11,20 +11,39 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
 from lightning_fw.checks import require_number
+from lightning_fw.foreach import working_dtype
 
 
 class PolynomialAveraging:
     """The weights of :class:`AnchorAveraging`, for either namespace's ``WeightAveraging``."""
 
-    def __init__(self, power: float = 16.0, **settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        power: float = 16.0,
+        device: torch.device | str | int | None = None,
+        use_buffers: bool = True,
+    ) -> None:
         require_number("power", power)
         if not 0 <= power < inf:
             raise ValueError(
                 f"`power` must be finite and >= 0, got {power}. Pass 0 for the mean of all anchors."
             )
         self.power = power
-        average = partial(average_, power=power)
-        super().__init__(multi_avg_fn=average, **settings)  # type: ignore[call-arg]
+        super().__init__(  # type: ignore[call-arg]
+            device=device, use_buffers=use_buffers, multi_avg_fn=partial(average_, power=power)
+        )
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Refuse weights in half precision, before any are trained."""
+        has_halves = any(p.dtype != working_dtype(p.dtype) for p in pl_module.parameters())
+        if stage == "fit" and (has_halves or trainer.precision.endswith("16-true")):
+            raise ValueError(
+                "`precision` must leave weights in float32 with AnchorAveraging, got "
+                f"{trainer.precision} and weights in half precision: an average moves by less than "
+                "they are rounded by. Pass bf16-mixed or 16-mixed."
+            )
+        super().setup(trainer, pl_module, stage)  # type: ignore[misc]
 
 
 class AnchorAveraging(PolynomialAveraging, WeightAveraging):
@@ -46,11 +65,13 @@ class AnchorAveraging(PolynomialAveraging, WeightAveraging):
 
     Args:
         power: η ≥ 0; 0: the mean of all anchors.
-        **settings: ``WeightAveraging``'s ``device`` and ``use_buffers``.
+        device: Where the average lives; None: where the module does.
+        use_buffers: Whether to average buffers too.
 
     Raises:
         TypeError: If ``power`` is not a number.
-        ValueError: If ``power`` is negative or not finite.
+        ValueError: If ``power`` is negative or not finite; before training, if weights are in half
+            precision.
 
     Example:
         >>> import lightning as L

@@ -240,3 +240,16 @@ def _require_kind(name: str, value: object, kind: type, example: str) -> None:
         raise TypeError(
             f"`{name}` must be a {kind.__name__}, got {value!r}. Pass one such as {example}."
         )
+
+
+def require_inner_loop(name: str, value: object) -> InnerLoop:
+    """The value, if it is an InnerLoop.
+
+    Raises:
+        TypeError: If it is not.
+    """
+    if not isinstance(value, InnerLoop):
+        raise TypeError(
+            f"`{name}` must be an InnerLoop, got {value!r}. Take InnerLoop() or one of its presets."
+        )
+    return value

@@ -31,7 +31,7 @@ from lightning_fw.manual.wrapping import (
     wrap_attribute,
     wrap_method,
 )
-from lightning_fw.parameters import require_movable, trainable
+from lightning_fw.parameters import movable, trainable
 from lightning_fw.record import RestartRecord
 from lightning_fw.shards import any_sharded
 from lightning_fw.window_view import WindowView
@@ -190,7 +190,7 @@ def _configure_optimizers(module: Any, configure_optimizers: Callable[..., Any])
         configured = configure_optimizers(module)
     optimizer: Optimizer = single_optimizer(configured)
     parameters, infos = trainable(optimizer.param_groups, module)
-    require_movable(parameters)
+    movable(parameters)
     inner_loop.ball.check(infos)
     if inner_loop.direction == "displacement":
         warn_of_small_steps(optimizer)

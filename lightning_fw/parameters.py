@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,12 +140,22 @@ def stacked_gates(module: nn.Module) -> dict[int, int]:
     return found
 
 
-def require_movable(parameters: Sequence[Tensor]) -> None:
-    """Raise if a window cannot move these parameters.
+def movable(parameters: Iterable[Tensor]) -> list[Tensor]:
+    """The parameters as a list, if a window can move them.
+
+    Args:
+        parameters: As torch's optimizers take them: ``module.parameters()`` can be read once.
 
     Raises:
+        TypeError: If they are a module.
         ValueError: If there are none, or they are not real floating-point tensors of one device.
     """
+    if isinstance(parameters, nn.Module):
+        raise TypeError(
+            f"`parameters` must be tensors, got a {type(parameters).__name__}. Pass its "
+            "parameters(), or *trainable(optimizer.param_groups, module)."
+        )
+    parameters = list(parameters)
     if not parameters:
         raise ValueError(
             "`parameters` must hold at least one trainable tensor, got none. "
@@ -158,3 +168,4 @@ def require_movable(parameters: Sequence[Tensor]) -> None:
                 f"{p.dtype} on {p.device} beside {parameters[0].device}. "
                 "Leave it to an optimizer of its own, or move it."
             )
+    return parameters

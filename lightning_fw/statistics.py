@@ -13,7 +13,7 @@ from lightning_fw.balls._base import Ball, Infos
 from lightning_fw.displacement import Displacement, clones
 from lightning_fw.foreach import inner
 from lightning_fw.record import RestartRecord
-from lightning_fw.restarts import Progress
+from lightning_fw.restarts import Progress, RestartRule
 from lightning_fw.scalars import Gathered, Scalar, at_least, at_most, gather
 from lightning_fw.shards import like
 
@@ -58,12 +58,12 @@ class WindowStatistics:
     that closes it early compares with the first step taken.
 
     Args:
+        rule: What wants to know of progress, if anything does.
         enabled: Whether to keep what costs a pass over the parameters.
-        for_rule: Whether a rule wants to know of progress.
     """
 
-    def __init__(self, *, enabled: bool, for_rule: bool) -> None:
-        self.enabled, self._for_rule = enabled, for_rule
+    def __init__(self, rule: RestartRule | None, *, enabled: bool) -> None:
+        self._rule, self.enabled = rule, enabled
         self.open()
 
     def open(self) -> None:
@@ -99,7 +99,7 @@ class WindowStatistics:
             if first:
                 self.gap_first = step.gap
             self.gap_last = step.gap
-            if self._for_rule:
+            if self._rule is not None:
                 self._gap_taken = _first_known(self._gap_taken, step.gap)
 
     def progress(self, displacement: Displacement) -> Progress:

@@ -14,10 +14,10 @@ from lightning_fw.displacement import Displacement
 from lightning_fw.gradients import Gradients
 from lightning_fw.graphs import GraphedArithmetic, are_worthwhile
 from lightning_fw.host_copy import HostCopy
-from lightning_fw.inner_loop import InnerLoop
+from lightning_fw.inner_loop import InnerLoop, require_inner_loop
 from lightning_fw.local_windows import Joined, share
 from lightning_fw.momentum import Momentum
-from lightning_fw.parameters import ParameterInfo, require_movable
+from lightning_fw.parameters import ParameterInfo, movable
 from lightning_fw.radius import Radius
 from lightning_fw.record import RestartRecord
 from lightning_fw.scalars import Scalar
@@ -44,6 +44,7 @@ class Window:
         has_direction: Whether the window before left its direction in ``p.grad``.
 
     Raises:
+        TypeError: If ``inner_loop`` is none, or ``parameters`` is a module.
         ValueError: If there are no parameters, they are not real floating-point tensors of one
             device, or the ball cannot serve them.
 
@@ -71,9 +72,8 @@ class Window:
         *,
         statistics: bool = True,
     ) -> None:
-        # As torch's optimizers take them: module.parameters() can be read once.
-        self.parameters = parameters = list(parameters)
-        require_movable(parameters)
+        require_inner_loop("inner_loop", inner_loop)
+        self.parameters = parameters = movable(parameters)
         if infos is not None:
             inner_loop.ball.check(infos)
         self.inner_loop = inner_loop
@@ -89,9 +89,7 @@ class Window:
         self._radius = Radius(inner_loop, parameters)
         self._arithmetic = self._new_arithmetic()
         self._first_count = HostCopy()
-        self.statistics = WindowStatistics(
-            enabled=statistics, for_rule=inner_loop.restart_when is not None
-        )
+        self.statistics = WindowStatistics(inner_loop.restart_when, enabled=statistics)
         self.has_direction = False
         self._open()
 

@@ -34,13 +34,23 @@ def require_batches(module: Any, loop: InnerLoop) -> None:
 
 
 def pieces(module: Any, loop: InnerLoop, arguments: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-    """The arguments of ``training_step`` for each inner step on a batch."""
+    """The arguments of ``training_step`` for each inner step on a batch.
+
+    Raises:
+        TypeError: If ``split_batch`` gives no list of batches.
+    """
     if loop.batches == "successive":
         return [arguments]
     if loop.batches == "same":
         return [arguments] * loop.steps
     batch, *rest = arguments
-    return [(chunk, *rest) for chunk in module.split_batch(batch, loop.steps)]
+    chunks = module.split_batch(batch, loop.steps)
+    if not isinstance(chunks, list | tuple) or not chunks:
+        raise TypeError(
+            f"`split_batch` must return a list of batches, got {chunks!r:.60}. "
+            "Return one for each of `chunks` inner steps."
+        )
+    return [(chunk, *rest) for chunk in chunks]
 
 
 def split_evenly(batch: Any, chunks: int, *, may_be_short: bool) -> list[Any]:

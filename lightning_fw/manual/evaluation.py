@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 TrainingStep = Callable[..., Any]
 
 _BACKWARD = (
     "`training_step` must leave the backward pass to FrankWolfeMixin, got {}. Return the loss "
-    "instead, and take other gradients by torch.autograd.grad. For truncated back-propagation "
+    "instead, drop calls of the optimizer's zero_grad() and step(), and "
+    "take other gradients by torch.autograd.grad. For truncated back-propagation "
     'pass InnerLoop(batches="split") and override split_batch to cut along time.'
+)
+
+_STEP = (
+    "`training_step` must leave the optimizer's step to FrankWolfeMixin, got a call of step() in "
+    "it. Drop that: a restart makes it, along the direction that the inner loop found."
 )
 
 
@@ -49,13 +57,14 @@ def evaluate(
         The user's output, and its loss: None when the user skips the batch.
 
     Raises:
-        RuntimeError: If ``training_step`` left gradients behind.
+        RuntimeError: If ``training_step`` stepped the outer optimizer, or left gradients behind.
         TypeError: If it returned no loss.
     """
     without = [p for p in parameters if p.grad is None]
     module._runs_training_step = True
     try:
-        output = training_step(module, *arguments)
+        with _steps_refused(module.trainer.optimizers):
+            output = training_step(module, *arguments)
     finally:
         module._runs_training_step = False
     if any(p.grad is not None for p in without):
@@ -65,6 +74,21 @@ def evaluate(
     if loss is not None:
         module.manual_backward(loss)
     return output, loss
+
+
+@contextmanager
+def _steps_refused(optimizers: Sequence[Any]) -> Iterator[None]:
+    """Raise where one of torch's optimizers is about to step."""
+    hooks = [x.register_step_pre_hook(_refuse) for x in optimizers if isinstance(x, Optimizer)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _refuse(*arguments: Any) -> None:
+    raise RuntimeError(_STEP)
 
 
 def loss_of(output: object) -> Tensor | None:

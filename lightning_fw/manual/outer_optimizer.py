@@ -22,7 +22,8 @@ def single_optimizer(configured: object) -> Optimizer:
     """
     found = _optimizers(configured)
     if len(found) != 1:
-        names = ", ".join(type(optimizer).__name__ for optimizer in found) or "none"
+        names = ", ".join(type(optimizer).__name__ for optimizer in found)
+        names = names or f"{configured!r:.60}, which holds none"
         raise ValueError(
             f"`configure_optimizers` must return one outer optimizer, got {len(found)}: {names}. "
             "Give one optimizer param groups instead, or delete configure_optimizers to get "
@@ -53,7 +54,11 @@ def warn_of_small_steps(optimizer: Optimizer) -> None:
     """
     if any("lr" not in group for group in optimizer.param_groups):
         return
-    rates = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
+    # A scheduler starts from initial_lr, or, as OneCycleLR, climbs to max_lr.
+    rates = [
+        group.get("max_lr", group.get("initial_lr", group["lr"]))
+        for group in optimizer.param_groups
+    ]
     if isinstance(optimizer, SGD) and min(rates) >= _SMALLEST_RATE:
         return
     rank_zero_warn(

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lightning_fw.inner_loop import InnerLoop
+from lightning_fw.inner_loop import InnerLoop, require_inner_loop
 
 
 def configured_inner_loop(module: Any) -> InnerLoop:
     """What the module's ``configure_frank_wolfe`` returns.
 
     Raises:
-        TypeError: If that is no InnerLoop.
+        TypeError: If that is no InnerLoop, or it is no method.
     """
-    inner_loop = module.configure_frank_wolfe()
-    if not isinstance(inner_loop, InnerLoop):
+    configure = module.configure_frank_wolfe
+    if not callable(configure):
         raise TypeError(
-            f"`configure_frank_wolfe` must return an InnerLoop, got {inner_loop!r}. "
-            "Return InnerLoop() or one of its presets."
+            f"`configure_frank_wolfe` must be a method, got {configure!r}. "
+            "Return it from def configure_frank_wolfe(self)."
         )
-    return inner_loop
+    return require_inner_loop("configure_frank_wolfe()", configure())
 
 
 def require_trainer_settings(trainer: Any, configured: Any) -> None:

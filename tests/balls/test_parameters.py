@@ -12,7 +12,7 @@ from torch.nn.utils import parametrizations, parametrize
 from lightning_fw.balls import SpectralBall
 from lightning_fw.nn import LanguageModel
 from lightning_fw.nn.cells import Cell
-from lightning_fw.parameters import ParameterInfo, require_movable, trainable
+from lightning_fw.parameters import ParameterInfo, movable, trainable
 
 
 class Tagger(nn.Module):
@@ -200,14 +200,14 @@ def test_a_tied_weight_has_its_first_name() -> None:
 
 def test_there_must_be_something_to_move() -> None:
     with pytest.raises(ValueError, match="`parameters` must hold at least one trainable tensor"):
-        require_movable([])
+        movable([])
 
 
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.int64])
 def test_only_real_floating_point_tensors_move(dtype: torch.dtype) -> None:
     message = "`parameters` must be real floating-point tensors of one device, got one of"
     with pytest.raises(ValueError, match=message):
-        require_movable([torch.ones(2), torch.ones(2, dtype=dtype)])
+        movable([torch.ones(2), torch.ones(2, dtype=dtype)])
     with pytest.raises(ValueError, match="on meta beside cpu"):
-        require_movable([torch.ones(2), torch.ones(2, device="meta")])
-    require_movable([torch.ones(2), torch.ones(2, dtype=torch.bfloat16)])
+        movable([torch.ones(2), torch.ones(2, device="meta")])
+    movable([torch.ones(2), torch.ones(2, dtype=torch.bfloat16)])

@@ -104,3 +104,34 @@ def test_truncated_back_propagation_by_chunks_of_time(make_trainer):
     assert [(r.steps, r.batches, round(r.gradient_evaluations, 6)) for r in module.records] == [
         (chunks, 1, 1.0)
     ]
+
+
+@pytest.mark.parametrize("use_pl_optimizer", [True, False])
+def test_an_optimizer_step_of_the_users_own_is_refused(use_pl_optimizer, loader, make_trainer):
+    class Steps(Recurrent):
+        def training_step(self, batch, batch_idx):
+            self.optimizers(use_pl_optimizer).step()
+            return super().training_step(batch, batch_idx)
+
+    module = Steps()
+    before = module.weights()
+    with pytest.raises(RuntimeError, match="`training_step` must leave the optimizer's step to"):
+        make_trainer().fit(module, loader)
+    assert torch.equal(module.weights(), before)
+
+
+def test_another_optimizer_is_the_users_business(loader, make_trainer):
+    class WithTemperature(Recurrent):
+        def __init__(self):
+            super().__init__()
+            self.temperature = torch.zeros(1, requires_grad=True)
+            self.own = torch.optim.SGD([self.temperature], lr=1.0)
+
+        def training_step(self, batch, batch_idx):
+            self.temperature.grad = torch.ones(1)
+            self.own.step()
+            return super().training_step(batch, batch_idx)
+
+    module = WithTemperature()
+    make_trainer().fit(module, loader)
+    assert module.temperature.item() == -7

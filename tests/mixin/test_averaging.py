@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 from lightning_fw import AnchorAveraging
 from lightning_fw.averaging import average_
 from tests.manual.callback_nets import Anchors, ByFrankWolfe
+from tests.mixin.conftest import Recurrent
 
 
 def weighted_mean(anchors, power):
@@ -25,7 +26,7 @@ def weighted_mean(anchors, power):
 def test_the_average_is_the_weighted_mean_of_the_anchors(power, make_trainer):
     module, anchors = ByFrankWolfe(), Anchors()
     trainer = make_trainer(
-        callbacks=[anchors, AnchorAveraging(power)],
+        callbacks=[anchors, AnchorAveraging(power=power)],
         max_epochs=2,
         val_check_interval=2,
         num_sanity_val_steps=0,
@@ -82,9 +83,25 @@ def test_counters_are_those_of_the_latest_anchor():
 @pytest.mark.parametrize("power", [-1, math.nan, math.inf])
 def test_a_power_that_gives_no_mean_is_refused(power):
     with pytest.raises(ValueError, match=r"`power` must be finite and >= 0, got .*\. Pass 0"):
-        AnchorAveraging(power)
+        AnchorAveraging(power=power)
 
 
 def test_a_power_that_is_no_number_is_refused():
     with pytest.raises(TypeError, match="`power`"):
-        AnchorAveraging("16")
+        AnchorAveraging(power="16")
+
+
+def test_a_decay_is_no_setting_of_it():
+    with pytest.raises(TypeError, match="decay"):
+        AnchorAveraging(decay=0.9)
+    with pytest.raises(TypeError, match="positional"):
+        AnchorAveraging(0.9)
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
+def test_weights_in_half_precision_are_refused_before_training(precision, loader, make_trainer):
+    module, trainer = Recurrent(), make_trainer(precision=precision, callbacks=[AnchorAveraging()])
+    expected = f"`precision` must leave weights in float32 with AnchorAveraging, got {precision}"
+    with pytest.raises(ValueError, match=expected):
+        trainer.fit(module, loader)
+    assert module.seen == []

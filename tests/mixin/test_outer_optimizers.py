@@ -61,7 +61,7 @@ def test_an_optimizer_without_a_learning_rate_trains(loader, make_trainer):
             ValueError,
             "`configure_optimizers` must return one outer optimizer, got 2: SGD, Adam",
         ),
-        (lambda p: None, ValueError, "must return one outer optimizer, got 0: none"),
+        (lambda p: None, ValueError, "must return one outer optimizer, got 0: None"),
         (lambda p: {"optimizer": torch.optim.LBFGS(p)}, TypeError, "got LBFGS, which evaluates"),
     ],
 )
@@ -115,3 +115,14 @@ def test_an_optimizer_that_shortens_displacements_is_warned_of(make, found, load
     module = Slow(InnerLoop(steps=3, direction="displacement"))
     with pytest.warns(UserWarning, match=f'gave {found} for direction="displacement"'):
         make_trainer().fit(module, loader)
+
+
+def test_a_schedule_that_climbs_to_a_whole_step_is_not_warned_of(loader, make_trainer, recwarn):
+    class Climbing(Recurrent):
+        def configure_optimizers(self):
+            optimizer = self.inner_loop.outer(self.parameters())
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=10)
+            return [optimizer], [schedule]
+
+    make_trainer().fit(Climbing(InnerLoop(steps=3, direction="displacement")), loader)
+    assert not [each for each in recwarn if "a whole step" in str(each.message)]

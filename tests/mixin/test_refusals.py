@@ -24,7 +24,10 @@ def test_a_pattern_that_matches_nothing_is_named_before_training(loader, make_tr
 def test_other_settings_than_an_inner_loop_are_named_before_training(loader, make_trainer):
     module = Recurrent()
     module.inner_loop = {"steps": 3}
-    with pytest.raises(TypeError, match="`configure_frank_wolfe` must return an InnerLoop, got {"):
+    with pytest.raises(TypeError, match=r"`configure_frank_wolfe\(\)` must be an InnerLoop, got {"):
+        make_trainer().fit(module, loader)
+    module.configure_frank_wolfe = InnerLoop()
+    with pytest.raises(TypeError, match="`configure_frank_wolfe` must be a method, got InnerLoop"):
         make_trainer().fit(module, loader)
 
 

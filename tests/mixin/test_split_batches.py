@@ -60,3 +60,13 @@ def test_a_module_may_split_batches_its_own_way(make_trainer):
     module = Own(InnerLoop(steps=2, batches="split"))
     make_trainer().fit(module, make_loader())
     assert [length for length, _ in module.seen] == [2] * 14
+
+
+@pytest.mark.parametrize("chunks", [[], None, torch.ones(2)])
+def test_what_is_no_list_of_batches_is_named(chunks, loader, make_trainer):
+    class Wrong(Recurrent):
+        def split_batch(self, batch, steps):
+            return chunks
+
+    with pytest.raises(TypeError, match="`split_batch` must return a list of batches, got "):
+        make_trainer().fit(Wrong(InnerLoop(steps=2, batches="split")), loader)

@@ -174,3 +174,10 @@ def test_a_second_displacement_within_the_first_leaves_the_weights_at_the_anchor
     with nested, window.displaced(), window.displaced():
         pass
     torch.testing.assert_close(weight.data, torch.ones(2), rtol=0, atol=0)
+
+
+def test_what_is_no_inner_loop_and_no_tensors_is_named():
+    with pytest.raises(TypeError, match=r"`inner_loop` must be an InnerLoop, got L2Ball\("):
+        Window(L2Ball(), make_parameters())
+    with pytest.raises(TypeError, match="`parameters` must be tensors, got a Linear. Pass its"):
+        Window(InnerLoop(), nn.Linear(2, 1))
