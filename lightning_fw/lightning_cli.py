@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser as ArgumentParserOfPython
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from inspect import isabstract
+from traceback import walk_tb
 from types import ModuleType
 from typing import Any, get_args
 
 from jsonargparse import ArgumentParser
 from lightning import LightningDataModule
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.trainer.states import TrainerStatus
 from typing_extensions import override
@@ -38,6 +40,7 @@ _NAMED: dict[str, Sequence[str]] = {
 }
 _OF_JSONARGPARSE = ("class_path", "init_args", "dict_kwargs", "help")
 _CANNOT_START = 2
+_MISTAKES = (ValueError, TypeError, FileNotFoundError, MisconfigurationException)
 
 
 def lightning_cli(arguments: list[str] | None) -> None:
@@ -54,7 +57,10 @@ def lightning_cli(arguments: list[str] | None) -> None:
         sys.argv[1:] = given
     try:
         _require_known_names(given)
-        with redirect_stdout(sys.stderr) if path == STDOUT else nullcontext():
+        with (
+            redirect_stdout(sys.stderr) if path == STDOUT else nullcontext(),
+            _mistakes_told_in_a_line(),
+        ):
             cli = _CLI(None if of_process else given, given)
     except _WrongArgument as error:
         print(f"lightning-fw: {error}", file=sys.stderr)
@@ -77,6 +83,30 @@ def _without_json(given: Sequence[str]) -> tuple[str | None, list[str]]:
 
 class _WrongArgument(Exception):
     """An argument that no run can start with."""
+
+
+@contextmanager
+def _mistakes_told_in_a_line() -> Iterator[None]:
+    """Where Lightning or this package names what is wrong, its message is enough.
+
+    Not where it comes of a class of the user's own, whose author needs the way there.
+    """
+    try:
+        yield
+    except _MISTAKES as error:
+        chain: list[BaseException] = [error]
+        while (deeper := chain[-1].__cause__ or chain[-1].__context__) is not None:
+            chain.append(deeper)
+        told = [each for each in chain if isinstance(each, _MISTAKES) and _is_told_of_us(each)]
+        if not told:
+            raise
+        raise _WrongArgument(told[-1]) from None
+
+
+def _is_told_of_us(error: BaseException) -> bool:
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    package: str = frame.f_globals.get("__name__", "").partition(".")[0]
+    return package in ("lightning", "lightning_fw")
 
 
 class _CLI(LightningCLI):
@@ -141,7 +171,10 @@ class _CLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         try:
             super()._run_subcommand(subcommand)
-        except SystemExit:
+        except SystemExit as error:
+            if isinstance(error.__context__, BrokenPipeError):
+                # rich's way to end where nobody reads its bars.
+                raise error.__context__ from None
             # Lightning 2.6.6 turns an interruption into an exit with status 1.
             if self.trainer.state.status != TrainerStatus.INTERRUPTED:
                 raise

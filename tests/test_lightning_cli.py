@@ -162,6 +162,8 @@ class Own(FrankWolfeRegressor):
         print("made")
         if mine == 4:
             self.training_step = interrupt
+        if mine == 5:
+            raise ValueError("five")
 
 def interrupt(*_):
     raise KeyboardInterrupt
@@ -171,13 +173,13 @@ def interrupt(*_):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--model.class_path", "own.Own", "--model.mine", "5"),
+        ("--model.class_path", "own.Own", "--model.mine", "6"),
         ("--model", "own.Own", "--model.preset", "slow"),
         ("--model=FrankWolfeClassifier", "--data.class_path=SequentialDigits", "--data.by=pixel"),
         ("--trainer.logger=CSVLogger", "--trainer.logger.save_dir=logs"),
         ("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val_metric"),
         ("--model.init_args.hidden_size", "4"),
-        ("--config", "c.yaml", "--model.mine", "5"),
+        ("--config", "c.yaml", "--model.mine", "6"),
     ],
     ids=lambda arguments: " ".join(arguments)[:60],
 )
@@ -200,3 +202,48 @@ def test_an_interrupted_fit_tells_machines_so(run_here, tmp_path, monkeypatch):
     assert status == 130, told
     # What the class prints goes to stderr.
     assert not json.loads(run_here.out)["complete"]
+
+
+DIGITS = ("--model", "FrankWolfeClassifier", "--data", "SequentialDigits")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("fit", *DIGITS, "--model.steps", "0"), "`steps` must be at least 1, got 0. "),
+        (("fit", *DIGITS, "--data.batch_size=0"), "`batch_size` must be at least 1, got 0. "),
+        (("fit", *DIGITS, "--trainer.gradient_clip_val=1"), "`gradient_clip_val` must be None "),
+        (("fit", *DIGITS, "--trainer.accelerator=cup"), "You selected an invalid accelerator "),
+        (("validate", *DIGITS, "--ckpt_path=nope.ckpt"), "Checkpoint file not found: nope.ckpt"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, tuple) else "",
+)
+# Lightning's words to whoever has no logger of a kind, and on the machine.
+@pytest.mark.filterwarnings("ignore")
+def test_a_mistake_is_told_in_a_line(arguments, told, run_here):
+    status, said = run_here(*arguments)
+    assert status == 2
+    assert said.rstrip().rpartition("\n")[2].startswith(f"lightning-fw: {told}")
+
+
+def test_an_error_of_ones_own_class_shows_the_way_there(run_here, tmp_path, monkeypatch):
+    (tmp_path / "own.py").write_text(OWN_MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="five"):
+        run_here("fit", "--model", "own.Own", "--model.mine", "5")
+
+
+def test_nobody_has_to_read_a_fit_to_its_end(tmp_path):
+    command = [sys.executable, "-m", "lightning_fw.cli", "fit", *DIGITS]
+    settings = ["--trainer.accelerator=cpu", "--trainer.max_epochs=1", "--trainer.logger=false"]
+    with subprocess.Popen(
+        [*command, *settings, "--trainer.enable_checkpointing=false"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        process.stdout.close()
+        told = process.stderr.read()
+    assert process.returncode == 141
+    assert "Interrupted" not in told
