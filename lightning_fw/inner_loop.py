@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightning_fw.balls import Ball, L2Ball, ProductBall, SpectralBall
 from lightning_fw.checks import require_choice, require_count, require_number, require_positive
+from lightning_fw.parameters import ParameterInfo
 from lightning_fw.radius_rules import RadiusSchedule, SlopeRatio
 from lightning_fw.restarts import RestartRule
 from lightning_fw.step_sizes import Harmonic, OpenLoop, StepSize
@@ -239,6 +240,31 @@ def _require_kind(name: str, value: object, kind: type, example: str) -> None:
     if not isinstance(value, kind):
         raise TypeError(
             f"`{name}` must be a {kind.__name__}, got {value!r}. Pass one such as {example}."
+        )
+
+
+def require_infos(inner_loop: InnerLoop, infos: Sequence[ParameterInfo] | None) -> None:
+    """Raise if the inner loop needs to know more of the parameters, or other ones.
+
+    Raises:
+        ValueError: If the ball cannot serve them, or settings go by names or groups that are
+            missing.
+    """
+    ball = inner_loop.ball
+    if infos is not None:
+        ball.check(infos)
+        return
+    named = [
+        name
+        for name, neutral in (("gate_radius", 1.0), ("input_radius", None), ("head_radius", None))
+        if getattr(ball, name, neutral) != neutral
+    ]
+    named += ["recurrent_momentum"] if inner_loop.recurrent_momentum is not None else []
+    named += ['scope="group"'] if getattr(ball, "scope", None) == "group" else []
+    if named:
+        raise ValueError(
+            f"`infos` must tell of parameters what {', '.join(named)} goes by, got None. "
+            "Pass Window(inner_loop, *trainable(optimizer.param_groups, module))."
         )
 
 

@@ -14,7 +14,7 @@ from lightning_fw.displacement import Displacement
 from lightning_fw.gradients import Gradients
 from lightning_fw.graphs import GraphedArithmetic, are_worthwhile
 from lightning_fw.host_copy import HostCopy
-from lightning_fw.inner_loop import InnerLoop, require_inner_loop
+from lightning_fw.inner_loop import InnerLoop, require_infos, require_inner_loop
 from lightning_fw.local_windows import Joined, share
 from lightning_fw.momentum import Momentum
 from lightning_fw.parameters import ParameterInfo, movable
@@ -36,7 +36,7 @@ class Window:
     Args:
         inner_loop: The settings; ``batches`` is the caller's matter.
         parameters: Trainable parameters, all on one device.
-        infos: What balls need to know of each parameter.
+        infos: What balls need to know of each parameter, as :func:`trainable` tells.
         statistics: Whether to keep what gaps, ball usage and the cosine of the record need.
 
     Attributes:
@@ -46,7 +46,7 @@ class Window:
     Raises:
         TypeError: If ``inner_loop`` is none, or ``parameters`` is a module.
         ValueError: If there are no parameters, they are not real floating-point tensors of one
-            device, or the ball cannot serve them.
+            device, the ball cannot serve them, or needs ``infos`` that are not there.
 
     Example:
         >>> import torch
@@ -74,8 +74,7 @@ class Window:
     ) -> None:
         require_inner_loop("inner_loop", inner_loop)
         self.parameters = parameters = movable(parameters)
-        if infos is not None:
-            inner_loop.ball.check(infos)
+        require_infos(inner_loop, infos)
         self.inner_loop = inner_loop
         self.infos = None if infos is None else list(infos)
         self.restart = 0

@@ -69,17 +69,18 @@ def test_a_recurrent_momentum_of_zero_answers_the_gradients():
     torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-15)
 
 
-def test_without_names_all_remember_as_long():
-    found = []
-    for loop in (LOOP, replace(LOOP, recurrent_momentum=None)):
-        weight = nn.Parameter(torch.zeros(6, 3))
-        window = Window(loop, [weight])
-        for k in range(3):
-            weight.grad = torch.randn(6, 3, generator=torch.Generator().manual_seed(k))
-            window.step()
-        window.close()
-        found.append(weight.grad)
-    assert torch.equal(*found)
+@pytest.mark.parametrize(
+    ("loop", "named"),
+    [
+        (LOOP, "recurrent_momentum"),
+        (InnerLoop.spectral(), "gate_radius, input_radius, head_radius, recurrent_momentum"),
+        (InnerLoop(ball=L2Ball(scope="group")), 'scope="group"'),
+    ],
+    ids=["momentum", "spectral", "group"],
+)
+def test_settings_that_go_by_names_or_groups_need_them(loop, named):
+    with pytest.raises(ValueError, match=f"`infos` must tell of parameters what {named} goes by"):
+        Window(loop, [nn.Parameter(torch.zeros(6, 3))])
 
 
 @pytest.mark.parametrize("cell", CELLS)
