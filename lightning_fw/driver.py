@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.manual.batches import pieces
 from lightning_fw.manual.checkpoints import attend_to_checkpoints
-from lightning_fw.manual.epoch import is_done, is_last_batch
+from lightning_fw.manual.epoch import is_done, is_last_batch, warn_of_short_epochs
 from lightning_fw.manual.evaluation import TrainingStep, evaluate
 from lightning_fw.manual.even_batches import require_even_batches, require_even_chunks
 from lightning_fw.manual.hooks import count_skipped_step, step_optimizer, zero_gradients
@@ -57,6 +57,7 @@ class Driver:
         self.window = Window(inner_loop, *self._parameters(module))
         self.outer_steps = OuterSteps()
         self._rank, self._ranks = module.trainer.global_rank, module.trainer.world_size
+        warn_of_short_epochs(module.trainer, inner_loop)
         self._apart = go_apart(module.trainer, inner_loop)
         if self._apart:
             ask_once_a_restart(module.trainer)

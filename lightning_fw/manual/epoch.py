@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from lightning_utilities.core.rank_zero import rank_zero_warn
+
+from lightning_fw.inner_loop import InnerLoop
+from lightning_fw.radius_rules import SlopeRatio
+
 
 def is_last_batch(trainer: Any) -> bool:
     """Whether the batch in progress is the epoch's last.
@@ -19,3 +24,25 @@ def is_last_batch(trainer: Any) -> bool:
 def is_done(trainer: Any) -> bool:
     """Whether no outer step is left, which Lightning checks between batches alone."""
     return bool(0 <= trainer.max_steps <= trainer.global_step)
+
+
+def warn_of_short_epochs(trainer: Any, inner_loop: InnerLoop) -> None:
+    """Warn where every window is cut off by the end of its epoch.
+
+    Args:
+        trainer: The Trainer, with its data.
+        inner_loop: Whose K is too large for it.
+    """
+    batches, needed = trainer.num_training_batches, inner_loop.accumulate_grad_batches
+    needed *= inner_loop.steps if inner_loop.batches == "successive" else 1
+    if trainer.fast_dev_run or needed <= batches:
+        return
+    stands = isinstance(inner_loop.radius_rule, SlopeRatio) and (
+        batches <= inner_loop.accumulate_grad_batches
+    )
+    rank_zero_warn(
+        f"`steps` makes windows of {needed} batches, and an epoch has {batches}: its end closes "
+        "every window before that, "
+        + ("and SlopeRatio leaves the radius as it is. " if stands else "with fewer inner steps. ")
+        + "Give an epoch more batches, or each of them fewer samples."
+    )

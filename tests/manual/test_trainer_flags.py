@@ -6,6 +6,7 @@ import pytest
 import torch
 from lightning.pytorch.profilers import SimpleProfiler
 
+from lightning_fw import InnerLoop
 from tests.manual.callback_nets import ONE_STEP, ByFrankWolfe, Plain, windows
 from tests.mixin.conftest import make_loader
 
@@ -80,7 +81,6 @@ def double_loader():
         ({"fast_dev_run": 1}, [1]),
         ({"fast_dev_run": 3}, [3]),
         ({"fast_dev_run": 5}, [3, 2]),
-        ({"overfit_batches": 2, "max_epochs": 2}, [2, 2]),
         ({"overfit_batches": 0.6, "max_epochs": 2}, [3, 1] * 2),
         ({"limit_train_batches": 5}, [3, 2]),
         ({"limit_train_batches": 0.6}, [3, 1]),
@@ -96,6 +96,21 @@ def test_an_epoch_ends_with_a_closed_window(flags, steps, make_trainer):
     trainer.fit(module)
     assert windows(module) == steps
     assert trainer.global_step == len(steps)
+
+
+@pytest.mark.parametrize(
+    ("batches", "loop", "told"),
+    [
+        (2, InnerLoop(steps=3), "windows of 3 batches, and an epoch has 2: .* fewer inner steps"),
+        (1, InnerLoop.spectral(), "windows of 2 batches, and an epoch has 1: .* leaves the radius"),
+    ],
+    ids=["paper", "spectral"],
+)
+def test_epochs_shorter_than_a_window_are_told(batches, loop, told, make_trainer):
+    module = ByFrankWolfe(loop, lr=1.0)
+    with pytest.warns(UserWarning, match=f"`steps` makes {told}"):
+        make_trainer(overfit_batches=batches, max_epochs=2).fit(module)
+    assert windows(module) == [batches, batches]
 
 
 def test_lightnings_profiler_tells_inner_steps_and_restarts(make_trainer):
