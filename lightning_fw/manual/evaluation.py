@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
-from torch.optim import Optimizer
 
 TrainingStep = Callable[..., Any]
 
@@ -63,7 +62,7 @@ def evaluate(
     without = [p for p in parameters if p.grad is None]
     module._runs_training_step = True
     try:
-        with _steps_refused(module.trainer.optimizers):
+        with _steps_refused(module.trainer.strategy._lightning_optimizers):
             output = training_step(module, *arguments)
     finally:
         module._runs_training_step = False
@@ -78,16 +77,18 @@ def evaluate(
 
 @contextmanager
 def _steps_refused(optimizers: Sequence[Any]) -> Iterator[None]:
-    """Raise where one of torch's optimizers is about to step."""
-    hooks = [x.register_step_pre_hook(_refuse) for x in optimizers if isinstance(x, Optimizer)]
+    """Raise where one of Lightning's optimizers, as ``self.optimizers()`` gives them, steps."""
+    before = [optimizer._on_before_step for optimizer in optimizers]
+    for optimizer in optimizers:
+        optimizer._on_before_step = _refuse
     try:
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
+        for optimizer, hook in zip(optimizers, before, strict=True):
+            optimizer._on_before_step = hook
 
 
-def _refuse(*arguments: Any) -> None:
+def _refuse() -> None:
     raise RuntimeError(_STEP)
 
 

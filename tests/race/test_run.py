@@ -89,6 +89,7 @@ def test_an_average_of_the_weights_is_measured_and_training_does_not_see_it(name
     assert metrics[0][1:] != metrics[1][1:]
 
 
+@pytest.mark.filterwarnings("ignore:`steps` makes windows of 10 batches")
 @pytest.mark.parametrize("name", ALONE)
 def test_a_seed_gives_every_method_the_same_weights_and_sequences(name, references):
     METHODS[name].require_package()
