@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Number
 from typing import Any
 
@@ -44,10 +44,11 @@ def pieces(module: Any, loop: InnerLoop, arguments: tuple[Any, ...]) -> list[tup
     if loop.batches == "same":
         return [arguments] * loop.steps
     batch, *rest = arguments
-    chunks = module.split_batch(batch, loop.steps)
-    if not isinstance(chunks, list | tuple) or not chunks:
+    found = module.split_batch(batch, loop.steps)
+    chunks = list(found) if isinstance(found, Iterable) and not isinstance(found, Tensor) else []
+    if not chunks:
         raise TypeError(
-            f"`split_batch` must return a list of batches, got {chunks!r:.60}. "
+            f"`split_batch` must return a list of batches, got {found!r:.60}. "
             "Return one for each of `chunks` inner steps."
         )
     return [(chunk, *rest) for chunk in chunks]

@@ -62,6 +62,16 @@ def test_a_module_may_split_batches_its_own_way(make_trainer):
     assert [length for length, _ in module.seen] == [2] * 14
 
 
+def test_chunks_may_come_from_a_generator(loader, make_trainer):
+    class Generated(Recurrent):
+        def split_batch(self, batch, steps):
+            yield from super().split_batch(batch, steps)
+
+    module = Generated(InnerLoop(steps=2, batches="split"))
+    make_trainer().fit(module, loader)
+    assert {record.steps for record in module.records} == {2}
+
+
 @pytest.mark.parametrize("chunks", [[], None, torch.ones(2)])
 def test_what_is_no_list_of_batches_is_named(chunks, loader, make_trainer):
     class Wrong(Recurrent):
