@@ -36,7 +36,9 @@ class PolynomialAveraging:
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Refuse weights in half precision, before any are trained."""
-        has_halves = any(p.dtype != working_dtype(p.dtype) for p in pl_module.parameters())
+        has_halves = any(
+            p.requires_grad and p.dtype != working_dtype(p.dtype) for p in pl_module.parameters()
+        )
         if stage == "fit" and (has_halves or trainer.precision.endswith("16-true")):
             raise ValueError(
                 "`precision` must leave weights in float32 with AnchorAveraging, got "

@@ -40,6 +40,7 @@ _NAMED: dict[str, Sequence[str]] = {
 }
 _OF_JSONARGPARSE = ("class_path", "init_args", "dict_kwargs", "help")
 _CANNOT_START = 2
+_KNOWN = {"lightning", "lightning_fw", "jsonargparse", "torch"}
 _MISTAKES = (ValueError, TypeError, FileNotFoundError, MisconfigurationException)
 
 
@@ -104,9 +105,11 @@ def _mistakes_told_in_a_line() -> Iterator[None]:
 
 
 def _is_told_of_us(error: BaseException) -> bool:
-    *_, (frame, _) = walk_tb(error.__traceback__)
-    package: str = frame.f_globals.get("__name__", "").partition(".")[0]
-    return package in ("lightning", "lightning_fw")
+    """Whether the way to an error leads through known packages alone, and to one of two."""
+    modules: list[str] = [frame.f_globals["__name__"] for frame, _ in walk_tb(error.__traceback__)]
+    packages = [module.partition(".")[0] for module in modules]
+    is_known = _KNOWN.union(sys.stdlib_module_names).issuperset(packages)
+    return is_known and packages[-1:] in (["lightning"], ["lightning_fw"])
 
 
 class _CLI(LightningCLI):
