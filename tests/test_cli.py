@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 
 from lightning_fw.cli import main
+from tests.unread import run_unread
 
 
 def test_help_names_the_subcommands(capsys):
@@ -65,19 +66,8 @@ def test_an_unknown_option_is_told_the_nearest(arguments, nearest, capsys):
     ],
 )
 def test_whoever_reads_may_stop(arguments, buffered, tmp_path):
-    command = [sys.executable, "-m", "lightning_fw.cli", *arguments]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "" if buffered else "1"}
-    with subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        process.stdout.close()
-        told = process.stderr.read()
-    assert (process.returncode, told) == (141, "")
+    unbuffered = "" if buffered else "1"
+    assert run_unread(*arguments, cwd=tmp_path, PYTHONUNBUFFERED=unbuffered) == (141, "")
 
 
 def test_a_file_that_cannot_be_written_is_named_before_anything_runs(capsys, monkeypatch):

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from lightning_fw.cli import main
+from tests.unread import run_unread
 
 pytest.importorskip("jsonargparse", reason="needs the extra `cli`")
 
@@ -237,16 +238,8 @@ def test_an_error_of_ones_own_class_shows_the_way_there(run_here, tmp_path, monk
 
 
 def test_nobody_has_to_read_a_fit_to_its_end(tmp_path):
-    command = [sys.executable, "-m", "lightning_fw.cli", "fit", *DIGITS]
     settings = ["--trainer.accelerator=cpu", "--trainer.max_epochs=1", "--trainer.logger=false"]
-    with subprocess.Popen(
-        [*command, *settings, "--trainer.enable_checkpointing=false"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        process.stdout.close()
-        told = process.stderr.read()
-    assert process.returncode == 141
+    unchecked = "--trainer.enable_checkpointing=false"
+    status, told = run_unread("fit", *DIGITS, *settings, unchecked, cwd=tmp_path)
+    assert status == 141
     assert "Interrupted" not in told

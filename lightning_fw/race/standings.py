@@ -105,18 +105,16 @@ def standings(races: Sequence[Race], family: Family, unit: Unit) -> Iterator[str
 
     None where no method of the family raced.
     """
-    races = [race for race in races if race.best(family, unit) is not None]
-    if not races:
+    pairs = [(race, best) for race in races if (best := race.best(family, unit)) is not None]
+    if not pairs:
         return
     digits: Callable[[float], str] = "{:.0f}".format if unit == "evaluations" else "{:.1f}".format
-    title = METHODS[races[0].ours].title
+    title = METHODS[pairs[0][0].ours].title
     headings = (f"{unit} to the target", title, f"best of {family}", "ratio")
     yield f"| {' | '.join(headings)} | at the end |"
     yield "| --- | ---: | ---: | ---: | ---: |"
     ratios, signs = [], set()
-    for race in races:
-        other = race.best(family, unit)
-        assert other is not None
+    for race, other in pairs:
         mine, arrives = race.spent(race.ours, unit)
         theirs, they_arrive = race.spent(other, unit)
         ratio = mine / theirs if arrives else math.inf

@@ -48,7 +48,9 @@ def some_matrices() -> list[torch.Tensor]:
     return [torch.randn(6, 5), torch.randn(3, 4)]
 
 
-def check(ball: Ball, gradients: list[torch.Tensor], unscaled: list[torch.Tensor]) -> None:
+def assert_atoms_of_unscaled(
+    ball: Ball, gradients: list[torch.Tensor], unscaled: list[torch.Tensor]
+) -> None:
     """The atom is feasible, and as good for the gradients before they were scaled."""
     atom = ball.lmo(gradients)
     assert reference.norm(ball, atom, NO_INFOS) <= ball.radius * (1 + ROUNDING[torch.float32])
@@ -69,14 +71,14 @@ def test_norms_of_rows_have_the_whole_range(scale: float) -> None:
 @pytest.mark.parametrize("ball", WHOLE_RANGE, ids=label)
 def test_atom_has_the_whole_range_of_float32(ball: Ball, scale: float) -> None:
     gradients = some_matrices()
-    check(ball, [gradient * scale for gradient in gradients], gradients)
+    assert_atoms_of_unscaled(ball, [gradient * scale for gradient in gradients], gradients)
 
 
 @pytest.mark.parametrize("scale", [1e-15, 1e15])
 @pytest.mark.parametrize("ball", BY_NORM, ids=label)
 def test_atom_by_the_norm_has_the_range_of_its_square(ball: Ball, scale: float) -> None:
     gradients = some_matrices()
-    check(ball, [gradient * scale for gradient in gradients], gradients)
+    assert_atoms_of_unscaled(ball, [gradient * scale for gradient in gradients], gradients)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])

@@ -32,7 +32,9 @@ def with_spectrum(spectrum: Tensor, rows: int, columns: int, seed: int = 0) -> T
     return bases[0] @ torch.diag(spectrum.double()) @ bases[1].mT
 
 
-def check(matrix: Tensor, dtype: torch.dtype, scale: float = 1.0) -> None:
+def assert_feasible_and_near_optimal(
+    matrix: Tensor, dtype: torch.dtype, scale: float = 1.0
+) -> None:
     polar = polar_newton_schulz((matrix * scale).to(dtype)[None])[0].double()
     u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
     assert torch.linalg.matrix_norm(polar, 2) <= 1 + ROUNDING[dtype]
@@ -56,7 +58,9 @@ def test_singular_values_of_any_matrix(
     dtype: torch.dtype, seed: int, rows: int, columns: int, exponent: int, decay: float
 ) -> None:
     spectrum = torch.logspace(0, -decay, min(rows, columns), dtype=torch.float64)
-    check(with_spectrum(spectrum, rows, columns, seed), dtype, 2.0**exponent)
+    assert_feasible_and_near_optimal(
+        with_spectrum(spectrum, rows, columns, seed), dtype, 2.0**exponent
+    )
 
 
 def test_every_singular_value_ends_in_the_interval() -> None:
@@ -76,7 +80,7 @@ def test_every_singular_value_ends_in_the_interval() -> None:
 @pytest.mark.parametrize("decay", [0.0, 2.0, 6.0, 12.0])
 def test_ill_conditioned_matrices(shape: tuple[int, int], dtype: torch.dtype, decay: float) -> None:
     spectrum = torch.logspace(0, -decay, min(shape), dtype=torch.float64)
-    check(with_spectrum(spectrum, *shape), dtype)
+    assert_feasible_and_near_optimal(with_spectrum(spectrum, *shape), dtype)
 
 
 @pytest.mark.parametrize("shape", [(20, 30), OBLONG])
@@ -84,7 +88,7 @@ def test_ill_conditioned_matrices(shape: tuple[int, int], dtype: torch.dtype, de
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_rank_deficient_matrices(shape: tuple[int, int], rank: int, dtype: torch.dtype) -> None:
     matrix = with_spectrum(torch.ones(rank), *shape)
-    check(matrix, dtype)
+    assert_feasible_and_near_optimal(matrix, dtype)
     polar = polar_newton_schulz(matrix.to(dtype)[None])[0].double()
     # Rounding outside of the range is lifted by at most the product of the slopes, about 1.4e3.
     outside = polar - matrix @ (matrix.mT @ polar)

@@ -54,15 +54,15 @@ def test_a_wrong_setting_is_named(make, message):
 
 def test_slope_ratio_follows_its_formula():
     rule = SlopeRatio(target=0.6, rate=0.05, decay=0.95, minimum=1e-3, maximum=0.1)
-    follow(rule, early=0.0)
+    assert_follows_formula(rule, early=0.0)
 
 
 def test_slope_ratio_moves_faster_early_on():
     rule = SlopeRatio(target=0.6, rate=0.05, early_rate=0.3, decay=0.95, minimum=1e-3, maximum=0.1)
-    follow(rule, early=0.3)
+    assert_follows_formula(rule, early=0.3)
 
 
-def follow(rule, early):
+def assert_follows_formula(rule, early):
     slopes = [(-1.0, -0.9), (-2.0, 0.5), (-0.5, -0.1), (3.0, 1.0), (-1.0, -1.0)] * 12
     state = rule.initial_state(0.02, CPU)
     radius, a_mean, b_mean = 0.02, 0.0, 0.0
