@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from lightning_fw.balls._base import Atoms, Ball, Infos
+from lightning_fw.buffers import clones, load, require_both, zeros_beside
 from lightning_fw.foreach import (
     add_scaled_,
     blend_,
-    copy_,
     inner,
     inners,
     pick,
@@ -21,7 +21,6 @@ from lightning_fw.foreach import (
     zero_,
 )
 from lightning_fw.scalars import Scalar, on_host, scalar, total
-from lightning_fw.shards import like, saved
 
 # Below it the factor is written into the tensors: far from overflow of 1 / factor in float32.
 _SMALLEST_FACTOR = 1e-3
@@ -242,59 +241,3 @@ class Displacement:
 def _squared_length(atoms: Atoms) -> Scalar:
     squares = inners(atoms.tensors, atoms.tensors)
     return total([scale**2 * square for scale, square in zip(atoms.scales, squares, strict=True)])
-
-
-def zeros_beside(parameters: Sequence[Tensor]) -> list[Tensor]:
-    """A zero of each parameter's shape, float32 under half precision."""
-    return [
-        torch.zeros_like(p, dtype=working_dtype(p.dtype), requires_grad=False) for p in parameters
-    ]
-
-
-def clones(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Copies that a checkpoint can keep; of those in parts whole ones, on rank 0 alone."""
-    return [saved(tensor.detach()) for tensor in tensors]
-
-
-def copy_shared(
-    targets: Sequence[Tensor],
-    parameters: Sequence[Tensor],
-    sources: Sequence[Tensor],
-    known: Sequence[Tensor],
-) -> None:
-    """Copy the sources that stand beside ``known`` to where the same parameters stand now."""
-    by_parameter = {id(p): source for p, source in zip(known, sources, strict=True)}
-    for p, target in zip(parameters, targets, strict=True):
-        if id(p) in by_parameter:
-            target.copy_(by_parameter[id(p)])
-
-
-def require_both(name: str, saved: object, mine: object) -> None:
-    """Raise if only one of a saved state and an inner loop has something.
-
-    Raises:
-        ValueError: Naming it.
-    """
-    if bool(saved) != bool(mine):
-        raise ValueError(
-            f"`state` and `inner_loop` must agree on {name}, only one of them has it. "
-            "Load it with the InnerLoop that it was saved from."
-        )
-
-
-def load(name: str, buffers: list[Tensor] | None, state: list[Tensor] | None) -> None:
-    """Copy saved tensors into buffers in place; None is what was not saved.
-
-    Raises:
-        ValueError: If they do not fit each other.
-    """
-    if state is None:
-        return
-    mine = [tuple(tensor.shape) for tensor in buffers or []]
-    theirs = [tuple(tensor.shape) for tensor in state]
-    if buffers is None or mine != theirs:
-        raise ValueError(
-            f"`state` has a {name} of shapes {theirs}, expected {mine}. "
-            "Load it into the parameters and the InnerLoop that it was saved from."
-        )
-    copy_(buffers, [like(tensor.to(b.device), b) for tensor, b in zip(state, buffers, strict=True)])

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_fw.displacement import clones
+from lightning_fw.buffers import clones
 from lightning_fw.foreach import pick, scale_, working_dtype
 from lightning_fw.shards import like, placed_as
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from lightning_fw.displacement import clones, copy_shared, load, require_both, zeros_beside
+from lightning_fw.buffers import clones, copy_shared, load, require_both, zeros_beside
 from lightning_fw.foreach import blend_, lerp_, pick
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.parameters import ParameterInfo

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from lightning_fw.balls._base import Atoms
-from lightning_fw.displacement import require_both
+from lightning_fw.buffers import require_both
 from lightning_fw.foreach import pick
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.radius_rules import SlopeRatio, scheduled_radius

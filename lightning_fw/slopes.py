@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_fw.balls._base import Atoms
-from lightning_fw.displacement import clones, copy_shared, load, zeros_beside
+from lightning_fw.buffers import clones, copy_shared, load, zeros_beside
 from lightning_fw.foreach import blend_, inners, pick
 from lightning_fw.radius_rules import SlopeRatio
 from lightning_fw.scalars import Scalar, total

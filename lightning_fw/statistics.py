@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from lightning_fw.balls._base import Ball, Infos
-from lightning_fw.displacement import Displacement, clones
+from lightning_fw.buffers import clones
+from lightning_fw.displacement import Displacement
 from lightning_fw.foreach import inner
 from lightning_fw.record import RestartRecord
 from lightning_fw.restarts import Progress, RestartRule
