@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import nan
+from typing import Any
 
 from torch import Tensor
 
@@ -32,22 +33,30 @@ class Arithmetic:
 
     Args:
         inner_loop: The settings.
+        parameters: What the window moves.
         infos: What balls need to know of each parameter.
-        displacement: What it moves.
-        momentum: What stands for the gradients.
+
+    Attributes:
+        displacement: How far they are moved.
         radius: δ, and what sets it.
     """
 
     def __init__(
         self,
         inner_loop: InnerLoop,
+        parameters: list[Tensor],
         infos: list[ParameterInfo] | None,
-        displacement: Displacement,
-        momentum: Momentum,
-        radius: Radius,
     ) -> None:
         self._inner_loop, self._infos = inner_loop, infos
-        self._displacement, self._momentum, self._radius = displacement, momentum, radius
+        cumulative = inner_loop.trajectory == "cumulative"
+        self.displacement = Displacement(parameters, cumulative=cumulative)
+        self._momentum = Momentum(inner_loop, parameters, infos)
+        self.radius = Radius(inner_loop, parameters)
+
+    def open(self, outer_step: int) -> None:
+        """Start a window before this outer step."""
+        self.radius.open(outer_step)
+        self.displacement.reset()
 
     def step(
         self,
@@ -80,21 +89,21 @@ class Arithmetic:
             gradients, norms = mask_(gradients, ~finite), masked(norms, ~finite)
             weight = finite.to(working_dtype(gradients[0].dtype))
         copies = [gradient.clone() for gradient in gradients] if wants_gradients else []
-        self._radius.meet(self._displacement.k, gradients, present, weight)
+        self.radius.meet(self.displacement.k, gradients, present, weight)
         averages = self._momentum.average(gradients, present, weight)
         infos = self._infos and pick(self._infos, present)
         atoms = loop.ball.atoms(averages, infos, norms if averages is gradients else None)
-        atoms = self._radius.stretch(atoms, present, weight)
+        atoms = self.radius.stretch(atoms, present, weight)
         gap = distance = None
         if wants_gap or loop.step_size.needs_gap or loop.restart_when is not None:
             gap = self._gap(averages, atoms, present)
         if loop.step_size.needs_gap:
-            length = self._displacement.squared_distance_to(atoms, present)
-            distance = self._radius.now**2 * length
-        self._displacement.toward(
+            length = self.displacement.squared_distance_to(atoms, present)
+            distance = self.radius.now**2 * length
+        self.displacement.toward(
             atoms,
             present,
-            loop.step_size(self._displacement.k + 1, gap, distance),
+            loop.step_size(self.displacement.k + 1, gap, distance),
             weight,
             noise=loop.restart_when is not None,
         )
@@ -116,12 +125,12 @@ class Arithmetic:
             What there is to tell of the window.
         """
         return statistics.values(
-            self._displacement,
+            self.displacement,
             self._inner_loop.ball,
             self._infos,
-            self._radius.own,
-            radius=self._radius.now,
-            slope_ratio=self._radius.slope_ratio(joined.slopes),
+            self.radius.own,
+            radius=self.radius.now,
+            slope_ratio=self.radius.slope_ratio(joined.slopes),
             agreement=joined.agreement,
         )
 
@@ -134,10 +143,34 @@ class Arithmetic:
         Args:
             slopes: The window's, as ranks agree on them.
         """
-        self._radius.close(slopes)
+        self.radius.close(slopes)
         unit = self._inner_loop.direction == "unit"
-        self._displacement.scale(-1.0 if unit else -1.0 * self._radius.now)
-        self._radius.renew()
+        self.displacement.scale(-1.0 if unit else -1.0 * self.radius.now)
+        self.radius.renew()
+
+    def succeed(self, previous: Arithmetic) -> None:
+        """Take over from one of other parameters what holds of those that both move."""
+        self._momentum.succeed(previous._momentum)
+        self.radius.succeed(previous.radius)
+        self.displacement.succeed(previous.displacement)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Displacement, momentum and what sets the radius."""
+        return {
+            "displacement": self.displacement.state_dict(),
+            "momentum": self._momentum.state_dict(),
+            "slopes": self.radius.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave.
+
+        Raises:
+            ValueError: If it is of other parameters or other settings.
+        """
+        self._momentum.load_state_dict(state["momentum"])
+        self.radius.load_state_dict(state["slopes"])
+        self.displacement.load_state_dict(state["displacement"])
 
     def _gap(self, gradients: list[Tensor], atoms: Atoms, present: list[int]) -> Scalar:
         """⟨g_k, d_{k−1} − s_k⟩ of what the oracle saw."""
@@ -146,5 +179,5 @@ class Arithmetic:
         else:
             dual = atoms.dual_norm()
         # d_{k−1} itself lies in the ball; an oracle short of the minimum would tell less.
-        along = self._displacement.along(gradients, present)
-        return at_least(self._radius.now * (along + dual), 0.0)
+        along = self.displacement.along(gradients, present)
+        return at_least(self.radius.now * (along + dual), 0.0)

@@ -30,10 +30,15 @@ def copy_shared(
     known: Sequence[Tensor],
 ) -> None:
     """Copy the sources that stand beside ``known`` to where the same parameters stand now."""
-    by_parameter = {id(p): source for p, source in zip(known, sources, strict=True)}
-    for p, target in zip(parameters, targets, strict=True):
-        if id(p) in by_parameter:
-            target.copy_(by_parameter[id(p)])
+    for target, place in zip(targets, places(parameters, known), strict=True):
+        if place is not None:
+            target.copy_(sources[place])
+
+
+def places(parameters: Sequence[Tensor], known: Sequence[Tensor]) -> list[int | None]:
+    """Where each parameter stands among ``known``; None for one that does not."""
+    by_id = {id(p): place for place, p in enumerate(known)}
+    return [by_id.get(id(p)) for p in parameters]
 
 
 def require_both(name: str, saved: object, mine: object) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_fw.balls._base import Atoms, Ball, Infos
-from lightning_fw.buffers import clones, load, require_both, zeros_beside
+from lightning_fw.buffers import clones, copy_shared, load, places, require_both, zeros_beside
 from lightning_fw.foreach import (
     add_scaled_,
     blend_,
@@ -205,10 +205,22 @@ class Displacement:
     def hand_over(self) -> None:
         """p.grad ← the tensors; the buffer itself where the dtypes agree.
 
-        A parameter frozen since its gradient came gets none.
+        One frozen since its gradient came gets its direction too, as it would of accumulated
+        gradients.
         """
         for p, direction, moved in zip(self._parameters, self.tensors, self.moved, strict=True):
-            p.grad = direction.to(p.dtype) if moved and p.requires_grad else None
+            p.grad = direction.to(p.dtype) if moved else None
+
+    def succeed(self, previous: Displacement) -> None:
+        """Stand where another one stands with the parameters that both hold."""
+        copy_shared(self.tensors, self._parameters, previous.tensors, previous._parameters)
+        if self._sum is not None and previous._sum is not None:
+            copy_shared(self._sum, self._parameters, previous._sum, previous._parameters)
+        self.factor = previous.factor
+        self.k += previous.k
+        self.noise += previous.noise
+        theirs = places(self._parameters, previous._parameters)
+        self.moved = [place is not None and previous.moved[place] for place in theirs]
 
     def state_dict(self) -> dict[str, Any]:
         """d_k / δ, its sum, k, q_k and which parameters moved."""

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from lightning_utilities.core.rank_zero import rank_zero_warn
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.manual.batches import pieces
@@ -16,11 +16,11 @@ from lightning_fw.manual.checkpoints import attend_to_checkpoints
 from lightning_fw.manual.epoch import is_done, is_last_batch, warn_of_short_epochs
 from lightning_fw.manual.evaluation import TrainingStep, evaluate
 from lightning_fw.manual.even_batches import require_even_batches, require_even_chunks
+from lightning_fw.manual.following import drop_strangers, followed, window_as_saved, window_of
 from lightning_fw.manual.hooks import count_skipped_step, step_optimizer, zero_gradients
 from lightning_fw.manual.listeners import is_heard, tell
 from lightning_fw.manual.loss_scale import scale_direction, unscale_gradients
 from lightning_fw.manual.lr_sweep import attend_to_sweep
-from lightning_fw.manual.outer_optimizer import drop_strangers
 from lightning_fw.manual.ranks import (
     backward_passes_apart,
     go_apart,
@@ -33,9 +33,7 @@ from lightning_fw.manual.schedulers import OuterSteps
 from lightning_fw.manual.states_of_ranks import of_all_ranks, to_go_on_with
 from lightning_fw.manual.strategies import drop_gathered, gathering_modules
 from lightning_fw.manual.termination import ask_once_a_restart, note_restart
-from lightning_fw.parameters import ParameterInfo, trainable
 from lightning_fw.tally import Tally
-from lightning_fw.window import Window
 
 
 class Driver:
@@ -54,7 +52,7 @@ class Driver:
 
     def __init__(self, inner_loop: InnerLoop, module: Any) -> None:
         self.inner_loop = inner_loop
-        self.window = Window(inner_loop, *self._parameters(module))
+        self.window = window_of(module, inner_loop)
         self.outer_steps = OuterSteps()
         self._rank, self._ranks = module.trainer.global_rank, module.trainer.world_size
         warn_of_short_epochs(module.trainer, inner_loop)
@@ -138,7 +136,7 @@ class Driver:
                 zero_gradients(module)
             self.window.drop_direction()
             # Here, since training_step may freeze and unfreeze; but gathered weights are others.
-            if opens and not self._gathering:
+            if not self._gathering:
                 self._follow_optimizer(module)
 
         try:
@@ -216,7 +214,7 @@ class Driver:
                 self.window.close_untold(ended=ended, **apart)
         if self.window.has_direction:
             with self._tally.measure("outer"):
-                drop_strangers(module.optimizers(), self.window.parameters)
+                drop_strangers(module, self.window.parameters)
                 scale_direction(trainer, self.window.parameters)
                 step_optimizer(module, loss)
             self.outer_steps.add(trainer.current_epoch, trainer.fit_loop.batch_idx)
@@ -239,23 +237,14 @@ class Driver:
             )
 
     def _follow_optimizer(self, module: Any) -> None:
-        """Take up parameters that a callback added or froze since the last window."""
-        parameters, infos = self._parameters(module)
-        known = self.window.parameters
-        if infos != self.window.infos or any(
-            p is not q for p, q in zip(parameters, known, strict=True)
-        ):
-            previous, self.window = self.window, Window(self.inner_loop, parameters, infos)
-            self.window.succeed(previous)
-        self._listen(module)
+        self.window = followed(self.window, module)
+        if self.window.is_fresh:
+            self._listen(module)
 
     def _listen(self, module: Any) -> None:
         """Look whether anybody wants to know of windows what it takes time to tell."""
         self._is_heard = is_heard(module, self.window.parameters)
         self.window.statistics.enabled = self._tally.timed = self._is_heard
-
-    def _parameters(self, module: Any) -> tuple[list[nn.Parameter], list[ParameterInfo]]:
-        return trainable(module.optimizers().param_groups, module)
 
     def state_dict(self, *, all_ranks: bool = False) -> dict[str, Any]:
         """The window in progress, the cost counted in it, and what both depend on.
@@ -272,8 +261,10 @@ class Driver:
             "outer_steps": asdict(self.outer_steps),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any], module: Any) -> None:
         """Go on from what :meth:`state_dict` gave; with a warning anew where settings differ."""
+        self.window = window_as_saved(self.window, module, state)
+        self._listen(module)
         found = differences(state["settings"], self._describe())
         window, goes_on = to_go_on_with(
             state["window"], state.get("windows", []), self._rank, self._ranks

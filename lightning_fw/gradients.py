@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_fw.buffers import clones
+from lightning_fw.buffers import clones, places
 from lightning_fw.foreach import pick, scale_, working_dtype
 from lightning_fw.shards import like, placed_as
 
@@ -68,6 +68,17 @@ class Gradients:
         loss = torch.stack(self._losses).mean() if self._losses else None
         self._sums, self._losses, self.batches = {}, [], 0
         return present, gradients, loss
+
+    def succeed(self, previous: Gradients) -> None:
+        """Hold what another one holds of the parameters that both know."""
+        self.batches, self.skipped = previous.batches, previous.skipped
+        self._losses = previous._losses
+        mine = places(previous._parameters, self._parameters)
+        self._sums = {
+            place: total
+            for index, total in previous._sums.items()
+            if (place := mine[index]) is not None
+        }
 
     def _take_from_parameters(self) -> tuple[list[int], list[Tensor]]:
         """Gradients with a graph (``create_graph=True``) are copied: the step may overwrite them.

@@ -181,7 +181,7 @@ class GraphedArithmetic(Arithmetic):
 
     def __init__(self, *settings: Any) -> None:
         super().__init__(*settings)
-        self._device = self._displacement.tensors[0].device
+        self._device = self.displacement.tensors[0].device
         self._graphs = Graphs(self._device)
         # Whether all steps of the window were of all parameters.
         self._is_whole = False
@@ -196,7 +196,7 @@ class GraphedArithmetic(Arithmetic):
         wants_gradients: bool,
     ) -> Seen | None:
         take = partial(super().step, wants_gap=wants_gap, wants_gradients=wants_gradients)
-        displacement = self._displacement
+        displacement = self.displacement
         is_all = len(present) == len(displacement.tensors)
         self._is_whole = is_all and (self._is_whole or not displacement.has_moved)
         if not is_all:
@@ -215,12 +215,17 @@ class GraphedArithmetic(Arithmetic):
         end = partial(super().end, joined, statistics)
         if self._inner_loop.sync == "restart" or not self._is_whole:
             return end()
-        key = ("end", self._displacement.factor, statistics.identity())
+        key = ("end", self.displacement.factor, statistics.identity())
         return self._graphs.run(key, lambda _: end())
 
     def turn(self, slopes: Tensor | None) -> None:
         turn = partial(super().turn, slopes)
         if self._inner_loop.sync == "step" and self._is_whole:
-            self._graphs.run(("turn", self._displacement.factor), lambda _: turn())
+            self._graphs.run(("turn", self.displacement.factor), lambda _: turn())
         else:
             turn()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        # Those of before know nothing of what is missing in the state.
+        self._graphs = Graphs(self._device)

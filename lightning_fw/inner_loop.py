@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_fw.balls import Ball, L2Ball, ProductBall, SpectralBall
+from lightning_fw.balls.product import require_all_patterns
 from lightning_fw.checks import require_choice, require_count, require_number, require_positive
 from lightning_fw.parameters import ParameterInfo
 from lightning_fw.radius_rules import RadiusSchedule, SlopeRatio
@@ -243,8 +244,15 @@ def _require_kind(name: str, value: object, kind: type, example: str) -> None:
         )
 
 
-def require_infos(inner_loop: InnerLoop, infos: Sequence[ParameterInfo] | None) -> None:
+def require_infos(
+    inner_loop: InnerLoop, infos: Sequence[ParameterInfo] | None, *, may_grow: bool = False
+) -> None:
     """Raise if the inner loop needs to know more of the parameters, or other ones.
+
+    Args:
+        inner_loop: The settings.
+        infos: What is known of each parameter.
+        may_grow: Whether a pattern of a ProductBall may wait for others.
 
     Raises:
         ValueError: If the ball cannot serve them, or settings go by names or groups that are
@@ -253,19 +261,26 @@ def require_infos(inner_loop: InnerLoop, infos: Sequence[ParameterInfo] | None) 
     ball = inner_loop.ball
     if infos is not None:
         ball.check(infos)
+        if not may_grow:
+            require_all_patterns(ball, [info.name for info in infos])
         return
-    named = [
-        name
-        for name, neutral in (("gate_radius", 1.0), ("input_radius", None), ("head_radius", None))
-        if getattr(ball, name, neutral) != neutral
-    ]
+    named = _goes_by(ball)
     named += ["recurrent_momentum"] if inner_loop.recurrent_momentum is not None else []
-    named += ['scope="group"'] if getattr(ball, "scope", None) == "group" else []
     if named:
         raise ValueError(
             f"`infos` must tell of parameters what {', '.join(named)} goes by, got None. "
             "Pass Window(inner_loop, *trainable(optimizer.param_groups, module))."
         )
+
+
+def _goes_by(ball: Ball) -> list[str]:
+    """The settings of a ball that go by names, gates or groups."""
+    if isinstance(ball, ProductBall):
+        patterns = [f"the pattern {pattern!r}" for pattern in ball.balls if pattern != "*"]
+        return patterns + [name for part in ball.balls.values() for name in _goes_by(part)]
+    neutral = {"gate_radius": 1.0, "input_radius": None, "head_radius": None}
+    named = [name for name, value in neutral.items() if getattr(ball, name, value) != value]
+    return named + (['scope="group"'] if getattr(ball, "scope", None) == "group" else [])
 
 
 def require_inner_loop(name: str, value: object) -> InnerLoop:

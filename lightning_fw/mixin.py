@@ -9,6 +9,7 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
+from lightning_fw.balls.product import require_all_patterns
 from lightning_fw.driver import Driver
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.manual.autocast import without_autocast
@@ -176,7 +177,7 @@ def _training_step(module: Any, training_step: Callable[..., Any], *arguments: A
         module._driver = Driver(configured_inner_loop(module), module)
         saved, module._saved_driver_state = module._saved_driver_state, None
         if saved is not None:
-            module._driver.load_state_dict(saved)
+            module._driver.load_state_dict(saved, module)
     in_graph = step_in_graph(module, training_step)
     with lost_ranks_told(), without_autocast(module.device, in_graph) as evaluated:
         return module._driver.run_batch(module, evaluated, arguments)
@@ -192,6 +193,8 @@ def _configure_optimizers(module: Any, configure_optimizers: Callable[..., Any])
     parameters, infos = trainable(optimizer.param_groups, module)
     movable(parameters)
     inner_loop.ball.check(infos)
+    names = dict.fromkeys([*dict(module.named_parameters()), *(info.name for info in infos)])
+    require_all_patterns(inner_loop.ball, list(names))
     if inner_loop.direction == "displacement":
         warn_of_small_steps(optimizer)
     if module._trainer is None or module._trainer.lightning_module is not module:

@@ -56,7 +56,7 @@ class ParameterInfo:
 
 
 def trainable(
-    param_groups: Iterable[Mapping[str, Any]], module: nn.Module
+    param_groups: Iterable[Mapping[str, Any]], module: nn.Module, kept: Iterable[Tensor] = ()
 ) -> tuple[list[nn.Parameter], list[ParameterInfo]]:
     """The optimizer's trainable parameters in its own order, each with its info.
 
@@ -67,6 +67,7 @@ def trainable(
         module: The module that owns the parameters and gives them their names. Where an attribute
             ``reads_symbols`` of it, or of a module in it, is true, its first input weights read
             symbols.
+        kept: Those of them to count although they may be frozen.
 
     Returns:
         Parameters and infos, of equal length.
@@ -79,11 +80,13 @@ def trainable(
         if getattr(child, "reads_symbols", False)
         for parameter in _first_input_weights(child)
     }
+    known = set(map(id, kept))
     parameters: list[nn.Parameter] = []
     infos: list[ParameterInfo] = []
     for group, entries in enumerate(param_groups):
         for position, parameter in enumerate(entries["params"]):
-            if not parameter.requires_grad or parameter.numel() == 0:
+            counts = parameter.requires_grad or id(parameter) in known
+            if not counts or parameter.numel() == 0:
                 continue
             parameters.append(parameter)
             infos.append(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_fw.balls._base import Atoms
-from lightning_fw.buffers import clones, copy_shared, load, zeros_beside
+from lightning_fw.buffers import clones, copy_shared, load, places, zeros_beside
 from lightning_fw.foreach import blend_, inners, pick
 from lightning_fw.radius_rules import SlopeRatio
 from lightning_fw.scalars import Scalar, total
@@ -115,15 +115,18 @@ class Slopes:
         self._taken.copy_(previous._taken)
         copy_shared(self._atom, self._parameters, previous._atom, previous._parameters)
         if not self.has_own_radii:
-            self.state = previous.state
+            self.state, self._ends = previous.state, previous._ends
             return
-        known = {id(p): index for index, p in enumerate(previous._parameters)}
+        known = places(self._parameters, previous._parameters)
         mean, _ = previous.radii()
         state = {**previous.state}
         for name, new in (("radius", mean), ("anchor_slope", 0 * mean), ("end_slope", 0 * mean)):
             rows = [*state[name].unbind(), new]
-            state[name] = torch.stack([rows[known.get(id(p), -1)] for p in self._parameters])
+            state[name] = torch.stack([rows[-1 if place is None else place] for place in known])
         self.state = state
+        # 0 is the slope of a tensor without a gradient.
+        ends = [*previous._ends.unbind(1), 0 * previous._ends[:, 0]]
+        self._ends = torch.stack([ends[-1 if place is None else place] for place in known], dim=1)
 
     def state_dict(self) -> dict[str, Any]:
         """A_i, B_i, δ_i, the newest atom and the open window's slopes."""

@@ -78,6 +78,12 @@ class WindowStatistics:
         self._present: list[int] = []
         self._first_weight: Scalar = 1
 
+    def renumber(self, places: Sequence[int | None]) -> None:
+        """Go on with other parameters, among which those of before have these places."""
+        pairs = zip(self._present, self._first, strict=True)
+        kept = [(place, g) for index, g in pairs if (place := places[index]) is not None]
+        self._present, self._first = [place for place, _ in kept], [g for _, g in kept]
+
     def see_skipped(self) -> None:
         """Forget what the step before left as the last."""
         self.gap_last = self.loss_last = nan

@@ -10,15 +10,13 @@ from torch import Tensor
 
 from lightning_fw.anchor import Anchor
 from lightning_fw.arithmetic import Arithmetic
-from lightning_fw.displacement import Displacement
+from lightning_fw.buffers import places
 from lightning_fw.gradients import Gradients
 from lightning_fw.graphs import GraphedArithmetic, are_worthwhile
 from lightning_fw.host_copy import HostCopy
 from lightning_fw.inner_loop import InnerLoop, require_infos, require_inner_loop
 from lightning_fw.local_windows import Joined, share
-from lightning_fw.momentum import Momentum
 from lightning_fw.parameters import ParameterInfo, movable
-from lightning_fw.radius import Radius
 from lightning_fw.record import RestartRecord
 from lightning_fw.scalars import Scalar
 from lightning_fw.statistics import WindowStatistics
@@ -38,6 +36,7 @@ class Window:
         parameters: Trainable parameters, all on one device.
         infos: What balls need to know of each parameter, as :func:`trainable` tells.
         statistics: Whether to keep what gaps, ball usage and the cosine of the record need.
+        may_grow: Whether a pattern of a ProductBall may wait for parameters of a successor.
 
     Attributes:
         anchor: ω, which it can copy, or restore in mid-evaluation.
@@ -71,45 +70,45 @@ class Window:
         infos: Sequence[ParameterInfo] | None = None,
         *,
         statistics: bool = True,
+        may_grow: bool = False,
     ) -> None:
         require_inner_loop("inner_loop", inner_loop)
         self.parameters = parameters = movable(parameters)
-        require_infos(inner_loop, infos)
+        require_infos(inner_loop, infos, may_grow=may_grow)
         self.inner_loop = inner_loop
         self.infos = None if infos is None else list(infos)
         self.restart = 0
         self.outer_step = 0
         self.anchor = Anchor(parameters)
         self._gradients = Gradients(parameters)
-        self._displacement = Displacement(
-            parameters, cumulative=inner_loop.trajectory == "cumulative"
-        )
-        self._momentum = Momentum(inner_loop, parameters, infos)
-        self._radius = Radius(inner_loop, parameters)
-        self._arithmetic = self._new_arithmetic()
+        graphed = are_worthwhile(inner_loop, parameters)
+        kind = GraphedArithmetic if graphed else Arithmetic
+        self._arithmetic = kind(inner_loop, parameters, self.infos)
+        self._displacement = self._arithmetic.displacement
         self._first_count = HostCopy()
         self.statistics = WindowStatistics(inner_loop.restart_when, enabled=statistics)
         self.has_direction = False
         self._open()
 
-    def _new_arithmetic(self) -> Arithmetic:
-        graphed = are_worthwhile(self.inner_loop, self.parameters)
-        return (GraphedArithmetic if graphed else Arithmetic)(
-            self.inner_loop, self.infos, self._displacement, self._momentum, self._radius
-        )
-
     def _open(self) -> None:
-        self._radius.open(self.outer_step)
+        self._arithmetic.open(self.outer_step)
         self.attempts = 0
         self._first_count.forget()
-        self._displacement.reset()
         self.statistics.open()
 
     def succeed(self, previous: Window) -> None:
-        """Take over from a window on other parameters what holds of those that both move."""
-        self._momentum.succeed(previous._momentum)
-        self._radius.succeed(previous._radius)
+        """Take over from a window on other parameters what holds of those that both hold.
+
+        It goes on in mid-window: a parameter that joins stands where it is, as one without a
+        gradient so far does.
+        """
         self.count_on(previous.restart, previous.outer_step)
+        self.attempts = previous.attempts
+        self._first_count = previous._first_count
+        self._arithmetic.succeed(previous._arithmetic)
+        self._gradients.succeed(previous._gradients)
+        self.statistics = previous.statistics
+        self.statistics.renumber(places(previous.parameters, self.parameters))
 
     def count_on(self, restart: int, outer_step: int) -> None:
         """Open the window of these indices, which records and schedules of the radius go by."""
@@ -124,7 +123,7 @@ class Window:
     @property
     def radius(self) -> Scalar:
         """δ of this window."""
-        return self._radius.now
+        return self._arithmetic.radius.now
 
     @property
     def is_full(self) -> bool:
@@ -256,7 +255,7 @@ class Window:
         self._hand_over(joined, stepped=stepped)
 
     def _joined(self, reduce: Callable[[Tensor], Tensor], *, ended: bool) -> Joined:
-        sync, slopes = self.inner_loop.sync, self._radius.slopes()
+        sync, slopes = self.inner_loop.sync, self._arithmetic.radius.slopes()
         return share(sync, self._displacement, slopes, reduce, ended=ended)
 
     def _hand_over(self, joined: Joined, *, stepped: bool) -> None:
@@ -276,9 +275,7 @@ class Window:
             "outer_step": self.outer_step,
             "attempts": self.attempts,
             "gradients": self._gradients.state_dict(),
-            "displacement": self._displacement.state_dict(),
-            "momentum": self._momentum.state_dict(),
-            "slopes": self._radius.state_dict(),
+            **self._arithmetic.state_dict(),
             "statistics": self.statistics.state_dict(),
         }
 
@@ -288,12 +285,8 @@ class Window:
         Raises:
             ValueError: If the state is of other parameters or other settings.
         """
-        # A graph of before knows nothing of what is missing in the state.
-        self._arithmetic = self._new_arithmetic()
-        self._momentum.load_state_dict(state["momentum"])
-        self._radius.load_state_dict(state["slopes"])
         self.count_on(state["restart"], state["outer_step"])
-        self._displacement.load_state_dict(state["displacement"])
+        self._arithmetic.load_state_dict(state)
         self.attempts = state["attempts"]
         self._gradients.load_state_dict(state["gradients"])
         self.statistics.load_state_dict(state["statistics"], self.parameters)

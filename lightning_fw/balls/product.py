@@ -79,14 +79,9 @@ class ProductBall(Ball):
 
     def check(self, infos: Infos) -> None:
         parts = self._parts(len(infos), infos)
-        for (pattern, ball), part in zip(self.balls.items(), parts, strict=True):
-            if not part:
-                raise ValueError(
-                    f"`balls` has the pattern {pattern!r}, which gets no parameter of "
-                    f"{', '.join(info.name for info in infos)}. "
-                    "Remove it, correct it, or move it before a wider pattern."
-                )
-            ball.check([infos[index] for index in part])
+        for ball, part in zip(self.balls.values(), parts, strict=True):
+            if part:
+                ball.check([infos[index] for index in part])
 
     def atoms(
         self,
@@ -149,6 +144,31 @@ class ProductBall(Ball):
         return _assignment(tuple(self.balls), names)
 
 
+def require_all_patterns(ball: Ball, names: Sequence[str]) -> None:
+    """Raise unless every pattern of a product ball gets one of these parameters.
+
+    Raises:
+        ValueError: If one gets none, as a misspelled one does.
+    """
+    if not isinstance(ball, ProductBall):
+        return
+    patterns = tuple(ball.balls)
+    for place, (pattern, part) in enumerate(ball.balls.items()):
+        own = [name for name in names if _place(patterns, name) == place]
+        if not own:
+            raise ValueError(
+                f"`balls` has the pattern {pattern!r}, which gets no parameter of "
+                f"{', '.join(names)}. Remove it, correct it, or move it before a wider pattern."
+            )
+        require_all_patterns(part, own)
+
+
+def _place(patterns: Sequence[str], name: str) -> int | None:
+    """Index of the first pattern that matches."""
+    matches = (place for place, pattern in enumerate(patterns) if fnmatchcase(name, pattern))
+    return next(matches, None)
+
+
 def _pick(
     part: Sequence[int], tensors: Sequence[Tensor], infos: Infos | None
 ) -> tuple[list[Tensor], Infos | None]:
@@ -163,8 +183,7 @@ def _assignment(patterns: tuple[str, ...], names: tuple[str, ...]) -> tuple[list
     """Indices of the names that each pattern is the first to match."""
     parts: tuple[list[int], ...] = tuple([] for _ in patterns)
     for index, name in enumerate(names):
-        matches = (place for place, pattern in enumerate(patterns) if fnmatchcase(name, pattern))
-        place = next(matches, None)
+        place = _place(patterns, name)
         if place is None:
             raise ValueError(
                 f"`balls` has no pattern for the parameter {name!r}, got "

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from lightning_utilities.core.rank_zero import rank_zero_warn
-from torch import Tensor
 from torch.optim import LBFGS, SGD, Optimizer
 
 # Far from 1 on a logarithmic scale, as rates for gradients are.
@@ -35,15 +34,6 @@ def single_optimizer(configured: object) -> Optimizer:
             "LBFGS, which evaluates the loss itself. Return SGD or Adam."
         )
     return found[0]
-
-
-def drop_strangers(optimizer: Any, moved: Iterable[Tensor]) -> None:
-    """Drop plain gradients of parameters that joined in mid-window: theirs is the next."""
-    known = {id(parameter) for parameter in moved}
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            if id(parameter) not in known:
-                parameter.grad = None
 
 
 def warn_of_small_steps(optimizer: Optimizer) -> None:

@@ -26,11 +26,19 @@ def describe(
 ) -> dict[str, str]:
     """What a saved window depends on, in words to compare and to show."""
     settings = {field.name: _words(getattr(inner_loop, field.name)) for field in fields(InnerLoop)}
-    moved = [
-        f"{info.name} {tuple(p.shape)}" + (f" of group {info.group}" if info.group else "")
-        for info, p in zip(infos, parameters, strict=True)
-    ]
+    moved = [words_for(p, info) for p, info in zip(parameters, infos, strict=True)]
     return {**settings, _PARAMETERS: _SEPARATOR.join(moved)}
+
+
+def words_for(parameter: Tensor, info: ParameterInfo) -> str:
+    """A parameter's name, shape and group."""
+    group = f" of group {info.group}" if info.group else ""
+    return f"{info.name} {tuple(parameter.shape)}{group}"
+
+
+def saved_parameters(settings: Mapping[str, str]) -> list[str]:
+    """The parameters in a description, in the words of :func:`words_for`."""
+    return settings[_PARAMETERS].split(_SEPARATOR)
 
 
 def _words(value: object) -> str:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lightning_fw.balls import L2Ball, LinfBall, ProductBall, RMSBall, SpectralBall
+from lightning_fw.balls.product import require_all_patterns
 from lightning_fw.parameters import ParameterInfo
 
 NAMES = ("lstm.weight_ih_l0", "lstm.bias_ih_l0", "head.weight", "head.bias")
@@ -115,11 +116,13 @@ def test_names_are_matched_with_their_case() -> None:
 def test_a_pattern_that_gets_nothing_is_named() -> None:
     message = "`balls` has the pattern 'gru.*', which gets no parameter of lstm.weight_ih_l0, "
     with pytest.raises(ValueError, match=message.replace("*", r"\*")):
-        ProductBall({"gru.*": WEIGHTS, "*": REST}).check(INFOS)
+        require_all_patterns(ProductBall({"gru.*": WEIGHTS, "*": REST}), NAMES)
     with pytest.raises(ValueError, match=r"move it before a wider pattern"):
-        ProductBall({"*": REST, "*.bias*": BIASES}).check(INFOS)
+        require_all_patterns(ProductBall({"*": REST, "*.bias*": BIASES}), NAMES)
+    nested = ProductBall({"x*": REST, "*": REST})
     with pytest.raises(ValueError, match=r"the pattern 'x\*', which gets no parameter"):
-        ProductBall({"lstm*": ProductBall({"x*": REST, "*": REST}), "*": REST}).check(INFOS)
+        require_all_patterns(ProductBall({"lstm*": nested, "*": REST}), NAMES)
+    require_all_patterns(BALL, NAMES)
 
 
 def test_other_balls_serve_all_parameters() -> None:

@@ -44,16 +44,21 @@ def test_a_loss_may_have_one_dimension(loop, loader, make_trainer):
     assert fitted[0].records[0].loss_first == fitted[1].records[0].loss_first
 
 
-def test_a_parameter_frozen_in_mid_window_stays(loader, make_trainer):
+def test_a_parameter_frozen_in_mid_window_takes_the_step_that_its_gradients_found(
+    loader, make_trainer
+):
     class Freeze(L.Callback):
         def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            weights.append(module.head.weight.detach().clone())
             if batch_idx == 1:
                 module.head.weight.requires_grad_(False)
 
+    weights = []
     module = Recurrent()
-    before = module.head.weight.detach().clone()
     make_trainer(callbacks=[Freeze()]).fit(module, loader)
-    assert torch.equal(module.head.weight, before)
+    assert torch.equal(weights[2], weights[0])
+    assert not torch.equal(weights[3], weights[0])
+    assert torch.equal(module.head.weight, weights[3])
     assert module.head.weight.grad is None
 
 

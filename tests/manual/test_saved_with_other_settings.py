@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -11,13 +12,16 @@ import torch
 from lightning_fw import GapFraction, InnerLoop, LinfBall, OpenLoop
 from lightning_fw.manual.saved_state import describe, differences
 from lightning_fw.parameters import ParameterInfo
-from lightning_fw.radius_rules import CosineDecay
+from lightning_fw.radius_rules import CosineDecay, SlopeRatio
 from lightning_fw.restarts import RestartRule
-from tests.manual.interrupted import Module
+from tests.manual.interrupted import Batches, Module
 from tests.manual.saved_fits import LOOP, OTHER, WITHOUT, resume, save_after
 
 # Small fits of tests, whatever they train with.
 pytestmark = pytest.mark.filterwarnings("ignore:`configure_optimizers` gave SGD")
+
+
+SELF_SETTING = replace(LOOP, momentum=0.9, radius_rule=SlopeRatio(own_share=0.5))
 
 
 class Stubborn(RestartRule):
@@ -99,10 +103,30 @@ class TestOtherSettings:
             resume(path, module, make_trainer)
         assert "rnn" not in "".join(str(w.message) for w in caught if OTHER in str(w.message))
         assert [record.steps for record in module.records] == [2, 3, 3, 1]
-        back = Module(LOOP)
-        path = save_after(4, Frozen(LOOP), make_trainer, tmp_path)
-        with pytest.warns(UserWarning, match=r": new parameters: head\.weight \(1, 4\)\. A"):
-            resume(path, back, make_trainer)
+
+    @pytest.mark.parametrize(
+        ("hook", "batches"),
+        [("training_step", 3), ("training_step", 5), ("on_train_batch_start", 3)],
+    )
+    def test_parameters_that_are_frozen_now_and_then_are_no_other_ones(
+        self, hook, batches, make_trainer, tmp_path
+    ):
+        class Freezing(Module):
+            pass
+
+        def freeze(self, *arguments):
+            self.head.weight.requires_grad_(self.trainer.fit_loop.batch_idx % 2 == 0)
+            return getattr(super(Freezing, self), hook)(*arguments)
+
+        setattr(Freezing, hook, freeze)
+        straight = Freezing(SELF_SETTING)
+        make_trainer(max_epochs=2).fit(straight, Batches())
+        path = save_after(batches, Freezing(SELF_SETTING), make_trainer, tmp_path)
+        resumed = Freezing(SELF_SETTING)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=OTHER)
+            resume(path, resumed, make_trainer)
+        assert torch.equal(resumed.weights(), straight.weights())
 
 
 class TestDescriptions:

@@ -1,0 +1,89 @@
+"""Windows that follow the optimizer: parameters that come and go, freeze and thaw in a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from lightning_fw.inner_loop import InnerLoop
+from lightning_fw.manual.saved_state import saved_parameters, words_for
+from lightning_fw.parameters import trainable
+from lightning_fw.window import Window
+
+
+def window_of(module: Any, inner_loop: InnerLoop) -> Window:
+    """The first window of a fit, on what its optimizer trains."""
+    return Window(inner_loop, *trainable(_groups(module), module), may_grow=True)
+
+
+def followed(window: Window, module: Any) -> Window:
+    """The window, or one that goes on in its place with what the optimizer trains now.
+
+    What it trained once stays in its windows when it is frozen, as in the state of an optimizer:
+    parts that take turns keep their momentum.
+
+    Args:
+        window: The window in progress.
+        module: The LightningModule, with its optimizer.
+    """
+    if not (window.is_fresh or _has_joined(module, window.parameters)):
+        return window
+    parameters, infos = trainable(_groups(module), module, window.parameters)
+    if infos == window.infos and _are_same(parameters, window.parameters):
+        return window
+    successor = Window(window.inner_loop, parameters, infos, may_grow=True)
+    successor.succeed(window)
+    return successor
+
+
+def window_as_saved(window: Window, module: Any, state: Mapping[str, Any]) -> Window:
+    """The window, or one on the parameters of a saved one, which may be frozen now.
+
+    Not where one is frozen that the saved window had moved: going on would move it.
+
+    Args:
+        window: On what the optimizer trains now.
+        module: The LightningModule, with its optimizer.
+        state: The saved driver's.
+    """
+    groups = _groups(module)
+    everything = [parameter for group in groups for parameter in group["params"]]
+    pairs = zip(*trainable(groups, module, everything), strict=True)
+    saved = saved_parameters(state["settings"])
+    held = [(p, info) for p, info in pairs if words_for(p, info) in saved]
+    parameters = [p for p, _ in held]
+    moved = zip(parameters, state["window"]["displacement"]["moved"])
+    would_move = any(was_moved and not p.requires_grad for p, was_moved in moved)
+    if len(held) != len(saved) or would_move or _are_same(parameters, window.parameters):
+        return window
+    return Window(window.inner_loop, parameters, [info for _, info in held], may_grow=True)
+
+
+def drop_strangers(module: Any, moved: Iterable[Tensor]) -> None:
+    """Drop plain gradients of parameters that weights in parts let join a window too late."""
+    known = set(map(id, moved))
+    for group in _groups(module):
+        for parameter in group["params"]:
+            if id(parameter) not in known:
+                parameter.grad = None
+
+
+def _has_joined(module: Any, known: Iterable[Tensor]) -> bool:
+    """Whether the optimizer trains what the window does not know."""
+    ids = set(map(id, known))
+    return any(
+        parameter.requires_grad and id(parameter) not in ids and parameter.numel() > 0
+        for group in _groups(module)
+        for parameter in group["params"]
+    )
+
+
+def _are_same(parameters: Iterable[Tensor], known: Iterable[Tensor]) -> bool:
+    return list(map(id, parameters)) == list(map(id, known))
+
+
+def _groups(module: Any) -> list[dict[str, Any]]:
+    groups: list[dict[str, Any]] = module.optimizers().param_groups
+    return groups
