@@ -38,6 +38,7 @@ def pieces(module: Any, loop: InnerLoop, arguments: tuple[Any, ...]) -> list[tup
 
     Raises:
         TypeError: If ``split_batch`` gives no list of batches.
+        ValueError: If it gives more than the inner loop has steps for.
     """
     if loop.batches == "successive":
         return [arguments]
@@ -45,11 +46,18 @@ def pieces(module: Any, loop: InnerLoop, arguments: tuple[Any, ...]) -> list[tup
         return [arguments] * loop.steps
     batch, *rest = arguments
     found = module.split_batch(batch, loop.steps)
-    chunks = list(found) if isinstance(found, Iterable) and not isinstance(found, Tensor) else []
+    is_single = isinstance(found, Tensor | Mapping | str) or not isinstance(found, Iterable)
+    chunks = [] if is_single else list(found)
     if not chunks:
         raise TypeError(
             f"`split_batch` must return a list of batches, got {found!r:.60}. "
             "Return one for each of `chunks` inner steps."
+        )
+    most = loop.steps * loop.accumulate_grad_batches
+    if len(chunks) > most:
+        raise ValueError(
+            f"`split_batch` must return at most {most} batches, got {len(chunks)}: a window has no "
+            "more inner steps. Return one for each of `chunks`, or pass more steps."
         )
     return [(chunk, *rest) for chunk in chunks]
 

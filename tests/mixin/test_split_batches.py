@@ -72,11 +72,20 @@ def test_chunks_may_come_from_a_generator(loader, make_trainer):
     assert {record.steps for record in module.records} == {2}
 
 
-@pytest.mark.parametrize("chunks", [[], None, torch.ones(2)])
+@pytest.mark.parametrize("chunks", [[], None, torch.ones(2), {"x": torch.ones(2)}, "ab"])
 def test_what_is_no_list_of_batches_is_named(chunks, loader, make_trainer):
     class Wrong(Recurrent):
         def split_batch(self, batch, steps):
             return chunks
 
     with pytest.raises(TypeError, match="`split_batch` must return a list of batches, got "):
+        make_trainer().fit(Wrong(InnerLoop(steps=2, batches="split")), loader)
+
+
+def test_more_chunks_than_a_window_has_steps_are_counted(loader, make_trainer):
+    class Wrong(Recurrent):
+        def split_batch(self, batch, steps):
+            return super().split_batch(batch, steps + 1)
+
+    with pytest.raises(ValueError, match="`split_batch` must return at most 2 batches, got 3: "):
         make_trainer().fit(Wrong(InnerLoop(steps=2, batches="split")), loader)
