@@ -106,7 +106,8 @@ def _mistakes_told_in_a_line() -> Iterator[None]:
 
 def _is_told_of_us(error: BaseException) -> bool:
     """Whether the way to an error leads through known packages alone, and to one of two."""
-    modules: list[str] = [frame.f_globals["__name__"] for frame, _ in walk_tb(error.__traceback__)]
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    modules: list[str] = [frame.f_globals.get("__name__", "") for frame in frames]
     packages = [module.partition(".")[0] for module in modules]
     is_known = _KNOWN.union(sys.stdlib_module_names).issuperset(packages)
     return is_known and packages[-1:] in (["lightning"], ["lightning_fw"])

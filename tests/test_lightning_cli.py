@@ -165,6 +165,8 @@ class Own(FrankWolfeRegressor):
             self.training_step = interrupt
         if mine == 5:
             raise ValueError("five")
+        if mine == 6:
+            exec("raise ValueError('six')", {})
         if mine == 7:
             FrankWolfeRegressor(steps=0, input_size=1, output_size=1)
 
@@ -232,7 +234,7 @@ def test_a_mistake_is_told_in_a_line(arguments, told, run_here):
 def test_an_error_of_ones_own_class_shows_the_way_there(run_here, tmp_path, monkeypatch):
     (tmp_path / "own.py").write_text(OWN_MODULE)
     monkeypatch.syspath_prepend(tmp_path)
-    for mine, message in (("5", "five"), ("7", "`steps` must be at least 1, got 0")):
+    for mine, message in (("5", "five"), ("6", "six"), ("7", "`steps` must be at least 1, got 0")):
         with pytest.raises(ValueError, match=message):
             run_here("fit", "--model", "own.Own", "--model.mine", mine)
 
