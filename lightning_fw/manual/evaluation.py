@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 TrainingStep = Callable[..., Any]
 
@@ -62,7 +63,7 @@ def evaluate(
     without = [p for p in parameters if p.grad is None]
     module._runs_training_step = True
     try:
-        with _steps_refused(module.trainer.strategy._lightning_optimizers):
+        with _steps_refused(module.trainer.optimizers):
             output = training_step(module, *arguments)
     finally:
         module._runs_training_step = False
@@ -76,19 +77,15 @@ def evaluate(
 
 
 @contextmanager
-def _steps_refused(optimizers: Sequence[Any]) -> Iterator[None]:
-    """Raise where one of Lightning's optimizers, as ``self.optimizers()`` gives them, steps."""
-    before = [optimizer._on_before_step for optimizer in optimizers]
-    for optimizer in optimizers:
-        optimizer._on_before_step = _refuse
-    try:
+def _steps_refused(optimizers: Sequence[Optimizer]) -> Iterator[None]:
+    """Raise where an optimizer steps inside."""
+    with ExitStack() as stack:
+        for optimizer in optimizers:
+            stack.callback(optimizer.register_step_pre_hook(_refuse).remove)
         yield
-    finally:
-        for optimizer, hook in zip(optimizers, before, strict=True):
-            optimizer._on_before_step = hook
 
 
-def _refuse() -> None:
+def _refuse(*_: object) -> None:
     raise RuntimeError(_STEP)
 
 

@@ -106,10 +106,11 @@ def test_truncated_back_propagation_by_chunks_of_time(make_trainer):
     ]
 
 
-def test_an_optimizer_step_of_the_users_own_is_refused(loader, make_trainer):
+@pytest.mark.parametrize("use_pl_optimizer", [True, False])
+def test_an_optimizer_step_of_the_users_own_is_refused(use_pl_optimizer, loader, make_trainer):
     class Steps(Recurrent):
         def training_step(self, batch, batch_idx):
-            self.optimizers().step()
+            self.optimizers(use_pl_optimizer).step()
             return super().training_step(batch, batch_idx)
 
     module = Steps()
