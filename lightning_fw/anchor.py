@@ -82,17 +82,16 @@ class Anchor:
                 stack.enter_context(_unsafe_preserve_version_counter(p))
             yield
 
-    def copies(self) -> dict[int, Tensor]:
-        """Copies of ω by the address of the weight; none where the weights stand there anyway.
+    def copies(self) -> list[tuple[Tensor, Tensor]]:
+        """Each weight with a copy of what it is at ω; none where the weights stand there anyway.
 
         Raises:
             RuntimeError: With weights in parts, where they are displaced.
         """
         if self._offset is None:
-            return {}
+            return []
         self._require_whole("save a checkpoint")
-        pairs = zip(self._parameters, self._weights, strict=True)
-        return {p.data_ptr(): weight.clone() for p, weight in pairs}
+        return [(p, w.clone()) for p, w in zip(self._parameters, self._weights, strict=True)]
 
     def _require_whole(self, purpose: str) -> None:
         """FSDP2 may have gathered weights for the pass in progress: they are not these."""

@@ -93,6 +93,9 @@ class FrankWolfeMixin:
         declared: object = cls.automatic_optimization
         if declared is True:
             raise ValueError(_AUTOMATIC)
+        # torch.jit reads all properties but those.
+        if unused := getattr(cls, "__jit_unused_properties__", None):
+            cls.__jit_unused_properties__ = [*unused, "frank_wolfe"]  # type: ignore[attr-defined]
         for name, around in _AROUND.items():
             wrap_method(cls, name, around, only_overridden=name == "training_step")
 
@@ -113,6 +116,8 @@ class FrankWolfeMixin:
         Raises:
             RuntimeError: If no fit is in progress, or no training batch has come yet.
         """
+        if self._driver is None and self._jit_is_scripting:  # type: ignore[attr-defined]
+            return None  # type: ignore[return-value]
         if self._driver is None:
             raise RuntimeError(
                 "`frank_wolfe` is the live window of a fit, and there is none before the first "
@@ -233,21 +238,15 @@ def _on_before_optimizer_step(
     clip_direction(module, optimizer)
 
 
-def _on_train_batch_end(module: Any, on_train_batch_end: Callable[..., Any], *args: Any) -> None:
-    """Close the window first if the epoch's last batch was None, which Lightning skips."""
-    if module._driver is not None and is_last_batch(module.trainer):
-        module._driver.end_window(module)
-    on_train_batch_end(module, *args)
-
-
 def _on_save_checkpoint(
     module: Any, on_save_checkpoint: Callable[..., Any], checkpoint: dict[str, Any]
 ) -> None:
     """Save the window in progress beside the weights, which are the anchor's."""
-    if module._driver is not None:
-        anchor = module._driver.window.anchor.copies()
-        put_anchor(checkpoint, anchor, dict(module.named_parameters()))
+    anchor = [] if module._driver is None else module._driver.window.anchor.copies()
+    put_anchor(checkpoint, anchor)
     on_save_checkpoint(module, checkpoint)
+    # Once more: the hook may have made state of its own of the weights.
+    put_anchor(checkpoint, anchor)
     share_progress(checkpoint)
     if module._driver is not None:
         # A rank that fails may be alone in it: the others would not answer.
@@ -294,7 +293,6 @@ _AROUND: dict[str, Callable[..., Any]] = {
     "configure_optimizers": _configure_optimizers,
     "configure_callbacks": _configure_callbacks,
     "on_before_optimizer_step": _on_before_optimizer_step,
-    "on_train_batch_end": _on_train_batch_end,
     "on_save_checkpoint": _on_save_checkpoint,
     "on_load_checkpoint": _on_load_checkpoint,
     "teardown": _teardown,

@@ -21,6 +21,21 @@ def is_last_batch(trainer: Any) -> bool:
     return bool(loop._data_fetcher.done or ready >= trainer.num_training_batches)
 
 
+def close_cut_off_window(trainer: Any) -> None:
+    """Close the window of an epoch whose last batch is None, for which Lightning runs no step.
+
+    Called where the step would have ended, before schedulers and callbacks look at it.
+    """
+    module = trainer.lightning_module
+    if module._driver is None or not is_last_batch(trainer):
+        return
+    before, module._current_fx_name = module._current_fx_name, "training_step"
+    try:
+        module._driver.end_window(module)
+    finally:
+        module._current_fx_name = before
+
+
 def is_done(trainer: Any) -> bool:
     """Whether no outer step is left, which Lightning checks between batches alone."""
     return bool(0 <= trainer.max_steps <= trainer.global_step)

@@ -73,15 +73,14 @@ def _enumerated(parameters: list[str]) -> str:
     return ", ".join(parameters[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def put_anchor(
-    checkpoint: dict[str, Any], anchor: Mapping[int, Tensor], displaced: Mapping[str, Tensor]
-) -> None:
+def put_anchor(checkpoint: dict[str, Any], anchor: Sequence[tuple[Tensor, Tensor]]) -> None:
     """Put the anchor's weights in the place of displaced ones, and of copies of these.
+
+    A copy is known by its values, whatever its name, its dtype and its device.
 
     Args:
         checkpoint: A checkpoint made in mid-evaluation, as a cluster's signal makes it.
-        anchor: Copies of the anchor by the address of the weight.
-        displaced: The weights by their names.
+        anchor: Each displaced weight with a copy of what it is at the anchor.
     """
     if not anchor:
         return
@@ -89,13 +88,17 @@ def put_anchor(
         weights = checkpoint.get(key, {})
         for name, weight in weights.items():
             if isinstance(weight, Tensor):  # a module's extra state may be anything
-                source = displaced.get(name, weight)
-                source = source if _is_copy(weight, source) else weight
-                weights[name] = anchor.get(source.data_ptr(), weight)
+                weights[name] = _at_anchor(weight, anchor)
 
 
-def _is_copy(weight: Tensor, source: Tensor) -> bool:
-    return weight.dtype == source.dtype and torch.equal(weight.to(source.device), source)
+def _at_anchor(weight: Tensor, anchor: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    for displaced, kept in anchor:
+        if weight.data_ptr() == displaced.data_ptr():
+            return kept
+    for displaced, kept in anchor:
+        if weight.shape == displaced.shape and torch.equal(weight, displaced.to(weight)):
+            return kept.to(weight)
+    return weight
 
 
 def share_progress(checkpoint: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from lightning_fw.inner_loop import InnerLoop
+from lightning_fw.manual.epoch import close_cut_off_window
 from lightning_fw.manual.hooks import sibling
 
 
@@ -123,6 +124,8 @@ def _update(
         # The Trainer has moved on to a module without the mixin.
         type(loop).update_lr_schedulers(loop, interval, update_plateau_schedulers)
         return
+    if interval == "step" and not update_plateau_schedulers:
+        close_cut_off_window(trainer)
     for index in _indices(trainer, interval):
         # The trainer's own list, which callbacks change.
         for config in trainer.lr_scheduler_configs:

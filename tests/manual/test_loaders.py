@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lightning as L
 import pytest
 import torch
 from lightning.pytorch.utilities import CombinedLoader
@@ -61,14 +62,25 @@ class EndsWithNone:
 @pytest.mark.filterwarnings("ignore:.*dataloader yielded None")
 def test_an_epoch_that_ends_with_none_ends_with_its_window(make_trainer):
     class Closed(Recurrent):
-        def on_train_batch_end(self, outputs, batch, batch_idx):
-            self.counts.append(self.trainer.global_step)
+        def configure_optimizers(self):
+            self.schedule = torch.optim.lr_scheduler.StepLR(super().configure_optimizers(), 1)
+            schedule = {"scheduler": self.schedule, "interval": "step"}
+            return {"optimizer": self.schedule.optimizer, "lr_scheduler": schedule}
 
-    module, trainer = Closed(), make_trainer(max_epochs=2)
-    module.counts = []
+        def on_restart(self, record):
+            super().on_restart(record)
+            self.log("restart", float(record.restart))
+
+    class Counts(L.Callback):
+        def on_train_batch_end(self, trainer, module, *batch):
+            counts.append((trainer.global_step, module.schedule.last_epoch))
+
+    counts = []
+    module, trainer = Closed(), make_trainer(callbacks=[Counts()], max_epochs=2)
     trainer.fit(module, EndsWithNone())
     assert [record.steps for record in module.records] == [3, 1, 3, 1]
-    assert module.counts == [0, 0, 1, 1, 2, 2, 2, 3, 3, 4]
+    assert counts == [(step, step) for step in (0, 0, 1, 1, 2, 2, 2, 3, 3, 4)]
+    assert trainer.callback_metrics["restart"] == 3
 
 
 class Endless(IterableDataset):

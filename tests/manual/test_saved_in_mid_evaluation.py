@@ -66,7 +66,18 @@ class Copying(Failing):
         return {name: weight.clone() for name, weight in weights.items()}
 
 
-@pytest.mark.parametrize("kind", [Rewriting, Copying])
+class Rebuilding(Failing):
+    def on_save_checkpoint(self, checkpoint):
+        checkpoint["state_dict"] = dict(self.state_dict())
+
+
+class Renaming(Failing):
+    def on_save_checkpoint(self, checkpoint):
+        weights = checkpoint["state_dict"].items()
+        checkpoint["state_dict"] = {f"net.{name}": weight.clone() for name, weight in weights}
+
+
+@pytest.mark.parametrize("kind", [Rewriting, Copying, Rebuilding, Renaming])
 def test_copies_of_the_weights_in_a_checkpoint_are_the_anchors(kind, make_trainer, tmp_path):
     module = kind(lambda: module.trainer.save_checkpoint(tmp_path / "mid.ckpt"))
     make_trainer().fit(module, Batches())

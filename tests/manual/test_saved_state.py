@@ -95,14 +95,17 @@ class TestHooks:
             assert loaded.vocabulary == ["a", "b"]
             assert torch.equal(loaded.weights(), module.anchor)
 
-    def test_the_anchor_takes_the_place_of_tied_weights_too(self):
-        weight, other = torch.ones(2), torch.ones(2)
-        anchor = torch.zeros(2)
-        checkpoint = {"state_dict": {"in": weight, "out": weight, "other": other, "extra": None}}
-        put_anchor(checkpoint, {weight.data_ptr(): anchor}, {"in": weight})
+    def test_the_anchor_takes_the_place_of_tied_weights_and_copies_too(self):
+        weight, other = torch.tensor([1.1, 2.0]), torch.ones(2)
+        anchor = torch.tensor([0.1, 0.0])
+        weights = {"in": weight, "out": weight, "half": weight.half(), "copy": weight.clone()}
+        checkpoint = {"state_dict": {**weights, "other": other, "extra": None}}
+        put_anchor(checkpoint, [(weight, anchor)])
         held = checkpoint["state_dict"]
-        assert held["in"] is anchor
-        assert held["out"] is anchor
+        assert held["in"] is held["out"] is anchor
+        assert torch.equal(held["copy"], anchor)
+        assert torch.equal(held["half"], anchor.half())
+        assert held["half"].dtype == torch.float16
         assert held["other"] is other
 
 

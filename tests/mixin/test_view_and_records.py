@@ -5,6 +5,7 @@ from __future__ import annotations
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_fw import FrankWolfeMixin, InnerLoop
 from tests.mixin.conftest import Recurrent
@@ -74,3 +75,30 @@ def test_costs_add_up(loader, make_trainer):
         assert record.gradient_seconds > 0
         assert record.oracle_seconds > 0
         assert record.outer_seconds > 0
+
+
+class Drawn(Recurrent):
+    example_input_array = torch.zeros(2, 5, 2)
+
+    def forward(self, x):
+        return self.head(self.rnn(x)[0][:, -1])
+
+
+# TorchScript is deprecated.
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("method", ["script", "trace"])
+def test_the_view_is_no_part_of_a_module_in_torchscript(method):
+    module = Drawn()
+    exported = module.to_torchscript(method=method, example_inputs=module.example_input_array)
+    x = torch.ones(3, 5, 2)
+    assert torch.equal(exported(x), module.eval()(x))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_logger_may_draw_the_graph(loader, make_trainer, tmp_path):
+    pytest.importorskip("tensorboard", reason="needs tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logger = TensorBoardLogger(tmp_path, log_graph=True)
+    make_trainer(logger=logger).fit(Drawn(), loader)
+    assert EventAccumulator(logger.log_dir).Reload().Tags()["graph"]
