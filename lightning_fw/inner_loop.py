@@ -13,7 +13,7 @@ from lightning_fw.balls import Ball, L2Ball, ProductBall, SpectralBall
 from lightning_fw.balls.product import require_all_patterns
 from lightning_fw.checks import require_choice, require_count, require_number, require_positive
 from lightning_fw.parameters import ParameterInfo
-from lightning_fw.radius_rules import RadiusSchedule, SlopeRatio
+from lightning_fw.radius_rules import RadiusRule, RadiusSchedule, SlopeRatio
 from lightning_fw.restarts import RestartRule
 from lightning_fw.step_sizes import Harmonic, OpenLoop, StepSize
 
@@ -88,7 +88,7 @@ class InnerLoop:
     momentum: float = 0.0
     recurrent_momentum: float | None = None
     nesterov: bool = False
-    radius_rule: RadiusSchedule | SlopeRatio | None = None
+    radius_rule: RadiusSchedule | RadiusRule | None = None
     direction: Direction = "unit"
     restart_when: RestartRule | None = None
     sync: Sync = "step"

@@ -12,7 +12,7 @@ from lightning_fw.balls._base import Atoms
 from lightning_fw.buffers import require_both
 from lightning_fw.foreach import pick
 from lightning_fw.inner_loop import InnerLoop
-from lightning_fw.radius_rules import SlopeRatio, scheduled_radius
+from lightning_fw.radius_rules import RadiusRule, SlopeRatio, scheduled_radius
 from lightning_fw.scalars import Scalar, products, scalar, scalars
 from lightning_fw.slopes import Slopes
 
@@ -32,7 +32,7 @@ class Radius:
     def __init__(self, inner_loop: InnerLoop, parameters: Sequence[Tensor]) -> None:
         rule = inner_loop.radius_rule
         self._first = inner_loop.ball.radius
-        self._schedule = None if isinstance(rule, SlopeRatio) else rule
+        self._schedule = None if isinstance(rule, RadiusRule) else rule
         self._slopes = (
             Slopes(rule, self._first, parameters) if isinstance(rule, SlopeRatio) else None
         )

@@ -16,6 +16,14 @@ RadiusSchedule: TypeAlias = Callable[[int], float]
 """Outer step, from 0, to a factor > 0 on the ball's radius."""
 
 
+class RadiusRule:
+    """What sets the radius by what windows tell: :class:`SlopeRatio`.
+
+    jsonargparse writes a setting of this type by the name of its class; a dataclass in a union with
+    functions it could not write.
+    """
+
+
 def _require_end(end: float) -> None:
     require_number("end", end)
     if not 0 < end <= 1:
@@ -124,7 +132,7 @@ def scheduled_radius(radius: float, schedule: RadiusSchedule | None, outer_step:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlopeRatio:
+class SlopeRatio(RadiusRule):
     """A radius that sets itself from the slope of the loss at both ends of a window.
 
     With the slope a = ⟨g_1, s_0⟩ / δ at the anchor along the previous window's last atom, the

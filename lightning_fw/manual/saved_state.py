@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lightning_fw import balls, inner_loop, radius_rules, restarts, step_sizes
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.parameters import ParameterInfo
 
@@ -18,6 +19,15 @@ _PARAMETERS = "parameters"
 _SEPARATOR = "; "
 # Of parameters that differ; a large model has hundreds.
 _SHOWN = 5
+# Settings that save_hyperparameters keeps, for torch.load(weights_only=True) to read back.
+_SETTINGS = {
+    found
+    for module in (balls, inner_loop, radius_rules, restarts, step_sizes)
+    for found in vars(module).values()
+    if isinstance(found, type) and is_dataclass(found)
+}
+torch.serialization.add_safe_globals(list(_SETTINGS))
+
 _PROGRESS = "epoch_loop.{}_optimization.optim{}_progress"
 
 

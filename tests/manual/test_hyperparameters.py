@@ -7,7 +7,29 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_fw import FrankWolfeMixin, InnerLoop
+from lightning_fw import (
+    ConstantStep,
+    CosineDecay,
+    FrankWolfeMixin,
+    GapFraction,
+    Harmonic,
+    InnerLoop,
+    L1Ball,
+    L2Ball,
+    LinearDecay,
+    LinfBall,
+    LpBall,
+    NoiseFloor,
+    NuclearBall,
+    OpenLoop,
+    PowerDecay,
+    ProductBall,
+    RMSBall,
+    RowBall,
+    ShortStep,
+    SlopeRatio,
+    SpectralBall,
+)
 
 
 class Saved(FrankWolfeMixin, L.LightningModule):
@@ -45,12 +67,21 @@ class SavedWithPositional(FrankWolfeMixin, L.LightningModule):
     training_step = Saved.training_step
 
 
+SETTINGS = [
+    *(L1Ball(), L2Ball(), LinfBall(), LpBall(p=3.0), RMSBall(), RowBall(), NuclearBall()),
+    *(ProductBall({"*": SpectralBall()}), InnerLoop.spectral(), InnerLoop.authors(lr=0.1)),
+    *(Harmonic(), OpenLoop(), ConstantStep(0.5), ShortStep(1.0), GapFraction(0.5), NoiseFloor()),
+    *(CosineDecay(total_steps=9), LinearDecay(total_steps=9), PowerDecay(), SlopeRatio()),
+]
+
+
 @pytest.mark.parametrize(
     ("cls", "hyperparameters"),
     [
         (Saved, {"width": 5, "settings": {"a": [1, 2]}, "more": 1.5}),
         (SavedDict, {"width": 5, "settings": {"a": [1, 2]}, "more": 1.5}),
         (SavedWithPositional, {"width": 5}),
+        (Saved, {"width": 5, "settings": SETTINGS}),
     ],
 )
 @pytest.mark.parametrize("when", ["before", "mid-window", "after"])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import types
+from dataclasses import replace
 
 import lightning as L
 import pytest
 import torch
 from torch import nn
 
-from lightning_fw import FrankWolfeMixin, InnerLoop
+from lightning_fw import CosineDecay, FrankWolfeMixin, InnerLoop
 from tests.mixin.conftest import Recurrent, make_loader
 
 
@@ -51,6 +52,58 @@ def test_a_scheduler_from_the_command_line_is_stepped(tmp_path, monkeypatch):
     (group,) = cli.trainer.optimizers[0].param_groups
     assert cli.trainer.global_step == 6
     assert group["lr"] == pytest.approx(0.1 * 0.5**2)
+
+
+SPECTRAL = InnerLoop.spectral()
+
+
+class Set(Line):
+    def __init__(self, inner_loop: InnerLoop = SPECTRAL) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.inner_loop = inner_loop
+
+    def configure_frank_wolfe(self) -> InnerLoop:
+        return self.inner_loop
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("chosen", "rule"),
+    [
+        ([], SPECTRAL.radius_rule),
+        (["--model.inner_loop.radius_rule.target=0.25"], None),
+        (
+            [
+                "--model.inner_loop.radius_rule=lightning_fw.CosineDecay",
+                "--model.inner_loop.radius_rule.total_steps=9",
+            ],
+            CosineDecay(total_steps=9),
+        ),
+    ],
+    ids=["default", "changed", "schedule"],
+)
+def test_settings_are_written_so_that_they_can_be_read(chosen, rule, tmp_path, monkeypatch):
+    pytest.importorskip("jsonargparse", reason="needs the extra `cli`")
+    from lightning.pytorch.cli import LightningCLI
+
+    monkeypatch.chdir(tmp_path)
+    quiet = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.logger=false"]
+    found = []
+    for arguments in (
+        ["fit", *quiet, "--trainer.default_root_dir=run", *chosen],
+        ["fit", *quiet, "--config=run/config.yaml"],
+        ["fit", *quiet, *chosen, "--trainer.max_epochs=2", "--ckpt_path=last.ckpt"],
+    ):
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        cli = LightningCLI(
+            Set, Lines, seed_everything_default=False, save_config_kwargs={"overwrite": True}
+        )
+        cli.trainer.save_checkpoint("last.ckpt")
+        found.append(cli.model.inner_loop)
+    found.append(Set.load_from_checkpoint("last.ckpt").inner_loop)
+    rule = rule or replace(SPECTRAL.radius_rule, target=0.25)
+    assert found == [replace(SPECTRAL, radius_rule=rule)] * 4
 
 
 def assigned(configure):
