@@ -47,6 +47,14 @@ class PolynomialAveraging:
             )
         super().setup(trainer, pl_module, stage)  # type: ignore[misc]
 
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Put average and anchor back where training goes on; what is tested is the average.
+
+        Lightning's would put back the anchor into a test after a fit, too (Lightning 2.6.6).
+        """
+        if trainer.state.fn == "fit":
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)  # type: ignore[misc]
+
 
 class AnchorAveraging(PolynomialAveraging, WeightAveraging):
     """Averages the anchors of all windows, late ones more.

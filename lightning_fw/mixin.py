@@ -9,7 +9,6 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from lightning_fw.balls.product import require_all_patterns
 from lightning_fw.driver import Driver
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.manual.autocast import without_autocast
@@ -17,9 +16,11 @@ from lightning_fw.manual.batches import require_batches, split_evenly
 from lightning_fw.manual.compiled import step_in_graph, uncompile_around
 from lightning_fw.manual.epoch import is_last_batch
 from lightning_fw.manual.evaluation import refuse_backward
+from lightning_fw.manual.following import require_parameters
 from lightning_fw.manual.hooks import clip_direction
 from lightning_fw.manual.lost_ranks import lost_ranks_told
 from lightning_fw.manual.outer_optimizer import single_optimizer, warn_of_small_steps
+from lightning_fw.manual.saved_optimizer import attend_to_saved_optimizer
 from lightning_fw.manual.saved_state import KEY, put_anchor, share_progress
 from lightning_fw.manual.schedulers import attend_to_schedulers, counted_in_windows
 from lightning_fw.manual.settings import configured_inner_loop, require_trainer_settings
@@ -32,7 +33,6 @@ from lightning_fw.manual.wrapping import (
     wrap_attribute,
     wrap_method,
 )
-from lightning_fw.parameters import movable, trainable
 from lightning_fw.record import RestartRecord
 from lightning_fw.shards import any_sharded
 from lightning_fw.window_view import WindowView
@@ -195,11 +195,7 @@ def _configure_optimizers(module: Any, configure_optimizers: Callable[..., Any])
     with counted_in_windows(module, inner_loop):
         configured = configure_optimizers(module)
     optimizer: Optimizer = single_optimizer(configured)
-    parameters, infos = trainable(optimizer.param_groups, module)
-    movable(parameters)
-    inner_loop.ball.check(infos)
-    names = dict.fromkeys([*dict(module.named_parameters()), *(info.name for info in infos)])
-    require_all_patterns(inner_loop.ball, list(names))
+    require_parameters(module, inner_loop, optimizer)
     if inner_loop.direction == "displacement":
         warn_of_small_steps(optimizer)
     if module._trainer is None or module._trainer.lightning_module is not module:
@@ -207,6 +203,7 @@ def _configure_optimizers(module: Any, configure_optimizers: Callable[..., Any])
     require_batches(module, inner_loop)
     if inner_loop.sync == "restart":
         require_local_windows(module._trainer)
+    attend_to_saved_optimizer(module._trainer, inner_loop, optimizer)
     return attend_to_schedulers(module._trainer, configured)
 
 

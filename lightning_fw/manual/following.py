@@ -6,11 +6,27 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
+from torch.optim import Optimizer
 
+from lightning_fw.balls.product import require_all_patterns
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.manual.saved_state import saved_parameters, words_for
-from lightning_fw.parameters import trainable
+from lightning_fw.parameters import movable, trainable
 from lightning_fw.window import Window
+
+
+def require_parameters(module: Any, inner_loop: InnerLoop, optimizer: Optimizer) -> None:
+    """Raise unless windows can move what the optimizer trains.
+
+    Raises:
+        ValueError: If there is nothing to move, or the ball cannot serve it; if a pattern of a
+            ProductBall gets no parameter of the module, frozen ones included.
+    """
+    parameters, infos = trainable(optimizer.param_groups, module)
+    movable(parameters)
+    inner_loop.ball.check(infos)
+    names = dict.fromkeys([*dict(module.named_parameters()), *(info.name for info in infos)])
+    require_all_patterns(inner_loop.ball, list(names))
 
 
 def window_of(module: Any, inner_loop: InnerLoop) -> Window:

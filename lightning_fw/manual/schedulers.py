@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from lightning_utilities.core.rank_zero import rank_zero_warn
+from torch.optim.lr_scheduler import OneCycleLR
 
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.manual.epoch import close_cut_off_window
@@ -157,8 +158,24 @@ def _indices(trainer: Any, interval: str) -> Sequence[int]:
     return steps.of_batch(epoch, trainer.fit_loop.batch_idx)
 
 
+def _is_through(trainer: Any, scheduler: Any) -> bool:
+    """Whether a restart rule made more steps than OneCycleLR, which then raises, was told of."""
+    if not isinstance(scheduler, OneCycleLR) or trainer.lightning_module._driver is None:
+        return False
+    may_restart = trainer.lightning_module._driver.inner_loop.restart_when is not None
+    is_through = may_restart and scheduler.last_epoch >= scheduler.total_steps
+    if is_through:
+        rank_zero_warn(
+            f"OneCycleLR has made its {scheduler.total_steps} steps, and `restart_when` makes more "
+            "windows than that. The learning rate stays where it ended."
+        )
+    return is_through
+
+
 def _step(loop: Any, config: Any) -> None:
     trainer, metric = loop.trainer, None
+    if _is_through(trainer, config.scheduler):
+        return
     if config.reduce_on_plateau:
         metric = trainer.callback_metrics.get(config.monitor)
         if metric is None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightning_fw.inner_loop import InnerLoop, require_inner_loop
+from lightning_fw.manual.schedulers import counted_in_windows
+from lightning_fw.radius_rules import RadiusRule
 
 
 def configured_inner_loop(module: Any) -> InnerLoop:
@@ -20,7 +22,12 @@ def configured_inner_loop(module: Any) -> InnerLoop:
             f"`configure_frank_wolfe` must be a method, got {configure!r}. "
             "Return it from def configure_frank_wolfe(self)."
         )
-    return require_inner_loop("configure_frank_wolfe()", configure())
+    inner_loop = require_inner_loop("configure_frank_wolfe()", configure())
+    if isinstance(inner_loop.radius_rule, RadiusRule | None):
+        return inner_loop
+    # A schedule may be as long as the fit, which is counted in windows once these are known.
+    with counted_in_windows(module, inner_loop):
+        return require_inner_loop("configure_frank_wolfe()", configure())
 
 
 def require_trainer_settings(trainer: Any, configured: Any) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lightning_fw import InnerLoop
+from lightning_fw import InnerLoop, LinearDecay
+from lightning_fw.restarts import RestartRule
 from tests.mixin.conftest import Recurrent, make_loader
 
 
@@ -31,3 +32,35 @@ def test_the_estimate_is_what_global_step_comes_to(loop, settings, make_trainer)
     trainer.fit(module, make_loader())
     assert module.estimate == trainer.global_step
     assert trainer.accumulate_grad_batches == 1
+
+
+def test_a_schedule_of_the_radius_may_be_as_long_as_the_fit(make_trainer):
+    class Scheduled(Recurrent):
+        def configure_frank_wolfe(self):
+            steps = self.trainer.estimated_stepping_batches
+            return InnerLoop(steps=3, radius_rule=LinearDecay(total_steps=steps, end=0.5))
+
+    module, trainer = Scheduled(), make_trainer(max_epochs=2)
+    trainer.fit(module, make_loader())
+    rule = LinearDecay(total_steps=trainer.global_step, end=0.5)
+    assert [record.radius for record in module.records] == [0.01 * rule(k) for k in range(6)]
+
+
+class Always(RestartRule):
+    def __call__(self, progress):
+        return True
+
+
+def test_one_cycle_ends_where_a_restart_rule_makes_more_windows(make_trainer):
+    class OneCycle(Recurrent):
+        def configure_optimizers(self):
+            optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+            steps = self.trainer.estimated_stepping_batches
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=steps)
+            return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    module, trainer = OneCycle(InnerLoop(steps=3, restart_when=Always())), make_trainer()
+    with pytest.warns(UserWarning, match="OneCycleLR has made its 3 steps, and `restart_when` "):
+        trainer.fit(module, make_loader())
+    assert trainer.global_step == 7
+    assert trainer.lr_scheduler_configs[0].scheduler.last_epoch == 3

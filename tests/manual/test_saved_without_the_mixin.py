@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
+import lightning as L
 import pytest
 import torch
 
+from lightning_fw import InnerLoop
 from tests.manual.interrupted import Batches, Module, Plain, weights_in
 from tests.manual.saved_fits import LOOP, WITHOUT, resume, save_after
 
@@ -82,3 +84,53 @@ class TestWithAndWithoutTheMixin:
             assert torch.equal(loaded.weights(), held)
             # A window takes several times the memory of the weights.
             assert loaded._saved_driver_state is None
+
+
+class ByAdam(Plain):
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=1e-3)
+
+
+class FrankWolfeByAdam(Module):
+    configure_optimizers = ByAdam.configure_optimizers
+
+
+class Displaced(Module):
+    def configure_optimizers(self):
+        return self.inner_loop.outer(self.parameters())
+
+
+class AtStart(L.Callback):
+    def on_train_start(self, trainer, module):
+        optimizer = trainer.optimizers[0]
+        (group,) = optimizer.param_groups
+        self.settings = {name: value for name, value in group.items() if name != "params"}
+        self.state = dict(optimizer.state)
+
+
+SPECTRAL = InnerLoop.spectral()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        (ByAdam(), Displaced(SPECTRAL), "is of another optimizer, which has amsgrad, betas"),
+        (Plain(), Displaced(SPECTRAL), "went with gradients, not with whole steps"),
+        (
+            Displaced(SPECTRAL),
+            FrankWolfeByAdam(LOOP),
+            "is of another optimizer, which has dam",
+        ),
+    ],
+    ids=["Adam to SGD", "gradients to displacements", "SGD to Adam"],
+)
+@pytest.mark.filterwarnings("ignore:The checkpoint")
+def test_an_optimizer_starts_anew_where_the_state_is_anothers(
+    before, after, reason, make_trainer, tmp_path
+):
+    path, start = save_after(6, before, make_trainer, tmp_path), AtStart()
+    with pytest.warns(UserWarning, match=f"The checkpoint's optimizer state {reason}"):
+        resume(path, after, make_trainer, callbacks=[start])
+    (fresh,), _ = after.configure_optimizers()
+    assert start.settings.items() >= fresh.defaults.items()
+    assert start.state == {}

@@ -58,6 +58,24 @@ def test_a_checkpoint_holds_the_average(make_trainer, tmp_path):
     assert torch.equal(average, module.weights())
 
 
+@pytest.mark.parametrize("again", [True, False], ids=["same trainer", "new trainer"])
+def test_what_is_tested_from_a_checkpoint_is_the_average(again, loader, make_trainer, tmp_path):
+    class Tested(Recurrent):
+        def test_step(self, batch, batch_idx):
+            self.tested = self.weights()
+
+    module, trainer = Tested(), make_trainer(callbacks=[AnchorAveraging(power=0.0)])
+    trainer.fit(module, loader)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    average = module.weights()
+    with torch.no_grad():
+        torch._foreach_zero_(list(module.parameters()))
+    if not again:
+        trainer = make_trainer(callbacks=[AnchorAveraging(power=0.0)])
+    trainer.test(module, loader, ckpt_path=tmp_path / "a.ckpt", weights_only=True)
+    assert torch.equal(module.tested, average)
+
+
 def test_the_weight_of_an_old_anchor_fades_and_noise_averages_out():
     generator = torch.Generator().manual_seed(0)
     anchors = torch.randn(400, 64, generator=generator)
