@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 # Gates that torch stacks along the first dimension of its recurrent weights.
 _STACKED_GATES: tuple[tuple[type[nn.Module], int], ...] = (
@@ -71,6 +72,9 @@ def trainable(
 
     Returns:
         Parameters and infos, of equal length.
+
+    Raises:
+        ValueError: If a parameter waits for the first batch to give it a shape.
     """
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     gates = stacked_gates(module)
@@ -85,13 +89,19 @@ def trainable(
     infos: list[ParameterInfo] = []
     for group, entries in enumerate(param_groups):
         for position, parameter in enumerate(entries["params"]):
+            name = names.get(id(parameter), f"param_groups.{group}.{position}")
+            if is_lazy(parameter):
+                raise ValueError(
+                    f"`parameters` must have shapes before training, got {name} without one. Run a "
+                    "batch through the module before, as in setup()."
+                )
             counts = parameter.requires_grad or id(parameter) in known
             if not counts or parameter.numel() == 0:
                 continue
             parameters.append(parameter)
             infos.append(
                 ParameterInfo(
-                    name=names.get(id(parameter), f"param_groups.{group}.{position}"),
+                    name=name,
                     group=group,
                     gates=gates.get(id(parameter), 1),
                     reads_symbols=id(parameter) in of_symbols,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from lightning_fw import InnerLoop, L2Ball, ProductBall
 from tests.mixin.conftest import Recurrent
@@ -35,6 +36,16 @@ def test_nothing_to_train_is_named_before_training(loader, make_trainer):
     module = Recurrent().requires_grad_(False)
     with pytest.raises(ValueError, match="`parameters` must hold at least one trainable tensor"):
         make_trainer().fit(module, loader)
+
+
+def test_a_layer_that_waits_for_its_shape_is_named_before_training(loader, make_trainer):
+    class Lazy(Recurrent):
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.LazyLinear(1)
+
+    with pytest.raises(ValueError, match=r"`parameters` must have shapes before training, got h"):
+        make_trainer().fit(Lazy(), loader)
 
 
 @pytest.mark.parametrize(
