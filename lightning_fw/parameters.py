@@ -10,6 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from lightning_fw.checks import require_count
+
 # Gates that torch stacks along the first dimension of its recurrent weights.
 _STACKED_GATES: tuple[tuple[type[nn.Module], int], ...] = (
     (nn.LSTM, 4),
@@ -48,7 +50,8 @@ class ParameterInfo:
     @property
     def is_of_head(self) -> bool:
         """Whether it is of no recurrent layer, by a name that is known."""
-        return bool(self.name) and not _last_name(self.name).startswith(_OF_RECURRENT_LAYERS)
+        known = self.gates == 1 and bool(self.name)
+        return known and not _last_name(self.name).startswith(_OF_RECURRENT_LAYERS)
 
     @property
     def is_recurrent(self) -> bool:
@@ -132,24 +135,33 @@ def _last_name(name: str) -> str:
 
 
 def stacked_gates(module: nn.Module) -> dict[int, int]:
-    """How many gates torch stacks in each weight of an LSTM or a GRU.
+    """How many gates are stacked in each weight of an LSTM or a GRU, torch's or another's.
 
     Args:
-        module: Any module.
+        module: Any module. Attributes ``stacked_gates`` and ``hidden_size`` of one in it say that
+            its matrices of so many times ``hidden_size`` rows stack so many gates.
 
     Returns:
         Gates by the id of the parameter; weights of a single matrix are left out.
+
+    Raises:
+        TypeError: If one of these attributes is no int.
+        ValueError: If it is less than 1.
     """
     found: dict[int, int] = {}
     for child in module.modules():
-        for kind, gates in _STACKED_GATES:
-            if isinstance(child, kind):
-                hidden_size: Any = child.hidden_size
-                for name, parameter in child.named_parameters():
-                    # What a parametrization keeps, lengths of columns or factors, may stack none.
-                    stacks = parameter.ndim == 2 and parameter.shape[0] == gates * hidden_size
-                    if stacks and _plain(name).startswith(("weight_ih", "weight_hh")):
-                        found[id(parameter)] = gates
+        torchs = next((gates for kind, gates in _STACKED_GATES if isinstance(child, kind)), None)
+        gates: Any = torchs or getattr(child, "stacked_gates", None)
+        if gates is None:
+            continue
+        hidden_size: Any = getattr(child, "hidden_size", None)
+        require_count("stacked_gates", gates)
+        require_count("hidden_size", hidden_size)
+        for name, parameter in child.named_parameters():
+            # What a parametrization keeps, lengths of columns or factors, may stack none.
+            stacks = parameter.ndim == 2 and parameter.shape[0] == gates * hidden_size
+            if stacks and (not torchs or _plain(name).startswith(("weight_ih", "weight_hh"))):
+                found[id(parameter)] = gates
     return found
 
 

@@ -211,3 +211,31 @@ def test_only_real_floating_point_tensors_move(dtype: torch.dtype) -> None:
     with pytest.raises(ValueError, match="on meta beside cpu"):
         movable([torch.ones(2), torch.ones(2, device="meta")])
     movable([torch.ones(2), torch.ones(2, dtype=torch.bfloat16)])
+
+
+class OwnCell(nn.Module):
+    stacked_gates: Any = 4
+
+    def __init__(self, hidden_size: Any = 6) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.both = nn.Linear(3 + 6, 4 * 6)
+        self.out = nn.Linear(6, 2)
+
+
+def test_a_cell_of_ones_own_tells_its_gates() -> None:
+    infos = {info.name: info for info in infos_of(OwnCell())}
+    assert {name: info.gates for name, info in infos.items()} == {
+        "both.weight": 4, "both.bias": 1, "out.weight": 1, "out.bias": 1,
+    }  # fmt: skip
+    assert not infos["both.weight"].is_of_head
+    assert infos["out.weight"].is_of_head
+
+
+@pytest.mark.parametrize(("gates", "hidden_size"), [("four", 6), (4, None)])
+def test_gates_that_cannot_be_counted_are_named(gates: Any, hidden_size: Any) -> None:
+    cell = OwnCell(hidden_size)
+    cell.stacked_gates = gates
+    wrong = "stacked_gates" if gates == "four" else "hidden_size"
+    with pytest.raises(TypeError, match=f"`{wrong}` must be an int"):
+        infos_of(cell)
