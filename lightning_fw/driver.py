@@ -129,15 +129,14 @@ class Driver:
         """One gradient evaluation where the window stands."""
         opens = self.window.is_fresh
         if opens and self._gathering:
-            self._follow_optimizer(module)
+            self.window = followed(self.window, module)
+        if opens:
+            self._listen(module)
 
         def before_backward() -> None:
             if opens:
                 zero_gradients(module)
             self.window.drop_direction()
-            # Here, since training_step may freeze and unfreeze; but gathered weights are others.
-            if not self._gathering:
-                self._follow_optimizer(module)
 
         try:
             with (
@@ -147,7 +146,7 @@ class Driver:
                 backward_passes_apart(module.trainer, apart=self._apart),
             ):
                 drop_gathered(self._gathering)
-                return evaluate(
+                evaluated = evaluate(
                     module, training_step, arguments, self.window.parameters, before_backward
                 )
         except StopIteration:
@@ -156,6 +155,11 @@ class Driver:
             raise
         finally:
             drop_gathered(self._gathering)
+        # Here, since training_step may freeze and unfreeze; but gathered weights are others.
+        if not self._gathering:
+            with self._tally.measure("inner"):
+                self.window = followed(self.window, module)
+        return evaluated
 
     def _inner_step(self, module: Any, loss: Tensor | None, *, at_end: bool) -> bool:
         """Take the step of the window when its batches are together, and close it when due.
@@ -235,11 +239,6 @@ class Driver:
                 "Every inner step of a window was skipped, since gradients were not finite, and no "
                 "outer step was made. Look at the losses; `skipped` in the records counts on."
             )
-
-    def _follow_optimizer(self, module: Any) -> None:
-        self.window = followed(self.window, module)
-        if self.window.is_fresh:
-            self._listen(module)
 
     def _listen(self, module: Any) -> None:
         """Look whether anybody wants to know of windows what it takes time to tell."""

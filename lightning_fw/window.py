@@ -103,7 +103,7 @@ class Window:
         gradient so far does.
         """
         self.count_on(previous.restart, previous.outer_step)
-        self.attempts = previous.attempts
+        self.attempts, self.has_direction = previous.attempts, previous.has_direction
         self._first_count = previous._first_count
         self._arithmetic.succeed(previous._arithmetic)
         self._gradients.succeed(previous._gradients)

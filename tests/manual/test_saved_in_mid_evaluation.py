@@ -135,3 +135,23 @@ def test_a_checkpoint_from_within_training_step_holds_the_anchor(
         assert torch.equal(weights_in(checkpoint), averages.weights)
     # To be saved has not moved the fit.
     assert torch.equal(module.weights(), straight.weights())
+
+
+def test_parameters_that_join_leave_the_way_to_the_anchor(make_trainer, tmp_path):
+    class Joining(Module):
+        def training_step(self, batch, batch_idx):
+            self.head.requires_grad_(batch_idx > 0)
+            return super().training_step(batch, batch_idx)
+
+        def on_after_backward(self):
+            if self.trainer.fit_loop.batch_idx == 1:
+                self.displaced = self.weights()
+                with self.frank_wolfe.at_anchor():
+                    self.anchor = self.weights()
+                self.trainer.save_checkpoint(tmp_path / "mid.ckpt")
+
+    module = Joining(*CASES["paper"])
+    make_trainer().fit(module, Batches())
+    assert not torch.equal(module.displaced, module.anchor)
+    checkpoint = torch.load(tmp_path / "mid.ckpt", weights_only=True)
+    assert torch.equal(weights_in(checkpoint), module.anchor)
