@@ -44,12 +44,11 @@ def followed(window: Window, module: Any) -> Window:
         window: The window in progress.
         module: The LightningModule, with its optimizer.
     """
-    if not (window.is_fresh or _has_joined(module, window.parameters)):
+    groups = _groups(module)
+    if _has_all(window, groups):
         return window
-    parameters, infos = trainable(_groups(module), module, window.parameters)
-    if infos == window.infos and _are_same(parameters, window.parameters):
-        return window
-    successor = Window(window.inner_loop, parameters, infos, may_grow=True)
+    held = trainable(groups, module, window.parameters)
+    successor = Window(window.inner_loop, *held, may_grow=True)
     successor.succeed(window)
     return successor
 
@@ -72,7 +71,7 @@ def window_as_saved(window: Window, module: Any, state: Mapping[str, Any]) -> Wi
     parameters = [p for p, _ in held]
     moved = zip(parameters, state["window"]["displacement"]["moved"])
     would_move = any(was_moved and not p.requires_grad for p, was_moved in moved)
-    if len(held) != len(saved) or would_move or _are_same(parameters, window.parameters):
+    if len(held) != len(saved) or would_move:
         return window
     return Window(window.inner_loop, parameters, [info for _, info in held], may_grow=True)
 
@@ -86,18 +85,22 @@ def drop_strangers(module: Any, moved: Iterable[Tensor]) -> None:
                 parameter.grad = None
 
 
-def _has_joined(module: Any, known: Iterable[Tensor]) -> bool:
-    """Whether the optimizer trains what the window does not know."""
-    ids = set(map(id, known))
-    return any(
-        parameter.requires_grad and id(parameter) not in ids and parameter.numel() > 0
-        for group in _groups(module)
-        for parameter in group["params"]
-    )
+def _has_all(window: Window, groups: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether the window has what the optimizer trains, in its order and its groups.
 
-
-def _are_same(parameters: Iterable[Tensor], known: Iterable[Tensor]) -> bool:
-    return list(map(id, parameters)) == list(map(id, known))
+    Asked at every evaluation, where :func:`trainable`, which walks the module, would take too long.
+    """
+    known = set(map(id, window.parameters))
+    trained = [
+        (id(p), index)
+        for index, group in enumerate(groups)
+        for p in group["params"]
+        if (p.requires_grad or id(p) in known) and p.numel() > 0
+    ]
+    infos = window.infos or []
+    return trained == [
+        (id(p), info.group) for p, info in zip(window.parameters, infos, strict=True)
+    ]
 
 
 def _groups(module: Any) -> list[dict[str, Any]]:
