@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from lightning_fw.checks import require_number
 from lightning_fw.foreach import working_dtype
@@ -16,6 +17,8 @@ from lightning_fw.foreach import working_dtype
 
 class PolynomialAveraging:
     """The weights of :class:`AnchorAveraging`, for either namespace's ``WeightAveraging``."""
+
+    _average_model: AveragedModel | None
 
     def __init__(
         self,
@@ -48,12 +51,15 @@ class PolynomialAveraging:
         super().setup(trainer, pl_module, stage)  # type: ignore[misc]
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Put average and anchor back where training goes on; what is tested is the average.
+        """Put average and anchor back where training goes on; elsewhere the file's weights count.
 
-        Lightning's would put back the anchor into a test after a fit, too (Lightning 2.6.6).
+        After a fit Lightning's would put the anchor into a test, too (Lightning 2.6.6).
         """
         if trainer.state.fn == "fit":
             super().on_load_checkpoint(trainer, pl_module, checkpoint)  # type: ignore[misc]
+        elif self._average_model is not None:
+            # Validation swaps it in, whatever the module has loaded.
+            self._average_model.module.load_state_dict(checkpoint["state_dict"], strict=False)
 
 
 class AnchorAveraging(PolynomialAveraging, WeightAveraging):

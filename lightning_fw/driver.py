@@ -262,7 +262,7 @@ class Driver:
 
     def load_state_dict(self, state: dict[str, Any], module: Any) -> None:
         """Go on from what :meth:`state_dict` gave; with a warning anew where settings differ."""
-        self.window = window_as_saved(self.window, module, state)
+        self.window = window_as_saved(self.window, module, state["settings"])
         self._listen(module)
         found = differences(state["settings"], self._describe())
         window, goes_on = to_go_on_with(

@@ -248,6 +248,7 @@ def _on_save_checkpoint(
     if module._driver is not None:
         # A rank that fails may be alone in it: the others would not answer.
         checkpoint[KEY] = module._driver.state_dict(all_ranks=not module.trainer.interrupted)
+        checkpoint[KEY]["optimizer"] = type(module.optimizers(False)).__name__
     else:
         # None before the first batch, where Lightning's finders save and load what they saved.
         checkpoint[KEY] = module._saved_driver_state

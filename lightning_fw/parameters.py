@@ -155,8 +155,9 @@ def stacked_gates(module: nn.Module) -> dict[int, int]:
         if gates is None:
             continue
         hidden_size: Any = getattr(child, "hidden_size", None)
-        require_count("stacked_gates", gates)
-        require_count("hidden_size", hidden_size)
+        if not torchs:
+            require_count("stacked_gates", gates)
+            require_count("hidden_size", hidden_size)
         for name, parameter in child.named_parameters():
             # What a parametrization keeps, lengths of columns or factors, may stack none.
             stacks = parameter.ndim == 2 and parameter.shape[0] == gates * hidden_size

@@ -239,17 +239,18 @@ class SlopeRatio(RadiusRule):
         updates = state["updates"] + 1
         updated = {"anchor_slope": anchor_slope, "end_slope": end_slope, "updates": updates}
         rate = (self.early_rate / updates.sqrt()).clamp_min(self.rate)
-        radius = state["radius"] * torch.exp(rate * self._changes(updated))
+        has_slope = (a != 0) | (b != 0)
+        radius = state["radius"] * torch.exp(rate * self._changes(updated, has_slope))
         updated["radius"] = radius.clamp(self.minimum, self.maximum)
         finite = torch.isfinite(a.sum()) & torch.isfinite(b.sum())
         return {name: torch.where(finite, value, state[name]) for name, value in updated.items()}
 
-    def _changes(self, state: dict[str, Tensor]) -> Tensor:
+    def _changes(self, state: dict[str, Tensor], has_slope: Tensor) -> Tensor:
         """ρ c_i + (1 − ρ) c of each tensor."""
         a, b = state["anchor_slope"], state["end_slope"]
         common, own = self._change(a.sum(), b.sum()), self._change(a, b)
-        # A tensor without a slope follows the others.
-        own = torch.where(a == 0, common, own)
+        # A tensor without a slope, as one that is frozen, follows the others.
+        own = torch.where((a != 0) & has_slope, own, common)
         return torch.lerp(common.expand_as(own), own, self.own_share)
 
     def _change(self, a: Tensor, b: Tensor) -> Tensor:

@@ -22,12 +22,13 @@ def is_last_batch(trainer: Any) -> bool:
 
 
 def close_cut_off_window(trainer: Any) -> None:
-    """Close the window of an epoch whose last batch is None, for which Lightning runs no step.
+    """Close the window of an epoch that ends without a step: at a None, or by a hook's −1.
 
     Called where the step would have ended, before schedulers and callbacks look at it.
     """
     module = trainer.lightning_module
-    if module._driver is None or not is_last_batch(trainer):
+    is_ended = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch or is_last_batch(trainer)
+    if module._driver is None or not is_ended:
         return
     before, module._current_fx_name = module._current_fx_name, "training_step"
     try:

@@ -80,7 +80,9 @@ def evaluate(
 def _steps_refused(optimizers: Sequence[Optimizer]) -> Iterator[None]:
     """Raise where an optimizer steps inside."""
     with ExitStack() as stack:
-        for optimizer in optimizers:
+        # Some wrap another optimizer without being made as one.
+        hooked = [o for o in optimizers if hasattr(o, "_optimizer_step_pre_hooks")]
+        for optimizer in hooked:
             stack.callback(optimizer.register_step_pre_hook(_refuse).remove)
         yield
 

@@ -47,33 +47,30 @@ def followed(window: Window, module: Any) -> Window:
     groups = _groups(module)
     if _has_all(window, groups):
         return window
-    held = trainable(groups, module, window.parameters)
+    # Of those frozen here, too: other ranks may train them.
+    with_gradients = [p for group in groups for p in group["params"] if p.grad is not None]
+    held = trainable(groups, module, [*window.parameters, *with_gradients])
     successor = Window(window.inner_loop, *held, may_grow=True)
     successor.succeed(window)
     return successor
 
 
-def window_as_saved(window: Window, module: Any, state: Mapping[str, Any]) -> Window:
+def window_as_saved(window: Window, module: Any, settings: Mapping[str, str]) -> Window:
     """The window, or one on the parameters of a saved one, which may be frozen now.
-
-    Not where one is frozen that the saved window had moved: going on would move it.
 
     Args:
         window: On what the optimizer trains now.
         module: The LightningModule, with its optimizer.
-        state: The saved driver's.
+        settings: The saved window's, as ``describe`` puts them.
     """
     groups = _groups(module)
     everything = [parameter for group in groups for parameter in group["params"]]
     pairs = zip(*trainable(groups, module, everything), strict=True)
-    saved = saved_parameters(state["settings"])
+    saved = saved_parameters(settings)
     held = [(p, info) for p, info in pairs if words_for(p, info) in saved]
-    parameters = [p for p, _ in held]
-    moved = zip(parameters, state["window"]["displacement"]["moved"])
-    would_move = any(was_moved and not p.requires_grad for p, was_moved in moved)
-    if len(held) != len(saved) or would_move:
+    if len(held) != len(saved):
         return window
-    return Window(window.inner_loop, parameters, [info for _, info in held], may_grow=True)
+    return Window(window.inner_loop, *map(list, zip(*held, strict=True)), may_grow=True)
 
 
 def drop_strangers(module: Any, moved: Iterable[Tensor]) -> None:
@@ -95,7 +92,7 @@ def _has_all(window: Window, groups: Iterable[Mapping[str, Any]]) -> bool:
         (id(p), index)
         for index, group in enumerate(groups)
         for p in group["params"]
-        if (p.requires_grad or id(p) in known) and p.numel() > 0
+        if (p.requires_grad or p.grad is not None or id(p) in known) and p.numel() > 0
     ]
     infos = window.infos or []
     return trained == [

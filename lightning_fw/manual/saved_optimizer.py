@@ -31,8 +31,11 @@ def attend_to_saved_optimizer(trainer: Any, inner_loop: InnerLoop, optimizer: Op
     states = checkpoint.get("optimizer_states") if trainer.state.fn == "fit" else None
     if not states:
         return
+    saved = (checkpoint.get(KEY) or {}).get("optimizer")
     foreign = _foreign_settings(states[0], optimizer)
-    if foreign:
+    if saved is not None and saved != type(optimizer).__name__:
+        reason = f"is of {saved}"
+    elif saved is None and foreign:
         reason = f"is of another optimizer, which has {', '.join(foreign)}"
     elif KEY not in checkpoint and inner_loop.direction == "displacement":
         reason = "went with gradients, not with whole steps"
@@ -51,6 +54,8 @@ def _foreign_settings(state: Mapping[str, Any], optimizer: Optimizer) -> list[st
 
     One that misses some and has none too many is of an older torch.
     """
-    groups = state["param_groups"]
+    groups = state.get("param_groups")
+    if not groups:
+        return []
     saved, mine = set(groups[0]) - _OF_SCHEDULERS, set(optimizer.param_groups[0])
     return sorted(saved - mine) if set(optimizer.defaults) - saved else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -97,8 +97,18 @@ def put_anchor(checkpoint: dict[str, Any], anchor: Sequence[tuple[Tensor, Tensor
     for key in ("state_dict", "current_model_state"):  # the latter is WeightAveraging's
         weights = checkpoint.get(key, {})
         for name, weight in weights.items():
-            if isinstance(weight, Tensor):  # a module's extra state may be anything
+            if _may_be_a_weight(weight):
                 weights[name] = _at_anchor(weight, anchor)
+
+
+def _may_be_a_weight(state: object) -> TypeGuard[Tensor]:
+    """Not a counter or a mask, which may have a weight's values once that is rounded."""
+    return (
+        isinstance(state, Tensor)
+        and state.layout == torch.strided
+        and state.is_floating_point()
+        and not state.is_meta
+    )
 
 
 def _at_anchor(weight: Tensor, anchor: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

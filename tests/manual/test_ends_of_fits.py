@@ -74,20 +74,22 @@ def test_should_stop_before_min_epochs_changes_nothing(make_trainer):
     assert torch.equal(module.weights(), straight.weights())
 
 
-def test_a_batch_start_of_minus_one_ends_the_epoch_and_the_window_goes_on(make_trainer):
+def test_a_batch_start_of_minus_one_ends_the_epoch_and_its_window(make_trainer):
     class Skips(ByFrankWolfe):
         def on_train_batch_start(self, batch, batch_idx):
             return -1 if batch_idx == 4 else None
+
+        def on_train_epoch_end(self):
+            self.ends = [*getattr(self, "ends", []), self.weights()]
 
     module, anchors = Skips(), Anchors()
     trainer = make_trainer(callbacks=[anchors], max_epochs=3)
     trainer.fit(module)
     # Four batches an epoch.
     assert len(module.seen) == 12
-    assert windows(module) == [3, 3, 3, 3]
-    assert trainer.global_step == 4
-    for epoch in (1, 2):
-        assert torch.equal(anchors.at_epoch_starts[epoch], anchors.after_restart(epoch))
+    assert windows(module) == [3, 1, 3, 1, 3, 1]
+    assert trainer.global_step == 6
+    assert torch.equal(anchors.at_epoch_starts[1], module.ends[0])
 
 
 def test_with_one_step_a_batch_start_of_minus_one_is_automatic_optimizations(make_trainer):

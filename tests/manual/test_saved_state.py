@@ -99,9 +99,13 @@ class TestHooks:
         weight, other = torch.tensor([1.1, 2.0]), torch.ones(2)
         anchor = torch.tensor([0.1, 0.0])
         weights = {"in": weight, "out": weight, "half": weight.half(), "copy": weight.clone()}
-        checkpoint = {"state_dict": {**weights, "other": other, "extra": None}}
+        mask, meta = torch.tensor([True, True]), torch.empty(2, device="meta")
+        sparse = other.to_sparse()
+        others = {"mask": mask, "meta": meta, "sparse": sparse, "extra": None}
+        checkpoint = {"state_dict": {**weights, "other": other, **others}}
         put_anchor(checkpoint, [(weight, anchor)])
         held = checkpoint["state_dict"]
+        assert all(held[name] is other for name, other in others.items())
         assert held["in"] is held["out"] is anchor
         assert torch.equal(held["copy"], anchor)
         assert torch.equal(held["half"], anchor.half())

@@ -119,7 +119,7 @@ SPECTRAL = InnerLoop.spectral()
         (
             Displaced(SPECTRAL),
             FrankWolfeByAdam(LOOP),
-            "is of another optimizer, which has dam",
+            "is of SGD: Adam and its schedulers start",
         ),
     ],
     ids=["Adam to SGD", "gradients to displacements", "SGD to Adam"],

@@ -96,6 +96,6 @@ def test_an_epoch_that_a_hook_ends_is_an_epoch_to_schedulers():
     assert_rates_are_automatics(with_scheduler(interval="epoch"), parts=EndsEarly)
 
 
-def test_a_batch_that_a_hook_skips_is_no_step():
+def test_a_batch_that_a_hook_skips_ends_its_window():
     module = twins(EndsEarly)[1](with_scheduler(interval="step"), InnerLoop(steps=2))
-    assert fit(module).global_step == 3 == module.lr_schedulers().last_epoch
+    assert fit(module).global_step == 4 == module.lr_schedulers().last_epoch

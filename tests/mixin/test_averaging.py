@@ -58,21 +58,27 @@ def test_a_checkpoint_holds_the_average(make_trainer, tmp_path):
     assert torch.equal(average, module.weights())
 
 
+@pytest.mark.parametrize("stage", ["test", "validate"])
 @pytest.mark.parametrize("again", [True, False], ids=["same trainer", "new trainer"])
-def test_what_is_tested_from_a_checkpoint_is_the_average(again, loader, make_trainer, tmp_path):
+def test_what_is_tested_from_a_checkpoint_is_the_average(
+    again, stage, loader, make_trainer, tmp_path
+):
     class Tested(Recurrent):
         def test_step(self, batch, batch_idx):
             self.tested = self.weights()
 
+        validation_step = test_step
+
     module, trainer = Tested(), make_trainer(callbacks=[AnchorAveraging(power=0.0)])
-    trainer.fit(module, loader)
+    trainer.fit(module, loader, loader)
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     average = module.weights()
-    with torch.no_grad():
-        torch._foreach_zero_(list(module.parameters()))
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(module, loader, loader)
     if not again:
         trainer = make_trainer(callbacks=[AnchorAveraging(power=0.0)])
-    trainer.test(module, loader, ckpt_path=tmp_path / "a.ckpt", weights_only=True)
+    evaluate = getattr(trainer, stage)
+    evaluate(module, loader, ckpt_path=tmp_path / "a.ckpt", weights_only=True)
     assert torch.equal(module.tested, average)
 
 

@@ -154,6 +154,18 @@ def test_a_tensor_without_a_slope_yet_follows_the_sums():
     assert own[0] == own[1] > 0.02
 
 
+def test_a_tensor_that_is_frozen_follows_the_sums():
+    rule = SlopeRatio(own_share=1.0)
+    before = updated(rule, [(-1.0, -1.0), (-1.0, 1.0)])
+    after = rule.update(before, torch.tensor([-1.0, 0.0]), torch.tensor([-1.0, 0.0]))
+    ratios = after["radius"] / before["radius"]
+    sums = {name: before[name].sum(0, keepdim=True) for name in ("anchor_slope", "end_slope")}
+    alone = {**before, **sums, "radius": before["radius"][:1]}
+    expected = SlopeRatio().update(alone, torch.tensor([-1.0]), torch.tensor([-1.0]))["radius"]
+    torch.testing.assert_close(ratios[1], expected[0] / before["radius"][0])
+    assert ratios[0] > 1
+
+
 def test_one_slope_that_is_not_finite_leaves_all_radii():
     rule = SlopeRatio(own_share=0.5)
     before = updated(rule)
