@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-from ..ranks import run_together
+from ..forked import run_script_forked
 from ..several_ranks.sharded_fits import NEEDS_FSDP2_ON_CPUS
 from .run_page import blocks
 
@@ -62,10 +61,10 @@ def script(named: str) -> str:
 @pytest.mark.parametrize(
     "named", ["DDPStrategy", pytest.param("ModelParallelStrategy", marks=NEEDS_FSDP2_ON_CPUS)]
 )
-def test_a_block_for_four_gpus_trains_on_two_processes(named, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_block_for_four_gpus_trains_on_two_processes(named, tmp_path):
     path = tmp_path / "train.py"
     path.write_text(script(named))
-    (ended,) = run_together([[sys.executable, str(path)]], limit=100)
+    assert run_script_forked(path, tmp_path) == ""
     # Two epochs of four batches a rank, two a window; each process says so.
-    assert ended.output.count("steps 4") == 2, ended.output
+    told = (tmp_path / "said.txt").read_text()
+    assert told.count("steps 4") == 2, told
