@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import subprocess
-import sys
 
 import lightning as L
 import pytest
 import torch
 
 from lightning_fw import displacement, scalars
+from tests.forked import run_forked
 from tests.manual.interrupted import Batches, Module, SaveAfter, monitor
 from tests.manual.resumable_fits import CASES, assert_same_fit, fit, last_and_only
 
@@ -95,32 +95,23 @@ def test_the_file_resumes_with_weights_only(make_trainer, tmp_path):
     assert_same_fit((module, trainer, watch), straight)
 
 
-CHILD = """
-import os, signal, sys
-import lightning as L
-from lightning.pytorch.callbacks import ModelCheckpoint
-from tests.manual.interrupted import Batches, Module, monitor
-from tests.manual.resumable_fits import CASES, last_and_only
-
 class Killed(Module):
     def training_step(self, batch, batch_idx):
         if self.current_epoch == 1 and batch_idx == 4:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().training_step(batch, batch_idx)
 
-L.Trainer(
-    max_epochs=2, accelerator="cpu", logger=False, enable_progress_bar=False,
-    enable_model_summary=False, callbacks=[monitor(), last_and_only(sys.argv[1])],
-).fit(Killed(*CASES["spectral"]), Batches())
-"""
-
 
 def test_a_killed_process_resumes_from_its_last_checkpoint(make_trainer, tmp_path):
     folder = tmp_path / "killed"
-    child = subprocess.run(
-        [sys.executable, "-c", CHILD, str(folder)], capture_output=True, text=True, timeout=110
-    )
-    assert child.returncode == -signal.SIGKILL, child.stderr
+
+    def program():
+        callbacks = [monitor(), last_and_only(folder)]
+        trainer = make_trainer(max_epochs=2, callbacks=callbacks, enable_checkpointing=True)
+        trainer.fit(Killed(*CASES["spectral"]), Batches())
+
+    told = run_forked(program, tmp_path)
+    assert told.startswith("exit code -9\n"), told
     assert [path.name for path in folder.iterdir()] == ["last.ckpt"]
     straight = fit(make_trainer, "spectral")
     last = torch.load(folder / "last.ckpt", weights_only=True)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import subprocess
 import sys
 import time
-from functools import partial
 
 import pytest
 
+from lightning_fw import cli
 from lightning_fw.race.command import main
 from lightning_fw.race.points import read_points
+from tests.forked import end_forked, start_forked
 
 pytest.importorskip("matplotlib", reason="needs the extra `plot`")
 pytest.importorskip("sklearn", reason="needs the extra `data`")
@@ -23,29 +24,27 @@ def arguments(tmp_path):
     return [*start, "--budget", "150", "--every", "10", "--out", str(tmp_path)]
 
 
-def interrupt_at_the_first_point_of(method, arguments, csv):
+def interrupt_at_the_first_point_of(method, arguments, directory):
     """Start the race, interrupt it, and return its exit status and what it said."""
-    command = [sys.executable, "-m", "lightning_fw.cli", "race", *arguments]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+
+    def program():
         # What runs in the background of a shell ignores the signal, and its children with it.
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    )
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.exit(cli.main(["race", *arguments]))
+
+    process, said = start_forked(program, directory)
     deadline = time.monotonic() + 60
-    while not any(point.method == method for point in read_points(csv)):
-        assert process.poll() is None and time.monotonic() < deadline
+    while not any(point.method == method for point in read_points(directory / "race.csv")):
+        assert process.is_alive() and time.monotonic() < deadline
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    return process.returncode, " ".join(output.split())
+    os.kill(process.pid, signal.SIGINT)
+    end_forked(process, timeout=60)
+    return process.exitcode, " ".join(said.read_text().split())
 
 
 def test_an_interrupted_race_keeps_what_it_has_and_goes_on(arguments, tmp_path):
     csv = tmp_path / "race.csv"
-    status, told = interrupt_at_the_first_point_of("paper", arguments, csv)
+    status, told = interrupt_at_the_first_point_of("paper", arguments, tmp_path)
     assert status == 130
     assert "Run the same command again to go on" in told
     assert "Traceback" not in told
@@ -62,7 +61,7 @@ def test_an_interrupted_race_keeps_what_it_has_and_goes_on(arguments, tmp_path):
 
 
 def test_without_a_finished_run_there_is_no_picture_yet(arguments, tmp_path):
-    status, told = interrupt_at_the_first_point_of("adam", arguments, tmp_path / "race.csv")
+    status, told = interrupt_at_the_first_point_of("adam", arguments, tmp_path)
     assert status == 130
     assert "No run is finished: there is no picture yet." in told
     assert not (tmp_path / "race.png").exists()
