@@ -90,19 +90,30 @@ def test_the_sdist_holds_what_its_tests_and_pages_need(built):
     assert not any("_build" in name or "__pycache__" in name for name in names)
 
 
-def test_an_installed_wheel_trains_away_from_the_checkout(installed, tmp_path):
+# One process, which takes seconds to start, looks at all that is installed.
+AFTER = """
+assert trainer.global_step == 2
+
+import runpy
+import sys
+
+from lightning_fw.race.entrants import shipped
+
+assert len(shipped()) > 10
+sys.argv = ["lightning-fw", "tasks"]
+runpy.run_path({command!r}, run_name="__main__")
+"""
+
+
+def test_an_installed_wheel_trains_and_has_its_data_and_command(installed, tmp_path):
     quickstart = (ROOT / "examples" / "quickstart.py").read_text()
+    told = "limit_train_batches=300"
+    fit, _, _ = quickstart.replace(told, "limit_train_batches=4").partition("\nlast = ")
+    assert told in quickstart and fit.endswith("trainer.fit(Adder(), AddingProblem(50))\n")
     (tmp_path / "mine.py").write_text(
         f"import lightning_fw\nassert lightning_fw.__file__.startswith({str(installed)!r})\n"
-        + quickstart.replace("from __future__ import annotations\n", "")
+        + fit
+        + AFTER.format(command=str(installed / "bin" / "lightning-fw"))
     )
-    run("mine.py", cwd=tmp_path, PYTHONPATH=str(installed), OMP_NUM_THREADS="1")
-
-
-def test_an_installed_wheel_has_its_data_and_its_command(installed, tmp_path):
-    race = "from lightning_fw.race.entrants import shipped; print(len(shipped()))"
-    lines = run("-c", race, cwd=tmp_path, PYTHONPATH=str(installed)).stdout
-    assert int(lines) > 10
-    told = run("-m", "lightning_fw.cli", "tasks", cwd=tmp_path, PYTHONPATH=str(installed)).stdout
-    assert "digits-pixel" in told
-    assert (installed / "bin" / "lightning-fw").exists()
+    done = run("mine.py", cwd=tmp_path, PYTHONPATH=str(installed), OMP_NUM_THREADS="1")
+    assert "digits-pixel" in done.stdout
