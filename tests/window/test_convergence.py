@@ -70,8 +70,8 @@ def test_the_gap_of_a_quadratic_falls_like_one_over_k(ball):
 
 
 def test_a_quadratic_in_a_box_ends_at_the_clipped_center():
-    _, _, end = minimize(quadratic(CENTER), (12,), LinfBall(radius=0.5), OpenLoop(), 20_000)
-    torch.testing.assert_close(end, CENTER.clamp(-0.5, 0.5), rtol=0, atol=2e-2)
+    _, _, end = minimize(quadratic(CENTER), (12,), LinfBall(radius=0.5), OpenLoop())
+    torch.testing.assert_close(end, CENTER.clamp(-0.5, 0.5), rtol=0, atol=5e-3)
 
 
 def test_a_quadratic_in_an_l2_ball_ends_where_lagrange_says():
@@ -86,8 +86,8 @@ def test_a_quadratic_in_an_l2_ball_ends_where_lagrange_says():
 
 
 def test_an_interior_optimum_is_found():
-    _, _, end = minimize(quadratic(CENTER), (12,), L2Ball(radius=10.0), ShortStep(4.0), 5000)
-    torch.testing.assert_close(end, CENTER, rtol=0, atol=5e-2)
+    _, _, end = minimize(quadratic(CENTER), (12,), L2Ball(radius=10.0), ShortStep(4.0))
+    torch.testing.assert_close(end, CENTER, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("ball", [SpectralBall(radius=0.5, oracle="svd"), NuclearBall(radius=0.5)])
