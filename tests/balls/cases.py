@@ -57,8 +57,8 @@ MATRIX_BALLS: tuple[Ball, ...] = (
     SpectralBall(radius=RADIUS, oracle="svd", scale_by_shape=True, head_radius=2.0),
     RowBall(radius=RADIUS),
     RowBall(radius=RADIUS, gate_radius=3.0, input_radius=0.5, head_radius=2.0, vector_radius=2.0),
-    NuclearBall(radius=RADIUS, iterations=300),
-    NuclearBall(radius=RADIUS, iterations=300, scale_by_shape=True),
+    NuclearBall(radius=RADIUS, iterations=100),
+    NuclearBall(radius=RADIUS, iterations=100, scale_by_shape=True),
 )
 
 PRODUCT_BALLS: tuple[Ball, ...] = (
