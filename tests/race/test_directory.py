@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -21,11 +22,18 @@ def race(out, *more):
     return main([*arguments, "--budget", "2", "--out", str(out), *more])
 
 
+@pytest.fixture(scope="module")
+def a_race(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("a_race")
+    assert race(directory) == 0
+    return directory
+
+
 @pytest.fixture
-def raced(tmp_path, capsys):
-    assert race(tmp_path) == 0
+def raced(a_race, tmp_path, capsys):
+    """A copy to change."""
     capsys.readouterr()
-    return tmp_path
+    return shutil.copytree(a_race, tmp_path, dirs_exist_ok=True)
 
 
 @pytest.mark.parametrize(
