@@ -38,7 +38,8 @@ SHORT = replace(
 RANKS = ("--strategy", "ddp", "--devices", "2")
 
 pytest.importorskip("matplotlib", reason="needs the extra `plot`")
-pytest.importorskip("sklearn", reason="needs the extra `data`")
+# With the digits: a rank forked from here need not import them.
+pytest.importorskip("sklearn.datasets", reason="needs the extra `data`")
 
 
 @pytest.fixture(autouse=True)
