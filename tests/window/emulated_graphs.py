@@ -28,7 +28,7 @@ class EmulatedGraph(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self._calls: list[tuple[Any, Any, Any, Any]] = []
+        self._calls: list[tuple[Any, Any, Any, list[Tensor | None]]] = []
         self._before: dict[int, tuple[Any, Any]] = {}
         self._made: set[int] = set()
 
@@ -42,8 +42,10 @@ class EmulatedGraph(TorchDispatchMode):
                 if storage.data_ptr() not in self._made:
                     self._before.setdefault(storage.data_ptr(), (storage, storage.clone()))
         outputs = func(*args, **(kwargs or {}))
-        self._made |= _storages(_tensors(outputs)) - _storages(inputs)
-        self._calls.append((func, args, kwargs or {}, outputs))
+        known, found = _storages(inputs), _tensors(outputs)
+        self._made |= _storages(found) - known
+        new = [None if tensor.untyped_storage().data_ptr() in known else tensor for tensor in found]
+        self._calls.append((func, args, kwargs or {}, new))
         return outputs
 
     def undo(self) -> None:
@@ -51,11 +53,10 @@ class EmulatedGraph(TorchDispatchMode):
             storage.copy_(before)
 
     def replay(self) -> None:
-        for func, args, kwargs, outputs in self._calls:
+        for func, args, kwargs, new in self._calls:
             found = func(*args, **kwargs)
-            known = _storages(_tensors((args, kwargs)))
-            for target, source in zip(_tensors(outputs), _tensors(found), strict=True):
-                if target.untyped_storage().data_ptr() not in known:
+            for target, source in zip(new, _tensors(found), strict=True):
+                if target is not None:
                     target.copy_(source)
 
 
