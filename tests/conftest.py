@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -36,6 +35,9 @@ def packages_are_asked_once():
 
 @pytest.fixture(autouse=True)
 def one_thread_and_a_seed():
+    # Not above: xdist's own process, which runs no test, reads this file before workers start.
+    import torch
+
     torch.set_num_threads(1)
     torch.manual_seed(0)
 
