@@ -49,7 +49,7 @@ class ParameterInfo:
 
     @property
     def is_of_head(self) -> bool:
-        """Whether it is of no recurrent layer, by a name that is known."""
+        """Whether it is of no recurrent layer, by its name, and stacks no gates."""
         known = self.gates == 1 and bool(self.name)
         return known and not _last_name(self.name).startswith(_OF_RECURRENT_LAYERS)
 

@@ -79,8 +79,8 @@ def _matrix(ball: MatrixBall, array: np.ndarray, info: ParameterInfo, *, dual: b
         out, size = gate.shape
         length = 1.0 if info.reads_symbols else np.sqrt(size)
         reach = max(1.0, np.sqrt(out) / length) if ball.scale_by_shape else 1.0
-        is_head = info.name and not any(n in info.name for n in ("weight_ih", "weight_hh"))
-        if ball.head_radius and is_head:
+        recurs = info.gates > 1 or any(n in info.name for n in ("weight_ih", "weight_hh"))
+        if ball.head_radius and info.name and not recurs:
             reach = ball.head_radius * np.sqrt(out / size)
         elif info.gates > 1:
             of_input = ball.input_radius if "weight_ih" in info.name else None
