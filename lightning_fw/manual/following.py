@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lightning_fw.balls.product import require_all_patterns
@@ -48,7 +48,7 @@ def followed(window: Window, module: Any) -> Window:
     if _has_all(window, groups):
         return window
     # Of those frozen here, too: other ranks may train them.
-    with_gradients = [p for group in groups for p in group["params"] if p.grad is not None]
+    with_gradients = [p for p in _parameters(groups) if p.grad is not None]
     held = trainable(groups, module, [*window.parameters, *with_gradients])
     successor = Window(window.inner_loop, *held, may_grow=True)
     successor.succeed(window)
@@ -64,8 +64,7 @@ def window_as_saved(window: Window, module: Any, settings: Mapping[str, str]) ->
         settings: The saved window's, as ``describe`` puts them.
     """
     groups = _groups(module)
-    everything = [parameter for group in groups for parameter in group["params"]]
-    pairs = zip(*trainable(groups, module, everything), strict=True)
+    pairs = zip(*trainable(groups, module, _parameters(groups)), strict=True)
     saved = saved_parameters(settings)
     held = [(p, info) for p, info in pairs if words_for(p, info) in saved]
     if len(held) != len(saved):
@@ -76,10 +75,9 @@ def window_as_saved(window: Window, module: Any, settings: Mapping[str, str]) ->
 def drop_strangers(module: Any, moved: Iterable[Tensor]) -> None:
     """Drop plain gradients of parameters that weights in parts let join a window too late."""
     known = set(map(id, moved))
-    for group in _groups(module):
-        for parameter in group["params"]:
-            if id(parameter) not in known:
-                parameter.grad = None
+    for parameter in _parameters(_groups(module)):
+        if id(parameter) not in known:
+            parameter.grad = None
 
 
 def _has_all(window: Window, groups: Iterable[Mapping[str, Any]]) -> bool:
@@ -98,6 +96,10 @@ def _has_all(window: Window, groups: Iterable[Mapping[str, Any]]) -> bool:
     return trained == [
         (id(p), info.group) for p, info in zip(window.parameters, infos, strict=True)
     ]
+
+
+def _parameters(groups: Iterable[Mapping[str, Any]]) -> list[nn.Parameter]:
+    return [parameter for group in groups for parameter in group["params"]]
 
 
 def _groups(module: Any) -> list[dict[str, Any]]:

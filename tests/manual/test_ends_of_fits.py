@@ -89,7 +89,10 @@ def test_a_batch_start_of_minus_one_ends_the_epoch_and_its_window(make_trainer):
     assert len(module.seen) == 12
     assert windows(module) == [3, 1, 3, 1, 3, 1]
     assert trainer.global_step == 6
-    assert torch.equal(anchors.at_epoch_starts[1], module.ends[0])
+    for epoch in (1, 2):
+        assert torch.equal(anchors.at_epoch_starts[epoch], module.ends[epoch - 1])
+        # The step of the window that was cut off.
+        assert not torch.equal(module.ends[epoch - 1], anchors.after_batches[4 * epoch - 1][1])
 
 
 def test_with_one_step_a_batch_start_of_minus_one_is_automatic_optimizations(make_trainer):

@@ -103,11 +103,10 @@ class TestOtherSettings:
                 return self.top(self.rnn(x)[0][:, -1])
 
         path = save_after(4, Module(LOOP), make_trainer, tmp_path)
-        module, gone = (
-            Renamed(LOOP),
-            r": parameters that are gone: head\.weight \(1, 4\), head",
-        )
-        with pytest.warns(UserWarning, match=gone) as caught:
+        module = Renamed(LOOP)
+        gone = r": parameters that are gone: head\.weight \(1, 4\), head\.bias \(1,\); "
+        new = r"new parameters: top\.weight \(1, 4\), top\.bias \(1,\)\. A"
+        with pytest.warns(UserWarning, match=gone + new) as caught:
             resume(path, module, make_trainer)
         assert "rnn" not in "".join(str(w.message) for w in caught if OTHER in str(w.message))
         assert [record.steps for record in module.records] == [2, 3, 3, 1]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lightning_fw import FrankWolfeMixin, InnerLoop
-from tests.mixin.conftest import Recurrent
+from tests.mixin.conftest import Recurrent, make_loader
 
 
 def test_the_default_optimizer_is_the_inner_loops(loader, make_trainer):
@@ -126,3 +126,37 @@ def test_a_schedule_that_climbs_to_a_whole_step_is_not_warned_of(loader, make_tr
 
     make_trainer().fit(Climbing(InnerLoop(steps=3, direction="displacement")), loader)
     assert not [each for each in recwarn if "a whole step" in str(each.message)]
+
+
+class Wrapping(torch.optim.Optimizer):
+    """Is no optimizer of its own, and saves its state in a form of its own."""
+
+    def __init__(self, inner):
+        self.inner, self.defaults = inner, inner.defaults
+        self.param_groups, self.state = inner.param_groups, inner.state
+
+    def step(self, closure=None):
+        return self.inner.step(closure)
+
+    def zero_grad(self, set_to_none=True):
+        self.inner.zero_grad(set_to_none)
+
+    def state_dict(self):
+        return {"inner": self.inner.state_dict()}
+
+    def load_state_dict(self, state):
+        self.inner.load_state_dict(state["inner"])
+
+
+def test_an_optimizer_that_wraps_another_trains_and_resumes(make_trainer, tmp_path):
+    class Wrapped(Recurrent):
+        def configure_optimizers(self):
+            return Wrapping(super().configure_optimizers())
+
+    straight, module, resumed = Recurrent(), Wrapped(), Wrapped()
+    make_trainer(max_epochs=2).fit(straight, make_loader())
+    trainer = make_trainer(max_epochs=1)
+    trainer.fit(module, make_loader())
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    make_trainer(max_epochs=2).fit(resumed, make_loader(), ckpt_path=tmp_path / "a.ckpt")
+    assert torch.equal(resumed.weights(), straight.weights())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -112,3 +114,24 @@ def test_a_rank_that_only_skips_still_hears_the_wish_of_another(make_trainer):
     assert (skipped, also_skipped) == (8 * [0], 2 * [2, 2, 2, 1])
     assert torch.equal(first, second)
     assert first.isfinite().all()
+
+
+class FrozenByTurns(Joined):
+    """Its head is frozen on one rank while the other trains it."""
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        self.head.requires_grad_((batch_idx + self.global_rank) % 2 == 0)
+
+
+def test_what_one_rank_freezes_moves_by_the_gradient_of_the_other_on_both(make_trainer):
+    def on_a_rank():
+        module = FrozenByTurns(loop())
+        before = module.head.weight.detach().clone()
+        weights, _ = fit(
+            make_trainer, module, strategy="ddp_find_unused_parameters_true", devices=2
+        )
+        return weights, torch.equal(module.head.weight, before)
+
+    (first, stood), (second, _) = on_ranks(on_a_rank)
+    assert torch.equal(first, second)
+    assert not stood

@@ -66,18 +66,18 @@ def slow(*layout):
 def test_a_job_trains_as_on_one_machine_and_goes_on_without_a_rank(start, nodes, devices, tmp_path):
     done = Job(start, tmp_path, nodes * devices, start(nodes, devices, tmp_path))
     for sync in job.SYNCS:
-        require_the_weights_of_one_machine(done, sync)
-    require_an_end_with_a_reason(done)
-    require_a_whole_checkpoint(done)
+        assert_the_weights_of_one_machine(done, sync)
+    assert_an_end_with_a_reason(done)
+    assert_a_whole_checkpoint(done)
     for ranks in (1, 2, 3):
-        require_to_go_on(done, ranks)
+        assert_it_goes_on(done, ranks)
 
 
 def printed(done: Job) -> str:
     return "\n".join(end.output for end in done.ends)
 
 
-def require_the_weights_of_one_machine(done: Job, sync: str) -> None:
+def assert_the_weights_of_one_machine(done: Job, sync: str) -> None:
     files = [done.folder / f"{sync}-{rank}.pt" for rank in range(done.ranks)]
     assert all(file.exists() for file in files), printed(done)
     first, *others = map(torch.load, files)
@@ -86,7 +86,7 @@ def require_the_weights_of_one_machine(done: Job, sync: str) -> None:
     torch.testing.assert_close(first, expected, rtol=1e-9, atol=1e-12)
 
 
-def require_an_end_with_a_reason(done: Job) -> None:
+def assert_an_end_with_a_reason(done: Job) -> None:
     """On the others the next message fails at once; torchrun tells who was lost, and how."""
     assert all(end.code != 0 for end in done.ends), printed(done)
     assert re.search("Connection (reset|closed) by peer", printed(done)), printed(done)
@@ -95,7 +95,7 @@ def require_an_end_with_a_reason(done: Job) -> None:
         assert re.search(lost, printed(done)), printed(done)
 
 
-def require_a_whole_checkpoint(done: Job) -> None:
+def assert_a_whole_checkpoint(done: Job) -> None:
     """It holds the weights of the last restart before the rank was lost."""
     saved = torch.load(done.folder / "last.ckpt", weights_only=True)
     assert saved["global_step"] == job.STEPS_BEFORE
@@ -108,7 +108,7 @@ def until_the_last_restart(ranks: int) -> torch.Tensor:
     return job.undisturbed("restart", 1, ranks, max_steps=job.STEPS_BEFORE)
 
 
-def require_to_go_on(done: Job, ranks: int) -> None:
+def assert_it_goes_on(done: Job, ranks: int) -> None:
     told = on_ranks(job.resumed, done.folder / "last.ckpt", "restart", ranks, ranks=ranks)
     steps, weights = told[0]
     assert steps > job.STEPS_BEFORE

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_fw import InnerLoop, L2Ball, OpenLoop, SpectralBall
+from lightning_fw import InnerLoop, L2Ball, OpenLoop, ProductBall, SpectralBall
 from lightning_fw.nn.cells import CELLS, make_cell
 from lightning_fw.parameters import ParameterInfo, trainable
 from lightning_fw.window import Window
@@ -75,12 +75,22 @@ def test_a_recurrent_momentum_of_zero_answers_the_gradients():
         (LOOP, "recurrent_momentum"),
         (InnerLoop.spectral(), "gate_radius, input_radius, head_radius, recurrent_momentum"),
         (InnerLoop(ball=L2Ball(scope="group")), 'scope="group"'),
+        (InnerLoop(ball=ProductBall({"*": SpectralBall(gate_radius=3.0)})), "gate_radius"),
+        (InnerLoop(ball=ProductBall({"b*": L2Ball(), "*": L2Ball()})), r"the pattern 'b\*'"),
     ],
-    ids=["momentum", "spectral", "group"],
+    ids=["momentum", "spectral", "group", "within a product", "patterns"],
 )
 def test_settings_that_go_by_names_or_groups_need_them(loop, named):
     with pytest.raises(ValueError, match=f"`infos` must tell of parameters what {named} goes by"):
         Window(loop, [nn.Parameter(torch.zeros(6, 3))])
+
+
+def test_a_pattern_may_wait_only_for_parameters_that_a_successor_brings():
+    loop = InnerLoop(ball=ProductBall({"rnn*": L2Ball(), "*": L2Ball()}))
+    weight, infos = [nn.Parameter(torch.zeros(6, 3))], [ParameterInfo("head.weight")]
+    with pytest.raises(ValueError, match=r"the pattern 'rnn\*', which gets no parameter of head"):
+        Window(loop, weight, infos)
+    assert Window(loop, weight, infos, may_grow=True).is_fresh
 
 
 @pytest.mark.parametrize("cell", CELLS)
