@@ -19,28 +19,44 @@ class Anchor:
 
     Args:
         parameters: The weights, changed in place.
+
+    Attributes:
+        is_displaced: Whether inside :meth:`displaced`.
     """
 
     def __init__(self, parameters: Sequence[Tensor]) -> None:
         self._parameters = list(parameters)
         self._weights = [torch.empty_like(p) for p in parameters]
+        self.is_displaced = False
         self._offset: tuple[Sequence[Tensor], Scalar] | None = None
         self._is_restored = False
 
     @contextmanager
-    def displaced(self, offsets: Sequence[Tensor], factor: Scalar) -> Iterator[None]:
+    def displaced(self, offsets: Sequence[Tensor] | None, factor: Scalar) -> Iterator[None]:
         """The weights stand at ω + factor · offsets inside, at ω before and after.
 
-        They are brought back on an error too.
+        They are brought back on an error too. Without offsets they stay.
 
         Raises:
-            RuntimeError: If they are away from ω already.
+            RuntimeError: Within itself.
         """
-        if self._offset is not None:
+        if self.is_displaced:
             raise RuntimeError(
                 "`displaced` cannot be entered within itself, got a second one. Leave the first "
                 "before, which brings the weights back."
             )
+        self.is_displaced = True
+        try:
+            if offsets is None:
+                yield
+                return
+            with self._away(offsets, factor):
+                yield
+        finally:
+            self.is_displaced = False
+
+    @contextmanager
+    def _away(self, offsets: Sequence[Tensor], factor: Scalar) -> Iterator[None]:
         with torch.no_grad():
             copy_(self._weights, self._parameters)
         self._offset = (offsets, factor)

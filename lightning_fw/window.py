@@ -150,10 +150,8 @@ class Window:
         """
         if drop_direction:
             self.drop_direction()
-        if not self._displacement.has_moved or self.inner_loop.trajectory == "fixed":
-            yield
-            return
-        offsets, factor = self._displacement.offsets
+        moves = self._displacement.has_moved and self.inner_loop.trajectory != "fixed"
+        offsets, factor = self._displacement.offsets if moves else (None, 0.0)
         with self.anchor.displaced(offsets, factor * self.radius):
             yield
 
@@ -231,6 +229,9 @@ class Window:
 
         Returns:
             The record of the window, its batches, evaluations and seconds left at 0.
+
+        Raises:
+            RuntimeError: Inside :meth:`displaced`.
         """
         joined = self._joined(reduce, ended=ended)
         record = self.statistics.record(
@@ -255,6 +256,11 @@ class Window:
         self._hand_over(joined, stepped=stepped)
 
     def _joined(self, reduce: Callable[[Tensor], Tensor], *, ended: bool) -> Joined:
+        if self.anchor.is_displaced:
+            raise RuntimeError(
+                "`close` must come after the block of displaced(), got one inside: an outer step "
+                "there is lost when the weights are brought back. Call both after the block."
+            )
         sync, slopes = self.inner_loop.sync, self._arithmetic.radius.slopes()
         return share(sync, self._displacement, slopes, reduce, ended=ended)
 

@@ -176,6 +176,19 @@ def test_a_second_displacement_within_the_first_leaves_the_weights_at_the_anchor
     torch.testing.assert_close(weight.data, torch.ones(2), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("close", ["close", "close_untold"])
+def test_a_window_that_is_closed_inside_displaced_says_that_the_outer_step_would_be_lost(close):
+    weight = torch.nn.Parameter(torch.ones(2))
+    window = Window(InnerLoop(ball=L2Ball(radius=0.5), steps=1), [weight])
+    inside = pytest.raises(RuntimeError, match=r"`close` must come after the block of displaced")
+    with inside, window.displaced():
+        weight.sum().backward()
+        window.step()
+        getattr(window, close)()
+    getattr(window, close)()
+    assert weight.grad is not None
+
+
 def test_what_is_no_inner_loop_and_no_tensors_is_named():
     with pytest.raises(TypeError, match=r"`inner_loop` must be an InnerLoop, got L2Ball\("):
         Window(L2Ball(), make_parameters())
