@@ -19,7 +19,7 @@ from lightning_fw.manual.evaluation import refuse_backward
 from lightning_fw.manual.following import require_parameters
 from lightning_fw.manual.hooks import clip_direction
 from lightning_fw.manual.lost_ranks import lost_ranks_told
-from lightning_fw.manual.outer_optimizer import single_optimizer, warn_of_small_steps
+from lightning_fw.manual.outer_optimizer import single_optimizer, warn_of_other_scale
 from lightning_fw.manual.saved_optimizer import attend_to_saved_optimizer
 from lightning_fw.manual.saved_state import KEY, put_anchor, share_progress
 from lightning_fw.manual.schedulers import attend_to_schedulers, counted_in_windows
@@ -196,8 +196,7 @@ def _configure_optimizers(module: Any, configure_optimizers: Callable[..., Any])
         configured = configure_optimizers(module)
     optimizer: Optimizer = single_optimizer(configured)
     require_parameters(module, inner_loop, optimizer)
-    if inner_loop.direction == "displacement":
-        warn_of_small_steps(optimizer)
+    warn_of_other_scale(optimizer, inner_loop)
     if module._trainer is None or module._trainer.lightning_module is not module:
         return configured
     require_batches(module, inner_loop)

@@ -8,8 +8,10 @@ from typing import Any
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch.optim import LBFGS, SGD, Optimizer
 
-# Far from 1 on a logarithmic scale, as rates for gradients are.
-_SMALLEST_RATE = 0.1
+from lightning_fw.inner_loop import InnerLoop
+
+# Far from a whole step on a logarithmic scale, as rates for gradients are.
+_FAR = 10
 
 
 def single_optimizer(configured: object) -> Optimizer:
@@ -36,11 +38,13 @@ def single_optimizer(configured: object) -> Optimizer:
     return found[0]
 
 
-def warn_of_small_steps(optimizer: Optimizer) -> None:
-    """Warn of an optimizer that does not go where ``direction="displacement"`` leads.
+def warn_of_other_scale(optimizer: Optimizer, inner_loop: InnerLoop) -> None:
+    """Warn of an optimizer whose steps are far shorter or longer than where the direction leads.
 
     Args:
-        optimizer: The outer optimizer. SGD with a learning rate of about 1 lands there.
+        optimizer: The outer optimizer. SGD lands where the window ended, with a learning rate of 1
+            for ``direction="displacement"``, of δ for ``"unit"``.
+        inner_loop: The settings.
     """
     if any("lr" not in group for group in optimizer.param_groups):
         return
@@ -49,13 +53,21 @@ def warn_of_small_steps(optimizer: Optimizer) -> None:
         group.get("max_lr", group.get("initial_lr", group["lr"]))
         for group in optimizer.param_groups
     ]
-    if isinstance(optimizer, SGD) and min(rates) >= _SMALLEST_RATE:
-        return
-    rank_zero_warn(
-        f"`configure_optimizers` gave {type(optimizer).__name__} with lr {min(rates):g} for "
-        'direction="displacement", which is a whole step and wants SGD(lr=1). Return '
-        'self.configure_frank_wolfe().outer(self.parameters()), or pass direction="unit".'
-    )
+    gave = f"`configure_optimizers` gave {type(optimizer).__name__}"
+    is_sgd, radius = isinstance(optimizer, SGD), inner_loop.ball.radius
+    if inner_loop.direction == "displacement" and not (is_sgd and min(rates) * _FAR >= 1):
+        rank_zero_warn(
+            f'{gave} with lr {min(rates):g} for direction="displacement", which is a whole step '
+            "and wants SGD(lr=1). Return self.configure_frank_wolfe().outer(self.parameters()), or "
+            'pass direction="unit".'
+        )
+    if inner_loop.direction == "unit" and is_sgd and max(rates) > _FAR * radius:
+        rank_zero_warn(
+            f'{gave} with lr {max(rates):g} for direction="unit": steps of '
+            f"{max(rates) / radius:.0f} times the ball's radius {radius:g}, where no gradient was "
+            f"evaluated. Return SGD(lr={radius:g}), which lands where the window ended, or "
+            "self.configure_frank_wolfe().outer(self.parameters())."
+        )
 
 
 def _optimizers(configured: Any) -> list[Optimizer]:

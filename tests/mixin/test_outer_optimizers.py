@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_fw import FrankWolfeMixin, InnerLoop
+from lightning_fw import FrankWolfeMixin, InnerLoop, L2Ball
 from tests.mixin.conftest import Recurrent, make_loader
 
 
@@ -115,6 +115,15 @@ def test_an_optimizer_that_shortens_displacements_is_warned_of(make, found, load
     module = Slow(InnerLoop(steps=3, direction="displacement"))
     with pytest.warns(UserWarning, match=f'gave {found} for direction="displacement"'):
         make_trainer().fit(module, loader)
+
+
+def test_an_optimizer_that_lengthens_unit_directions_is_warned_of(loader, make_trainer, recwarn):
+    paper = InnerLoop(ball=L2Ball(radius=0.01), steps=3)
+    make_trainer().fit(Recurrent(paper, lr=0.05), loader)
+    assert not [each for each in recwarn if "direction=" in str(each.message)]
+    found = "gave SGD with lr 1 .* 100 times the ball's radius 0.01"
+    with pytest.warns(UserWarning, match=found):
+        make_trainer().fit(Recurrent(paper, lr=1.0), loader)
 
 
 def test_a_schedule_that_climbs_to_a_whole_step_is_not_warned_of(loader, make_trainer, recwarn):
