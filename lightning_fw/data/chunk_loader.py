@@ -95,7 +95,7 @@ class ChunkLoader:
         # Where Lightning looks for a sampler to tell the epoch.
         self.sampler = loader.sampler if isinstance(loader.sampler, DistributedSampler) else None
         self._at_first = None if loader.generator is None else loader.generator.get_state()
-        self._chunks_a_batch = -(-_time_steps(self._dataset) // chunk_length)
+        self._chunks_a_batch = -(-time_steps(self._dataset) // chunk_length)
         self._epochs = 0
         self._position = 0
         self._saved: dict[str, int] | None = None
@@ -116,7 +116,7 @@ class ChunkLoader:
             self._epochs, self._saved = done, None
         self._epochs, self._position = self._epochs + 1, skipped
         whole, rest = divmod(skipped, self._chunks_a_batch)
-        order = cast(Iterator[list[int]], iter(self._order))
+        order = self._batches()
         for indices in islice(order, whole):
             read.extend(indices)
         if read and isinstance(self._dataset, NoisySequences):
@@ -129,6 +129,13 @@ class ChunkLoader:
                 yield chunk
             rest = 0
 
+    def _batches(self) -> Iterator[list[int]]:
+        """The indices of an epoch; a sampler that is asked for more draws once more.
+
+        Lightning does not ask.
+        """
+        return islice(cast(Iterator[list[int]], iter(self._order)), len(self._order))
+
     def _draw_again(self, epochs: int) -> list[int]:
         """Leave the generator as after so many epochs; what was read in them."""
         if self._order.generator is not None:
@@ -138,8 +145,8 @@ class ChunkLoader:
         for epoch in range(epochs):
             if self.sampler is not None:
                 self.sampler.set_epoch(epoch)
-            for indices in self._order:
-                read.extend(cast(list[int], indices))
+            for indices in self._batches():
+                read.extend(indices)
         if self.sampler is not None:
             self.sampler.set_epoch(told)
         return read
@@ -153,7 +160,7 @@ class ChunkLoader:
         self._saved = dict(state) if state["epochs"] else None
 
 
-def _time_steps(dataset: Any) -> int:
+def time_steps(dataset: Any) -> int:
     """Of each sequence; noise that is drawn at each reading is not drawn."""
     if isinstance(dataset, NoisySequences):
         return dataset.time_steps

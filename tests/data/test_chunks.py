@@ -137,6 +137,17 @@ def test_it_goes_on_from_any_chunk_of_any_epoch(epoch, position):
         assert mine[2:] == other[2:]
 
 
+def test_an_epoch_of_whole_batches_is_drawn_again_as_lightning_reads_it():
+    straight, resumed = (InChunks(Odd(12), 3).train_dataloader() for _ in range(2))
+    chunks = iter(straight)
+    # Lightning asks for no chunk after the last.
+    for _ in range(len(straight)):
+        next(chunks)
+    resumed.load_state_dict(straight.state_dict())
+    targets = [[chunk.y.tolist() for chunk in loader] for loader in (straight, resumed)]
+    assert targets[0] == targets[1]
+
+
 def test_a_loader_that_was_not_begun_goes_on_from_the_start():
     fresh, resumed = (InChunks(Odd(), 3).train_dataloader() for _ in range(2))
     resumed.load_state_dict(fresh.state_dict())
