@@ -48,8 +48,8 @@ class NoisySequences(Dataset[tuple[Tensor, ...]]):
         self._sequences, self._targets = sequences, targets
         self._noisy = noisy
         self._redrawn = redrawn
-        generator = torch.Generator().manual_seed(seed)
-        self._seeds = torch.randint(_SEEDS, (len(sequences),), generator=generator)
+        self._seed = seed
+        self.start_over()
 
     def __len__(self) -> int:
         return len(self._sequences)
@@ -60,6 +60,11 @@ class NoisySequences(Dataset[tuple[Tensor, ...]]):
         if self._redrawn:
             self._seeds[index] = (self._seeds[index] + 1) % _SEEDS
         return self._noisy(self._sequences[index], generator), self._targets[index]
+
+    def start_over(self) -> None:
+        """Count no sequence as read."""
+        generator = torch.Generator().manual_seed(self._seed)
+        self._seeds = torch.randint(_SEEDS, (len(self),), generator=generator)
 
     def pass_over(self, indices: list[int]) -> None:
         """Count sequences as read, each as often as it is named."""

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, get_args
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 from typing_extensions import override
 
 from lightning_fw.data.noise import NoisySequences
@@ -29,7 +29,7 @@ class SequenceData(L.LightningDataModule, ABC):
 
     Args:
         batch_size: Sequences a batch.
-        seed: Of the data, where it is drawn, of its splits and of the order of the batches.
+        seed: Of the data, where it is drawn, of its splits and of the order of the batches; >= 0.
 
     Attributes:
         input_size: Channels of a sequence.
@@ -38,7 +38,8 @@ class SequenceData(L.LightningDataModule, ABC):
         reads_symbols: Whether sequences are of symbols, each a one-hot vector.
 
     Raises:
-        ValueError: If ``batch_size`` < 1.
+        TypeError: If ``batch_size`` or ``seed`` is not an int.
+        ValueError: If ``batch_size`` < 1 or ``seed`` < 0.
     """
 
     kind: ClassVar[Kind]
@@ -49,6 +50,7 @@ class SequenceData(L.LightningDataModule, ABC):
     def __init__(self, *, batch_size: int, seed: int) -> None:
         super().__init__()
         require_at_least("batch_size", batch_size, 1)
+        require_at_least("seed", seed, 0)
         self.batch_size = batch_size
         self.seed = seed
         self._splits: dict[Split, Sequences] = {}
@@ -73,8 +75,18 @@ class SequenceData(L.LightningDataModule, ABC):
 
     @override
     def train_dataloader(self) -> Loader:
+        dataset = self.split("train")
+        if isinstance(dataset, NoisySequences):
+            dataset.start_over()
+        ranks = None if self.trainer is None else self.trainer.distributed_sampler_kwargs
+        if ranks is not None:
+            # Lightning's own would not know the seed.
+            dealt: DistributedSampler[tuple[Tensor, ...]] = DistributedSampler(
+                dataset, shuffle=True, seed=self.seed, **ranks
+            )
+            return DataLoader(dataset, self.batch_size, sampler=dealt)
         order = torch.Generator().manual_seed(self.seed)
-        return DataLoader(self.split("train"), self.batch_size, shuffle=True, generator=order)
+        return DataLoader(dataset, self.batch_size, shuffle=True, generator=order)
 
     @override
     def val_dataloader(self) -> Loader:

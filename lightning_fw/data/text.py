@@ -158,7 +158,7 @@ class TextData(L.LightningDataModule):
                 f"`{split}` must be a text file, got {path}, which is none. {self._remedy}."
             )
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
             raise ValueError(
                 f"`{split}` must be a text file in UTF-8, got {path}: {error}. Convert it."

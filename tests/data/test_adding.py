@@ -32,6 +32,12 @@ def test_splits_and_seeds_differ_and_repeat():
     assert first("train", 1) == first("train", 1)
 
 
+@pytest.mark.parametrize(("seed", "error"), [(1.5, TypeError), (True, TypeError), (-1, ValueError)])
+def test_a_seed_that_is_none_is_named(seed, error):
+    with pytest.raises(error, match=f"`seed` must be .* got {seed}"):
+        AddingProblem(4, train_size=4, seed=seed)
+
+
 def test_the_order_of_batches_follows_from_the_seed_alone():
     def batches(seed):
         loader = AddingProblem(10, train_size=100, seed=seed).train_dataloader()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lightning_fw.data import SequenceData
 from lightning_fw.data.noise import NoisySequences, with_noise_after
 
 
@@ -34,6 +35,21 @@ def test_redrawn_noise_follows_from_the_number_of_readings_alone():
     for _ in range(2):
         reverse = [backwards[i][0] for i in reversed(range(len(data)))][::-1]
     assert all(map(torch.equal, second, reverse))
+
+
+def test_a_new_loader_starts_over_with_its_noise_as_with_its_order():
+    class Noisy(SequenceData):
+        kind, input_size, output_size = "regression", 2, 1
+
+        def make_split(self, split):
+            return torch.zeros(9, 5, 2), torch.arange(9.0)
+
+        def make_dataset(self, split):
+            return NoisySequences(*self.make_split(split), noisy=added, seed=0, redrawn=True)
+
+    data = Noisy(batch_size=4, seed=0)
+    first, second = (torch.cat([x for x, _ in data.train_dataloader()]) for _ in range(2))
+    assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize("redrawn", [False, True])

@@ -45,6 +45,14 @@ def test_windows_line_ends_are_line_ends(tmp_path):
     assert set(data.vocabulary.tokens) == {"<unk>", "<eos>", "a", "b", "c"}
 
 
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
+    (tmp_path / "marked.txt").write_text("the cat sat\n" * 9, encoding="utf-8-sig")
+    for level, first in (("word", "the"), ("character", "t")):
+        data = TextData(tmp_path / "marked.txt", level=level, batch_size=2, chunk_length=3)
+        assert data.vocabulary.tokens[0] == first or first in data.vocabulary.tokens
+        assert not any("\ufeff" in token for token in data.vocabulary.tokens)
+
+
 def test_the_vocabulary_knows_nothing_of_the_other_parts(tmp_path):
     train = write(tmp_path / "train.txt", "a b\n" * 10)
     val = write(tmp_path / "val.txt", "a c\n")
