@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 from typing_extensions import override
 
 
@@ -43,10 +43,14 @@ def bounded(weights: Tensor, bound: float) -> Tensor:
 class _Bounded(torch.autograd.Function):
     @staticmethod
     @override
-    def forward(ctx: FunctionCtx, weights: Tensor, bound: float) -> Tensor:
-        ctx.save_for_backward(weights)
-        ctx.bound = bound  # type: ignore[attr-defined]
+    def forward(weights: Tensor, bound: float) -> Tensor:
         return weights.clamp(-bound, bound)
+
+    @staticmethod
+    @override
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
+        weights, ctx.bound = inputs
+        ctx.save_for_backward(weights)
 
     @staticmethod
     @once_differentiable

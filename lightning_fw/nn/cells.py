@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal, get_args
 
 from torch import nn
@@ -115,17 +114,18 @@ def make_cell(
             f'`bidirectional` must be False with cell="{cell}", got True: it reads in one '
             f"direction. Pass one of {', '.join(map(repr, _TORCHS))} as the cell."
         )
+    layers = usual_layers(cell) if num_layers is None else num_layers
     if cell in _SINGLE:
-        if num_layers not in (None, 1):
+        if layers != 1:
             raise ValueError(
                 f'`num_layers` must be 1 with cell="{cell}", got {num_layers}: it is one layer. '
                 f"Pass one of {', '.join(map(repr, (*_TORCHS, _STACK)))} as the cell."
             )
         return _SINGLE[cell](input_size, hidden_size, batch_first=True)
     if cell == _STACK:
-        stack = partial(IndRNNStack, input_size, hidden_size, dropout=dropout, batch_first=True)
-        return stack() if num_layers is None else stack(num_layers=num_layers)
-    layers = num_layers or 1
+        return IndRNNStack(
+            input_size, hidden_size, num_layers=layers, dropout=dropout, batch_first=True
+        )
     return _TORCHS[cell](
         input_size,
         hidden_size,
@@ -135,6 +135,11 @@ def make_cell(
         dropout=dropout if layers > 1 else 0.0,
         batch_first=True,
     )
+
+
+def usual_layers(cell: str) -> int:
+    """The layers of a cell for which no number is given."""
+    return 6 if cell == _STACK else 1
 
 
 def drops_out_at_its_end(cell: Cell) -> bool:

@@ -9,7 +9,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from lightning_fw.nn.cells import Cell
-from lightning_fw.nn.sequence_model import SequenceModel
+from lightning_fw.nn.sequence_model import SequenceModel, require_shape
 
 
 class SequenceClassifier(SequenceModel):
@@ -35,8 +35,10 @@ class SequenceClassifier(SequenceModel):
 
     @override
     def criterion(self, predictions: Tensor, y: Tensor) -> Tensor:
+        require_shape(y, predictions.shape[:-1])
         return functional.cross_entropy(predictions.flatten(0, -2), y.flatten())
 
     @override
     def score(self, predictions: Tensor, y: Tensor) -> Tensor:
+        require_shape(y, predictions.shape[:-1])
         return (predictions.argmax(-1) == y).float().mean()

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 from typing_extensions import override
 
 
@@ -46,13 +46,19 @@ def relu_recurrence(inputs: Tensor, recurrent: Tensor, first: Tensor) -> Tensor:
 class _ReluRecurrence(torch.autograd.Function):
     @staticmethod
     @override
-    def forward(ctx: FunctionCtx, inputs: Tensor, recurrent: Tensor, first: Tensor) -> Tensor:
+    def forward(inputs: Tensor, recurrent: Tensor, first: Tensor) -> Tensor:
         states = torch.empty_like(inputs)
         state = first
-        for z, out in zip(inputs.unbind(), states.unbind()):
-            state = torch.addcmul(z, recurrent, state, out=out).relu_()
-        ctx.save_for_backward(recurrent, first, states)
+        with torch.no_grad():  # torch.export traces this with gradients
+            for z, out in zip(inputs.unbind(), states.unbind()):
+                state = torch.addcmul(z, recurrent, state, out=out).relu_()
         return states
+
+    @staticmethod
+    @override
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        _, recurrent, first = inputs
+        ctx.save_for_backward(recurrent, first, output)
 
     @staticmethod
     @once_differentiable

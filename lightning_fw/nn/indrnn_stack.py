@@ -17,8 +17,9 @@ from lightning_fw.nn.recurrent_layer import require_sequences, require_states
 class IndRNNStack(nn.Module):
     """Layers of IndRNN, each followed by batch norm and dropout, as in the authors' deep networks.
 
-    Batch norm takes its statistics over the batch and over time; the mask of dropout is the same
-    at all steps of a sequence. The last layer's u is drawn from [1/``bound``, ``bound``]: it starts
+    Batch norm takes its statistics over the batch and over time; a single step of a single
+    sequence, which has none, it takes as in evaluation. The mask of dropout is the same at all
+    steps of a sequence. The last layer's u is drawn from [1/``bound``, ``bound``]: it starts
     with a memory of the whole sequence.
 
     ``stack(x, hx=None)`` returns ``(output, h_n)`` with the shapes of :class:`torch.nn.RNN`: h_n
@@ -88,7 +89,17 @@ class IndRNNStack(nn.Module):
         for index, (layer, norm) in enumerate(zip(self.layers, self.norms)):
             states, state = layer(x, None if hx is None else hx[index : index + 1])
             last.append(state)
-            x = norm(states.flatten(0, 1)).unflatten(0, states.shape[:2])
+            x = _normed(norm, states.flatten(0, 1)).reshape(states.shape)
             if self.training and self.dropout > 0:
                 x = x * functional.dropout(x.new_ones(batch, self.hidden_size), self.dropout)
         return x.transpose(0, 1) if self.batch_first else x, torch.cat(last)
+
+
+def _normed(norm: nn.Module, x: Tensor) -> Tensor:
+    """x of shape (rows, hidden_size) after a batch norm, or after none."""
+    if len(x) > 1 or not isinstance(norm, nn.BatchNorm1d):
+        normed: Tensor = norm(x)
+        return normed
+    return functional.batch_norm(
+        x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+    )

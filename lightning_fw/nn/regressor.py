@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from lightning_fw.data.sequences import Kind
 from lightning_fw.foreach import working_dtype
-from lightning_fw.nn.sequence_model import SequenceModel
+from lightning_fw.nn.sequence_model import SequenceModel, require_shape
 
 
 class SequenceRegressor(SequenceModel):
@@ -36,5 +36,6 @@ class SequenceRegressor(SequenceModel):
 
 def _mean_squared_error(predictions: Tensor, y: Tensor) -> Tensor:
     """In float32 under half precision, of which torch 2.5 has none on a CPU."""
+    require_shape(y, predictions.shape)
     predictions, y = (x.to(working_dtype(x.dtype)) for x in (predictions, y))
     return functional.mse_loss(predictions, y)

@@ -195,3 +195,16 @@ class SequenceModel(CarriesState, ABC):
     @override
     def configure_optimizers(self) -> Optimizer:
         return self.optimizer(self.parameters())
+
+
+def require_shape(y: Tensor, shape: torch.Size) -> None:
+    """Raise unless targets have the shape that predictions ask for: others would broadcast.
+
+    Raises:
+        ValueError: If they have another.
+    """
+    if y.shape != shape:
+        raise ValueError(
+            f"`y` must have the shape {tuple(shape)}, as the network answers, got "
+            f"{tuple(y.shape)}. Reshape the targets, or pass the per_step that fits them."
+        )

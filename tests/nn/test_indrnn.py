@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lightning_fw.nn import IndRNN, IndRNNStack, indrnn_bound
+from lightning_fw.nn import IndRNN, IndRNNStack, SequenceClassifier, indrnn_bound
 from lightning_fw.nn.bounded import bounded
 from lightning_fw.nn.elementwise import relu_recurrence
 from tests.nn.gradients import INPUTS, UNITS, assert_follows, assert_gradcheck
@@ -146,6 +146,34 @@ def test_batch_norm_is_over_the_batch_and_time():
     units = output.detach().flatten(0, 1)
     torch.testing.assert_close(units.mean(0), torch.zeros(5), atol=1e-5, rtol=0)
     torch.testing.assert_close(units.var(0, correction=0), torch.ones(5), atol=1e-2, rtol=0)
+
+
+def test_a_lone_step_of_a_lone_sequence_has_no_statistics_of_its_own():
+    stack = IndRNNStack(2, 4, num_layers=2, batch_first=True)
+    stack(torch.randn(5, 6, 2))
+    known = [norm.running_mean.clone() for norm in stack.norms]
+    x = torch.randn(1, 1, 2)
+    in_training, _ = stack(x)
+    assert all(map(torch.equal, known, (norm.running_mean for norm in stack.norms)))
+    in_evaluation, _ = stack.eval()(x)
+    assert torch.equal(in_training, in_evaluation)
+
+
+@pytest.mark.parametrize("cell", ["indrnn", "indrnn-stack"])
+def test_a_network_is_exported_and_differentiated_by_torch_func(cell):
+    model = SequenceClassifier(cell, input_size=2, output_size=3, hidden_size=4).eval()
+    x = torch.randn(4, 9, 2)
+    exported = torch.export.export(model, (x,), strict=False).module()
+    torch.testing.assert_close(exported(x), model(x))
+    parameters = dict(model.named_parameters())
+
+    def squared(parameters):
+        return torch.func.functional_call(model, parameters, (x,)).square().sum()
+
+    gradients = torch.func.grad(squared)(parameters)
+    squared(parameters).backward()
+    for name, parameter in parameters.items():
+        torch.testing.assert_close(gradients[name], parameter.grad)
 
 
 def test_a_dropped_unit_is_dropped_at_all_steps():

@@ -150,6 +150,21 @@ def test_accuracy_is_the_metric_of_a_classification(per_step):
     assert model.loss((x, right)).item() == pytest.approx(math.log(2))
 
 
+@pytest.mark.parametrize(
+    ("network", "shape", "wanted"),
+    [
+        (SequenceClassifier, (50, 1), r"\(50,\)"),
+        (SequenceRegressor, (50,), r"\(50, 2\)"),
+    ],
+)
+def test_targets_that_would_broadcast_are_refused(network, shape, wanted):
+    model = network("rnn", **SIZES)
+    batch = torch.randn(50, 7, 3), torch.zeros(shape, dtype=torch.long)
+    for measure in (model.loss, model.metric):
+        with pytest.raises(ValueError, match=rf"`y` must have the shape {wanted}, as the network"):
+            measure(batch)
+
+
 def test_mean_squared_error_is_loss_and_metric_of_a_regression():
     model = SequenceRegressor("rnn", **SIZES)
     x, y = torch.randn(50, 7, 3), torch.randn(50, 2)
