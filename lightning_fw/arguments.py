@@ -58,13 +58,13 @@ def positive(text: str) -> int:
 
 
 def whole(text: str) -> int:
-    """A whole number of at least 0.
+    """A whole number of at least 0, small enough for a seed.
 
     Raises:
         ArgumentTypeError: If it is none.
     """
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number >= 0, got {text}")
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"must be a whole number >= 0 and < 2**32, got {text}")
     return int(text)
 
 

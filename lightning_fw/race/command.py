@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn, get_args
 
@@ -15,17 +16,18 @@ from typing_extensions import override
 from lightning_fw.arguments import Parser, above_zero, one_of, positive, whole
 from lightning_fw.checks import perhaps
 from lightning_fw.json_result import add_json, console_beside
-from lightning_fw.nn.cells import CELLS
+from lightning_fw.nn.cells import CELLS, usual_layers
 from lightning_fw.race.contest import Contest
+from lightning_fw.race.lock import lock
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.search_space import Setting, read
-from lightning_fw.race.settings import FILES, Accelerator, RaceSettings, Strategy
+from lightning_fw.race.settings import FILES, Accelerator, RaceSettings, Strategy, require_writable
 from lightning_fw.race.tasks import TASKS
 from lightning_fw.race.tuning import SEEDS as TUNING_SEEDS
 
 _CANNOT_START = 2
 _INTERRUPTED = 130
-_USUAL = {"hidden_size": 128, "num_layers": 1}
+_USUAL_SIZE = 128
 _NETWORK = ("hidden_size", "num_layers", "bidirectional", "dropout", "layer_norm")
 
 
@@ -117,7 +119,7 @@ def _add_network(arguments: argparse.ArgumentParser) -> None:
     add = arguments.add_argument_group("the network and its batches").add_argument
     add("--batch-size", type=positive, help="sequences a gradient evaluation (default: the task's)")
     add("--hidden-size", type=positive, help="units of a layer (default: 128)")
-    add("--num-layers", type=positive, help="layers (default: 1)")
+    add("--num-layers", type=positive, help="layers (default: 1, of indrnn-stack 6)")
     add("--bidirectional", action="store_true", default=None, help="read in both directions")
     add("--dropout", type=above_zero, help="between layers and before the head (default: none)")
     add("--layer-norm", action="store_true", default=None, help="before the head")
@@ -158,6 +160,7 @@ def parse(argv: Sequence[str]) -> RaceSettings:
     own = {(options.out / name).resolve() for name in FILES}
     if options.json and Path(options.json).resolve() in own:
         arguments.error(f"--json must be none of the race's own files, got {options.json}")
+    usual = {"hidden_size": _USUAL_SIZE, "num_layers": usual_layers(options.cell)}
     network = {name: vars(options).pop(name) for name in _NETWORK}
     if options.batch_size == TASKS[options.task].batch_size:
         options.batch_size = None
@@ -166,7 +169,7 @@ def parse(argv: Sequence[str]) -> RaceSettings:
         **{
             **vars(options),
             "methods": tuple(options.methods),
-            "network": {k: v for k, v in network.items() if v not in (None, _USUAL.get(k))},
+            "network": {k: v for k, v in network.items() if v not in (None, usual.get(k))},
             "given": given,
         }
     )
@@ -256,12 +259,15 @@ def main(argv: Sequence[str]) -> int:
     settings = parse(argv)
     torch.set_num_threads(settings.threads)
     try:
-        try:
-            contest = Contest(settings, console_beside(settings.json))
-        except (OSError, ValueError, ModuleNotFoundError) as error:
-            print(f"lightning-fw race: {error}", file=sys.stderr)
-            return _CANNOT_START
-        return contest.run()
+        with ExitStack() as held:
+            try:
+                require_writable(settings.out)
+                held.enter_context(lock(settings.out))
+                contest = Contest(settings, console_beside(settings.json))
+            except (OSError, ValueError, ModuleNotFoundError) as error:
+                print(f"lightning-fw race: {error}", file=sys.stderr)
+                return _CANNOT_START
+            return contest.run()
     except KeyboardInterrupt:
         # Before the first run or after the last; Contest.run answers for those between.
         print("Interrupted. Run the same command again to go on.", file=sys.stderr)

@@ -14,14 +14,14 @@ from rich.table import Table
 from lightning_fw.json_result import write_json
 from lightning_fw.processes import Tell, on_ranks
 from lightning_fw.race.entrants import Entrant, Tuned
-from lightning_fw.race.judge import judged_size
+from lightning_fw.race.judge import judged_on, judged_size
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.plot import draw, require_matplotlib
 from lightning_fw.race.points import Point, append_point, finished, read_points, write_points
 from lightning_fw.race.profiling import BATCHES, tracer
 from lightning_fw.race.run import Course, make_model, quiet_lightning, run
 from lightning_fw.race.search_space import written
-from lightning_fw.race.settings import RaceSettings, agree, agree_on_entrants, require_writable
+from lightning_fw.race.settings import RaceSettings, agree, agree_on_entrants
 from lightning_fw.race.summary import Line, for_machines, summarize, write_summary
 from lightning_fw.race.tables import bar_of, live_table, markdown, summary_table
 from lightning_fw.race.tasks import TASKS
@@ -39,12 +39,12 @@ class Contest:
     With ``--strategy`` each run has processes of its own, as many as it has ranks.
 
     Args:
-        settings: What the user asked for.
+        settings: What the user asked for, in a directory that this process holds.
         console: Where tables go.
 
     Raises:
         ValueError: If the directory holds a race with other settings.
-        OSError: If the directory cannot be written to, or data files are missing.
+        OSError: If data files are missing.
         ModuleNotFoundError: If matplotlib is missing, or what reads the task's data.
     """
 
@@ -55,7 +55,6 @@ class Contest:
         self.task = replace(task, batch_size=settings.batch_size or task.batch_size)
         require_matplotlib()
         self._require_methods()
-        require_writable(settings.out)
         agree(settings, self._test_size())
         self.entrants = [] if settings.tune else agree_on_entrants(settings, settings.tuned)
         self.csv = settings.out / "race.csv"
@@ -85,7 +84,8 @@ class Contest:
         if status:
             self.console.print(
                 f"Interrupted: finished runs are kept in {self.settings.out}, the one in progress "
-                "starts over. Run the same command again to go on."
+                "starts over. Run the same command again to go on.",
+                markup=False,
             )
         return status
 
@@ -93,6 +93,9 @@ class Contest:
         data = self.task.data(self.settings.first_seed, self.settings.data)
         try:
             size = judged_size(data)
+            data.train_dataloader()
+            for split in ("val", "test") if self.settings.tune else ("test",):
+                judged_on(data, split)
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"`--data` must be the directory of {self.task.files}, got {self.settings.data} "

@@ -17,6 +17,10 @@ from lightning_fw.nn import LanguageModel, SequenceClassifier, SequenceModel, Se
 from lightning_fw.nn.whole_sequences import in_whole_sequences
 from lightning_fw.race.entrants import Entrant
 
+# Schedule-Free's way and Lookahead's to the weights that they are evaluated with, and back.
+_TO_EVALUATE = ("eval", "backup_and_load_cache")
+_TO_TRAIN = ("train", "clear_and_load_backup")
+
 _NETWORKS: dict[Kind, type[SequenceModel]] = {
     "regression": SequenceRegressor,
     "classification": SequenceClassifier,
@@ -52,7 +56,7 @@ def contestant(entrant: Entrant, kind: Kind, *, chunks: int = 1, **settings: Any
         @override
         def on_train_start(self) -> None:
             super().on_train_start()
-            _switch(self, "train")
+            _tell(self, "train")
 
     class FrankWolfeContestant(FrankWolfeMixin, Contestant):
         @override
@@ -69,7 +73,7 @@ def contestant(entrant: Entrant, kind: Kind, *, chunks: int = 1, **settings: Any
 @contextmanager
 def measured(model: SequenceModel) -> Iterator[None]:
     """The network as it is to be measured: with an average of its weights, where one is kept."""
-    _switch(model, "eval")
+    _tell(model, *_TO_EVALUATE)
     trainer = model.trainer
     averages = [
         each
@@ -85,12 +89,13 @@ def measured(model: SequenceModel) -> Iterator[None]:
         model.train()
         for average in averages:
             average.on_validation_epoch_end(trainer, model)
-        _switch(model, "train")
+        _tell(model, *_TO_TRAIN)
 
 
-def _switch(model: SequenceModel, mode: str) -> None:
+def _tell(model: SequenceModel, *names: str) -> None:
     optimizer = model.optimizers(use_pl_optimizer=False)
-    getattr(optimizer, mode, _nothing)()
+    for name in names:
+        getattr(optimizer, name, _nothing)()
 
 
 def _nothing() -> None:

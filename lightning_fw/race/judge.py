@@ -21,8 +21,18 @@ _PLACES_AT_ONCE = 4
 
 
 def judged_on(data: SequenceData | TextData, split: Split) -> Batches:
-    """All sequences of a split; of a text's part the first 500 tokens from each of 32 places."""
+    """All sequences of a split; of a text's part the first 500 tokens from each of 32 places.
+
+    Raises:
+        ValueError: If a part of a text is too short.
+    """
     if isinstance(data, TextData):
+        size = len(data.tokens(split))
+        if size <= _PLACES:
+            raise ValueError(
+                f"`--data` must hold a text of more than {_PLACES} tokens in each part, got {size} "
+                f"in that for {split}. Pass a longer text."
+            )
         stream = TokenStream(data.tokens(split), batch_size=_PLACES, chunk_length=_TOKENS)
         x, y = stream[0]
         # One-hot words of all places at once would take gigabytes.

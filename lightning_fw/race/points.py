@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
+
+from lightning_fw.race.rows import append_row, whole_rows, write_rows
 
 
 class Point(NamedTuple):
@@ -31,15 +32,12 @@ class Point(NamedTuple):
 def read_points(path: Path) -> list[Point]:
     """The points of a file; none if there is no file.
 
-    A last row without its line end was cut off while it was written, and is left out.
-
     Raises:
         ValueError: If the file is not a race's.
     """
     if not path.exists():
         return []
-    text = path.read_text()
-    rows = list(csv.reader(text[: text.rfind("\n") + 1].splitlines()))
+    rows = whole_rows(path)
     if not rows or tuple(rows[0]) != Point._fields:
         raise ValueError(
             f"`--out` must hold a race or nothing, got {path} with other columns than "
@@ -63,18 +61,12 @@ def finished(points: Iterable[Point], budget: int) -> list[Point]:
 
 def write_points(path: Path, points: Iterable[Point]) -> None:
     """Write all points anew; the old file stays until the new one is whole."""
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(Point._fields)
-        writer.writerows(points)
-    partial.replace(path)
+    write_rows(path, [Point._fields, *points])
 
 
 def append_point(path: Path, point: Point) -> None:
     """Add one point."""
-    with path.open("a", newline="") as file:
-        csv.writer(file).writerow(point)
+    append_row(path, point)
 
 
 def _point(row: list[str]) -> Point:

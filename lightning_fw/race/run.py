@@ -20,6 +20,7 @@ from lightning.pytorch.trainer.states import TrainerStatus
 
 from lightning_fw.averaging import AnchorAveraging
 from lightning_fw.data import TextData
+from lightning_fw.data.chunk_loader import time_steps
 from lightning_fw.data.chunks import InChunks
 from lightning_fw.data.sequences import Split
 from lightning_fw.nn import SequenceModel
@@ -141,7 +142,7 @@ def _chunks(data: Data, task: Task) -> int:
     """Chunks of a sequence; those of a text go on without an end."""
     if isinstance(data, TextData) or task.chunk_length is None:
         return 1
-    return math.ceil(len(data.split("train")[0][0]) / task.chunk_length)
+    return math.ceil(time_steps(data.split("train")) / task.chunk_length)
 
 
 def _in_chunks(data: Data, task: Task) -> Data | InChunks:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from lightning_fw.nn.cells import cell_title
 from lightning_fw.race.entrants import Entrant, Tuned, enter, shipped
+from lightning_fw.race.lock import LOCK
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.points import Point
 from lightning_fw.race.search_space import Setting
@@ -37,6 +38,7 @@ _SHARED = (
 FILES = (
     "race.json",
     "race.csv",
+    LOCK,
     "race.png",
     "summary.csv",
     "summary.md",

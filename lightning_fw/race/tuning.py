@@ -8,7 +8,6 @@ that has spent more than the best one needed cannot win, and is given up.
 
 from __future__ import annotations
 
-import csv
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import NamedTuple
 from lightning_fw.race.entrants import Entrant, Tuned, read_tuned
 from lightning_fw.race.method import Method
 from lightning_fw.race.points import Point
+from lightning_fw.race.rows import append_row, whole_rows, write_rows
 from lightning_fw.race.search_space import Setting, read, trials, written
 from lightning_fw.race.settings import RaceSettings
 from lightning_fw.race.tasks import Task
@@ -83,11 +83,12 @@ def tune(
         tell: Called with each new trial.
     """
     known = _read(cache)
+    write_rows(cache, [Trial._fields, *map(_row, known)])
     chosen = {}
     for method in (method for method in methods if method.space):
         done = [trial for trial in known if trial.method == method.name]
         for trial in _more(method, task, done, number, budget, run_trial):
-            _append(cache, trial)
+            append_row(cache, _row(trial))
             tell(trial)
         chosen[method.name] = best(done[:number], task)
     return chosen
@@ -147,36 +148,16 @@ def write_tuned(path: Path, chosen: dict[str, Trial], settings: RaceSettings) ->
         )
         for name, trial in chosen.items()
     ]
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(Tuned._fields)
-        writer.writerows(line.row() for line in lines)
+    write_rows(path, [Tuned._fields, *(line.row() for line in lines)])
     return lines
 
 
 def _read(path: Path) -> list[Trial]:
-    if not path.exists():
-        return []
-    # A last line without its end was cut off while it was written.
-    text = path.read_text()
-    rows = csv.DictReader(text[: text.rfind("\n") + 1].splitlines())
     return [
-        Trial(
-            row["method"],
-            int(row["number"]),
-            read(row["setting"]),
-            int(row["reached"]),
-            float(row["evaluations"]),
-            float(row["metric"]),
-        )
-        for row in rows
+        Trial(method, int(number), read(setting), int(reached), float(evaluations), float(metric))
+        for method, number, setting, reached, evaluations, metric in whole_rows(path)[1:]
     ]
 
 
-def _append(path: Path, trial: Trial) -> None:
-    is_new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if is_new:
-            writer.writerow(Trial._fields)
-        writer.writerow([*trial[:2], written(trial.setting), *trial[3:]])
+def _row(trial: Trial) -> list[object]:
+    return [*trial[:2], written(trial.setting), *trial[3:]]

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
 from lightning_fw import InnerLoop
-from lightning_fw.race.command import main
+from lightning_fw.race.command import main, parse
+from lightning_fw.race.entrants import read_tuned
+from lightning_fw.race.lock import lock
 from lightning_fw.race.points import Point, read_points, write_points
+from lightning_fw.race.tuning import Trial, write_tuned
 
 pytest.importorskip("matplotlib", reason="needs the extra `plot`")
 pytest.importorskip("sklearn", reason="needs the extra `data`")
@@ -104,6 +108,30 @@ def test_a_directory_that_cannot_be_written_is_refused_before_training(tmp_path,
     (tmp_path / "file").write_text("")
     assert race(tmp_path / "file") == 2
     assert "`--out` must be a directory that can be written to" in capsys.readouterr().err
+
+
+def test_a_race_in_progress_is_left_alone(raced, capsys):
+    pytest.importorskip("fcntl", reason="needs locks of files")
+    before = (raced / "race.csv").read_bytes()
+    with lock(raced):
+        assert race(raced, "--first-seed", "1") == 2
+    assert "`--out` must have no race in progress, got" in capsys.readouterr().err
+    assert (raced / "race.csv").read_bytes() == before
+    assert race(raced, "--first-seed", "1") == 0
+
+
+def test_settings_chosen_before_stay_until_new_ones_are_whole(tmp_path, monkeypatch):
+    settings = parse(["--task", "digits", "--methods", "adam"])
+    chosen = {"adam": Trial("adam", 0, {"lr": 0.1}, 2, 30.0, 0.9)}
+    write_tuned(tmp_path / "tuned.csv", chosen, settings)
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_tuned(tmp_path / "tuned.csv", {"sgd": chosen["adam"]}, settings)
+    assert [line.method for line in read_tuned(tmp_path / "tuned.csv")] == ["adam"]
+
+
+def killed(*arguments):
+    raise KeyboardInterrupt
 
 
 def test_points_survive_a_file(tmp_path):

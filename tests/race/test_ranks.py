@@ -108,6 +108,40 @@ def test_ranks_share_an_epoch(tmp_path):
     assert seen[0] | seen[1] == {f"{number}" for number in targets.flatten().tolist()}
 
 
+def test_the_order_of_batches_follows_from_the_seed_on_ranks_too():
+    class Seen(Callback):
+        def __init__(self):
+            self.sums = []
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            self.sums.append(float(batch[0].double().sum()))
+
+    def seen(seed):
+        course = Course(task=TASKS["digits"], cell="gru", every=3, root=Path("none"), ranks=2)
+
+        def work(tell):
+            seen = Seen()
+            run(
+                enter("adam", "digits", "gru"),
+                course,
+                seed,
+                budget=3,
+                report=ignore,
+                callbacks=[seen],
+            )
+            tell(seen.sums)
+
+        told = []
+        on_ranks(work, 2, told.append)
+        return told
+
+    assert seen(0) == seen(0) != seen(1)
+
+
+def ignore(point):
+    pass
+
+
 def test_a_seed_gives_the_same_points_again():
     first, again = (points_of(enter("local", "adding", "gru"), budget=8) for _ in range(2))
     assert [p._replace(seconds=0) for p in first] == [p._replace(seconds=0) for p in again]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,11 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from lightning_fw.data import AddingProblem
+from lightning_fw.data.noise import NoisySequences, with_noise
 from lightning_fw.race import referee
 from lightning_fw.race.entrants import enter
 from lightning_fw.race.methods import METHODS
-from lightning_fw.race.run import Course, run
+from lightning_fw.race.run import Course, make_model, run
 from lightning_fw.race.tasks import TASKS
 
 ALONE = [name for name, method in METHODS.items() if not method.ranks_only]
@@ -87,6 +89,42 @@ def test_an_average_of_the_weights_is_measured_and_training_does_not_see_it(name
     if name == "spectral":
         assert metrics[0][0] == metrics[1][0]
     assert metrics[0][1:] != metrics[1][1:]
+
+
+def test_slow_weights_are_measured_and_training_does_not_see_it():
+    METHODS["lookahead"].require_package()
+
+    class Fast(Callback):
+        def on_train_end(self, trainer, pl_module):
+            self.weights = [p.detach().clone() for p in pl_module.parameters()]
+            states = pl_module.optimizers(use_pl_optimizer=False).state
+            self.slow = [states[p]["slow_params"] for p in pl_module.parameters()]
+
+    fits, metrics = [Fast(), Fast()], []
+    for fast, every in zip(fits, (2, 12), strict=True):
+        points = points_of(entrant("lookahead"), every=every, callbacks=[fast])
+        metrics.append([p.test_metric for p in points])
+    assert all(map(torch.equal, fits[0].weights, fits[1].weights))
+    assert not torch.equal(fits[0].weights[0], fits[0].slow[0])
+    # Slow weights stand still up to the fifth step, and from it to the tenth.
+    assert metrics[0][0] == metrics[0][1] and metrics[0][2] == metrics[0][3] != metrics[0][1]
+
+
+def test_a_method_in_chunks_sees_the_same_noise_as_others():
+    class Noisy(AddingProblem):
+        def make_dataset(self, split):
+            return NoisySequences(
+                *self.make_split(split),
+                noisy=partial(with_noise, deviation=1.0),
+                seed=0,
+                redrawn=True,
+            )
+
+    data = Noisy(10, train_size=5, val_size=5, test_size=5)
+    course = Course(task=SHORT, cell="gru", every=4, root=Path("none"))
+    first = Noisy(10, train_size=5, val_size=5, test_size=5).split("train")[0][0]
+    make_model(entrant("adam-clip-tbptt"), course, data, seed=0)
+    assert torch.equal(data.split("train")[0][0], first)
 
 
 @pytest.mark.filterwarnings("ignore:`steps` makes windows of 10 batches")

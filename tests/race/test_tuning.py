@@ -90,6 +90,17 @@ def test_a_second_run_makes_only_the_trials_that_are_missing(tmp_path):
     assert again == whole
 
 
+def test_a_trial_cut_off_leaves_no_trace_in_the_file(tmp_path):
+    needed = [(60, 60), (40, 40), (50, 50)]
+    first, _ = tuned(tmp_path, needed, number=3)
+    lines = (tmp_path / "trials.csv").read_bytes().splitlines(keepends=True)
+    (tmp_path / "trials.csv").write_bytes(b"".join(lines[:2]) + lines[2][:2])
+    for _ in range(2):
+        again, _ = tuned(tmp_path, needed, number=3)
+        assert again == first
+    assert (tmp_path / "trials.csv").read_bytes() == b"".join(lines)
+
+
 def test_trials_are_the_same_ones_and_differ_from_method_to_method():
     space = {"lr": Range(1e-4, 1e-1), "steps": Range(1, 10, whole=True)}
     first = list(islice(trials("adam", space), 8))
