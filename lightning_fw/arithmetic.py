@@ -26,6 +26,7 @@ from lightning_fw.scalars import (
     total,
 )
 from lightning_fw.statistics import Seen, WindowStatistics, unless_skipped
+from lightning_fw.step_sizes import answer
 
 
 class Arithmetic:
@@ -103,7 +104,7 @@ class Arithmetic:
         self.displacement.toward(
             atoms,
             present,
-            loop.step_size(self.displacement.k + 1, gap, distance),
+            answer(loop.step_size, self.displacement.k + 1, gap, distance),
             weight,
             noise=loop.restart_when is not None,
         )

@@ -41,19 +41,6 @@ def places(parameters: Sequence[Tensor], known: Sequence[Tensor]) -> list[int | 
     return [by_id.get(id(p)) for p in parameters]
 
 
-def require_both(name: str, saved: object, mine: object) -> None:
-    """Raise if only one of a saved state and an inner loop has something.
-
-    Raises:
-        ValueError: Naming it.
-    """
-    if bool(saved) != bool(mine):
-        raise ValueError(
-            f"`state` and `inner_loop` must agree on {name}, only one of them has it. "
-            "Load it with the InnerLoop that it was saved from."
-        )
-
-
 def load(name: str, buffers: list[Tensor] | None, state: list[Tensor] | None) -> None:
     """Copy saved tensors into buffers in place; None is what was not saved.
 

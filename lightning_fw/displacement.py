@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_fw.balls._base import Atoms, Ball, Infos
-from lightning_fw.buffers import clones, copy_shared, load, places, require_both, zeros_beside
+from lightning_fw.buffers import clones, copy_shared, load, places, zeros_beside
 from lightning_fw.foreach import (
     add_scaled_,
     blend_,
@@ -211,6 +211,11 @@ class Displacement:
         for p, direction, moved in zip(self._parameters, self.tensors, self.moved, strict=True):
             p.grad = direction.to(p.dtype) if moved else None
 
+    @property
+    def is_handed_over(self) -> bool:
+        """Whether a ``p.grad`` is still the buffer that a step would write to."""
+        return any(p.grad is d for p, d in zip(self._parameters, self.tensors, strict=True))
+
     def succeed(self, previous: Displacement) -> None:
         """Stand where another one stands with the parameters that both hold."""
         copy_shared(self.tensors, self._parameters, previous.tensors, previous._parameters)
@@ -241,8 +246,6 @@ class Displacement:
         """
         self.reset()
         load("displacement", self.tensors, state["tensors"])
-        if state["tensors"] is not None:
-            require_both("the cumulative trajectory", state["sum"], self._sum)
         load("cumulative displacement", self._sum, state["sum"])
         self.factor = state["factor"]
         self.k += state["k"]

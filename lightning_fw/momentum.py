@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from lightning_fw.buffers import clones, copy_shared, load, require_both, zeros_beside
+from lightning_fw.buffers import clones, copy_shared, load, zeros_beside
 from lightning_fw.foreach import blend_, lerp_, pick
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.parameters import ParameterInfo
@@ -72,9 +72,8 @@ class Momentum:
         """Take over what :meth:`state_dict` gave.
 
         Raises:
-            ValueError: If only one of the two has momentum.
+            ValueError: If it is of other parameters.
         """
-        require_both("momentum", state, self._averages)
         load("momentum", self._averages, state)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from torch import Tensor
 
 from lightning_fw.balls._base import Atoms
-from lightning_fw.buffers import require_both
 from lightning_fw.foreach import pick
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.radius_rules import RadiusRule, SlopeRatio, scheduled_radius
@@ -112,9 +111,8 @@ class Radius:
         """Take over what :meth:`state_dict` gave.
 
         Raises:
-            ValueError: If only one of the two has slopes.
+            ValueError: If it has another number of radii.
         """
-        require_both("slopes", state, self._slopes)
         if self._slopes is not None and state is not None:
             self._slopes.load_state_dict(state)
             self.renew()

@@ -118,12 +118,18 @@ def scheduled_radius(radius: float, schedule: RadiusSchedule | None, outer_step:
     """The radius at an outer step.
 
     Raises:
-        ValueError: If the schedule's factor is not positive and finite.
+        TypeError: If the schedule's factor is no Python number.
+        ValueError: If it is not positive and finite.
     """
     if schedule is None:
         return radius
     factor = schedule(outer_step)
-    if not (isinstance(factor, int | float) and factor > 0 and math.isfinite(factor)):
+    if isinstance(factor, bool) or not isinstance(factor, int | float):
+        raise TypeError(
+            f"`radius_rule` must give a Python number, got {factor!r} at outer step {outer_step}. "
+            "Return a float."
+        )
+    if not (factor > 0 and math.isfinite(factor)):
         raise ValueError(
             f"`radius_rule` must give a factor > 0, got {factor!r} at outer step {outer_step}. "
             "Correct the schedule."

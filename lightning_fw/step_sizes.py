@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
+from torch import Tensor
+
 from lightning_fw.checks import require_number, require_positive
 from lightning_fw.scalars import Scalar, at_least, at_most
 
@@ -124,3 +126,25 @@ class ShortStep(StepSize):
                 "Pass both: they are ⟨g, d − s⟩ and ‖d − s‖²."
             )
         return at_most(at_least(gap, 0.0) / at_least(self.lipschitz * squared_distance, _TINY), 1.0)
+
+
+def answer(
+    rule: StepSize, k: Scalar, gap: Scalar | None, squared_distance: Scalar | None
+) -> Scalar:
+    """What the rule says, checked where that takes no look at a device.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it is not in [0, 1].
+    """
+    gamma = rule(k, gap, squared_distance)
+    if isinstance(gamma, Tensor):
+        return gamma
+    if isinstance(gamma, bool) or not isinstance(gamma, int | float):
+        raise TypeError(f"`step_size` must give a number in [0, 1], got {gamma!r}. Return a float.")
+    if not 0 <= gamma <= 1:
+        raise ValueError(
+            f"`step_size` must give a number in [0, 1], got {gamma} at step {k}: displacements "
+            "would leave the ball. Correct the rule."
+        )
+    return gamma

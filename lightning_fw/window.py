@@ -11,9 +11,11 @@ from torch import Tensor
 from lightning_fw.anchor import Anchor
 from lightning_fw.arithmetic import Arithmetic
 from lightning_fw.buffers import places
+from lightning_fw.call_order import require_anchor, require_evaluation
 from lightning_fw.gradients import Gradients
 from lightning_fw.graphs import GraphedArithmetic, are_worthwhile
 from lightning_fw.host_copy import HostCopy
+from lightning_fw.in_words import require_same, settings_in_words
 from lightning_fw.inner_loop import InnerLoop, require_infos, require_inner_loop
 from lightning_fw.local_windows import Joined, share
 from lightning_fw.parameters import ParameterInfo, movable
@@ -165,8 +167,9 @@ class Window:
         """Hold gradients and loss of a batch for the inner step to come; without a loss neither."""
         if loss is None:
             self._gradients.skipped += 1
-        else:
-            self._gradients.hold(loss)
+            return
+        require_evaluation(self, "accumulate", self._displacement)
+        self._gradients.hold(loss)
 
     def step(self, loss: Tensor | None = None, *, last: bool = False) -> None:
         """Take one inner step along the gradients in ``p.grad``, and set these to None.
@@ -180,12 +183,9 @@ class Window:
             last: Whether the caller closes the window next, full or not.
 
         Raises:
-            RuntimeError: If the window is full.
+            RuntimeError: If the window is full, or no evaluation has come since it opened.
         """
-        if self.is_full:
-            raise RuntimeError(
-                f"`step` must come at most {self.attempts} times, got one more. Call close() first."
-            )
+        require_evaluation(self, "step", self._displacement)
         self.attempts += 1
         present, gradients, loss = self._gradients.take(loss)
         first, told = self.attempts == 1, self.statistics.enabled
@@ -220,7 +220,7 @@ class Window:
         """Close the window: write the direction into ``p.grad`` and open the next one.
 
         A parameter without a gradient in the whole window keeps ``grad=None``; if every step was
-        skipped, all do, and the outer optimizer has nothing to do.
+        skipped, all do, and the outer optimizer has nothing to do. Batches still held make a step.
 
         Args:
             early: Whether a restart rule closed it, for the record.
@@ -256,11 +256,9 @@ class Window:
         self._hand_over(joined, stepped=stepped)
 
     def _joined(self, reduce: Callable[[Tensor], Tensor], *, ended: bool) -> Joined:
-        if self.anchor.is_displaced:
-            raise RuntimeError(
-                "`close` must come after the block of displaced(), got one inside: an outer step "
-                "there is lost when the weights are brought back. Call both after the block."
-            )
+        require_anchor(self)
+        if self._gradients.batches:
+            self.step(last=True)
         sync, slopes = self.inner_loop.sync, self._arithmetic.radius.slopes()
         return share(sync, self._displacement, slopes, reduce, ended=ended)
 
@@ -280,6 +278,7 @@ class Window:
             "restart": self.restart,
             "outer_step": self.outer_step,
             "attempts": self.attempts,
+            "inner_loop": settings_in_words(self.inner_loop),
             "gradients": self._gradients.state_dict(),
             **self._arithmetic.state_dict(),
             "statistics": self.statistics.state_dict(),
@@ -289,8 +288,9 @@ class Window:
         """Go on from what :meth:`state_dict` gave; the anchor is where the weights stand now.
 
         Raises:
-            ValueError: If the state is of other parameters or other settings.
+            ValueError: If the state is of other parameters or other settings, or none.
         """
+        require_same(state, self.inner_loop)
         self.count_on(state["restart"], state["outer_step"])
         self._arithmetic.load_state_dict(state)
         self.attempts = state["attempts"]

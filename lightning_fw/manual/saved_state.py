@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 
 from lightning_fw import balls, inner_loop, radius_rules, restarts, step_sizes
+from lightning_fw.in_words import changes, settings_in_words
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.parameters import ParameterInfo
 
@@ -35,9 +35,8 @@ def describe(
     inner_loop: InnerLoop, parameters: Sequence[Tensor], infos: Sequence[ParameterInfo]
 ) -> dict[str, str]:
     """What a saved window depends on, in words to compare and to show."""
-    settings = {field.name: _words(getattr(inner_loop, field.name)) for field in fields(InnerLoop)}
     moved = [words_for(p, info) for p, info in zip(parameters, infos, strict=True)]
-    return {**settings, _PARAMETERS: _SEPARATOR.join(moved)}
+    return {**settings_in_words(inner_loop), _PARAMETERS: _SEPARATOR.join(moved)}
 
 
 def words_for(parameter: Tensor, info: ParameterInfo) -> str:
@@ -51,23 +50,16 @@ def saved_parameters(settings: Mapping[str, str]) -> list[str]:
     return settings[_PARAMETERS].split(_SEPARATOR)
 
 
-def _words(value: object) -> str:
-    # Without the addresses that functions and plain objects show, and no other process has.
-    return re.sub(r" at 0x[0-9A-Fa-f]+", "", repr(value))
-
-
 def differences(saved: Mapping[str, str], mine: Mapping[str, str]) -> list[str]:
     """What differs between two descriptions, a phrase each."""
-    phrases = []
-    for name in {**saved, **mine}:
-        before, now = saved.get(name, "not there"), mine.get(name, "not there")
-        if before == now:
-            continue
-        if name == _PARAMETERS:
-            phrases += _moved_differences(before.split(_SEPARATOR), now.split(_SEPARATOR))
-        else:
-            phrases.append(f"{name} was {before}, is {now}")
+    phrases = changes(_without_parameters(saved), _without_parameters(mine))
+    if saved[_PARAMETERS] != mine[_PARAMETERS]:
+        phrases += _moved_differences(saved_parameters(saved), saved_parameters(mine))
     return phrases
+
+
+def _without_parameters(settings: Mapping[str, str]) -> dict[str, str]:
+    return {name: words for name, words in settings.items() if name != _PARAMETERS}
 
 
 def _moved_differences(before: list[str], now: list[str]) -> list[str]:

@@ -18,6 +18,8 @@ from lightning_fw import (
     SlopeRatio,
 )
 from lightning_fw.radius_rules import scheduled_radius
+from lightning_fw.step_sizes import StepSize
+from lightning_fw.window import Window
 
 MAKERS = {
     "momentum": lambda value: InnerLoop(momentum=value),
@@ -67,10 +69,34 @@ def test_a_radius_rule_is_made_already(rule):
         InnerLoop(radius_rule=rule)
 
 
-@pytest.mark.parametrize("factor", ["x", None, 0.0, float("nan")])
-def test_a_schedule_gives_a_factor(factor):
-    with pytest.raises(ValueError, match=r"`radius_rule` must give a factor > 0, got .* step 3"):
+@pytest.mark.parametrize(
+    ("factor", "error", "wanted"),
+    [
+        (0.0, ValueError, "factor > 0"),
+        (float("nan"), ValueError, "factor > 0"),
+        ("x", TypeError, "Python number"),
+        (None, TypeError, "Python number"),
+        (torch.tensor(0.5), TypeError, "Python number"),
+    ],
+)
+def test_a_schedule_gives_a_factor(factor, error, wanted):
+    with pytest.raises(error, match=rf"`radius_rule` must give a {wanted}, got .* step 3"):
         scheduled_radius(0.1, lambda step: factor, 3)
+
+
+@pytest.mark.parametrize(
+    ("gamma", "error"), [(float("nan"), ValueError), (2.0, ValueError), (None, TypeError)]
+)
+def test_a_step_size_gives_a_share(gamma, error):
+    class Wrong(StepSize):
+        def __call__(self, k, gap, squared_distance):
+            return gamma
+
+    weight = torch.nn.Parameter(torch.ones(2))
+    window = Window(InnerLoop(step_size=Wrong(), steps=2), [weight])
+    weight.grad = torch.ones(2)
+    with pytest.raises(error, match=rf"`step_size` must give a number in \[0, 1\], got {gamma}"):
+        window.step()
 
 
 @pytest.mark.parametrize("radius", [1e-4, 5.0])

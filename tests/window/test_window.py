@@ -134,7 +134,9 @@ def test_a_step_too_many_is_refused_and_changes_nothing():
         weight.grad = torch.ones(2)
         window.step()
     weight.grad = torch.ones(2)
-    with pytest.raises(RuntimeError, match=r"`step` must come at most 2 times, got one more"):
+    with pytest.raises(
+        RuntimeError, match=r"`step` must come at most 2 times a window, got one more"
+    ):
         window.step()
     assert window.close().steps == 2
 
@@ -187,6 +189,39 @@ def test_a_window_that_is_closed_inside_displaced_says_that_the_outer_step_would
         getattr(window, close)()
     getattr(window, close)()
     assert weight.grad is not None
+
+
+def test_an_evaluation_that_adds_to_the_direction_is_refused_and_leaves_it():
+    weight = torch.nn.Parameter(torch.ones(2))
+    window = Window(InnerLoop(ball=L2Ball(radius=0.5), steps=1), [weight])
+    for call in (window.step, lambda: window.accumulate(torch.tensor(1.0))):
+        with window.displaced():
+            weight.sum().backward()
+        window.step()
+        window.close()
+        direction = weight.grad
+        # Without displaced(), which would have dropped the direction.
+        weight.sum().backward()
+        assert weight.grad is direction
+        with pytest.raises(RuntimeError, match="must come after an evaluation inside displaced"):
+            call()
+
+
+def test_batches_still_held_make_a_step_where_the_window_closes():
+    weights = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
+    loop = InnerLoop(ball=L2Ball(radius=0.5), steps=3, accumulate_grad_batches=2)
+    by_hand, cut_off = (Window(loop, [weight]) for weight in weights)
+    for window, weight in zip((by_hand, cut_off), weights, strict=True):
+        for index, last in enumerate((0.5, 2.0, -3.0)):
+            with window.displaced():
+                (weight * torch.tensor([1.0, last])).sum().backward()
+            loss = torch.tensor(last)
+            is_whole = index == 1 or (index == 2 and window is by_hand)
+            window.step(loss) if is_whole else window.accumulate(loss)
+    records = [window.close() for window in (by_hand, cut_off)]
+    assert [record.steps for record in records] == [2, 2]
+    assert torch.equal(weights[0].grad, weights[1].grad)
+    assert cut_off.is_fresh
 
 
 def test_what_is_no_inner_loop_and_no_tensors_is_named():

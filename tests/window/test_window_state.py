@@ -75,18 +75,25 @@ def test_a_window_on_other_parameters_keeps_count_and_radius():
 
 
 @pytest.mark.parametrize(
-    ("saved", "loaded", "what"),
+    ("other", "what"),
     [
-        (InnerLoop(), InnerLoop(momentum=0.9), "momentum"),
-        (InnerLoop(momentum=0.9), InnerLoop(), "momentum"),
-        (InnerLoop(), InnerLoop(trajectory="cumulative"), "the cumulative trajectory"),
-        (InnerLoop(trajectory="cumulative"), InnerLoop(), "the cumulative trajectory"),
-        (InnerLoop(), InnerLoop(radius_rule=SlopeRatio()), "slopes"),
+        ({"momentum": 0.9}, "momentum was 0.0, is 0.9"),
+        ({"ball": L2Ball(radius=10.0)}, r"ball was .*radius=0.01.*, is .*radius=10.0"),
+        ({"steps": 2}, "steps was 5, is 2"),
+        ({"trajectory": "cumulative"}, "trajectory was 'anchored', is 'cumulative'"),
+        ({"radius_rule": SlopeRatio()}, "radius_rule was None, is SlopeRatio"),
     ],
 )
-def test_a_state_of_other_settings_is_refused(saved, loaded, what):
+def test_a_state_of_other_settings_is_refused(other, what):
     parameters = make_parameters()
-    window = Window(saved, parameters)
+    window = Window(InnerLoop(), parameters)
     take_steps(window, parameters, 2)
-    with pytest.raises(ValueError, match=f"`state` and `inner_loop` must agree on {what}"):
-        Window(loaded, parameters).load_state_dict(window.state_dict())
+    before = Window(InnerLoop(**other), parameters)
+    with pytest.raises(ValueError, match=f"`state` must be of the same settings, got .*{what}"):
+        before.load_state_dict(window.state_dict())
+    assert before.is_fresh
+
+
+def test_a_state_of_something_else_is_refused():
+    with pytest.raises(ValueError, match="`state` must be a window's, got the keys a, 1. Pass"):
+        Window(InnerLoop(), make_parameters()).load_state_dict({"a": 1, 1: 2})
