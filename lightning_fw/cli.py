@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import sys
 from collections.abc import Sequence
@@ -15,9 +16,11 @@ from lightning_fw.json_result import PIPE_CLOSED, close_pipe
 _LIGHTNING_COMMANDS = ("fit", "validate", "test")
 _OWN_COMMANDS = ("race", "standings", "bench", "report", "tasks", "completion")
 _COMMANDS = (*_OWN_COMMANDS, *_LIGHTNING_COMMANDS)
+_CANNOT_WRITE = 1
 _CANNOT_START = 2
 # As a shell tells of SIGINT.
 _INTERRUPTED = 130
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,6 +48,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return _INTERRUPTED
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        print(f"lightning-fw: cannot write: {error.strerror}. Make room.", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            close_pipe(sys.stdout)
+        return _CANNOT_WRITE
 
 
 def _write_what_the_terminal_can() -> None:

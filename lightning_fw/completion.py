@@ -14,6 +14,7 @@ from lightning_fw.json_result import json_file
 
 _CANNOT_START = 2
 _SHELLS = ("bash", "zsh", "tcsh", "fish")
+_TAKE_FILES = {"--config", "--ckpt_path", "--json"}
 _FILES = (Path, file_to_write, picture_to_write, json_file)
 
 
@@ -67,7 +68,8 @@ def script(shell: str) -> str:
             if action.type in _FILES:
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
     found: str = shtab.complete(tree, shell)
-    return found
+    # Files where no option of ours is meant: --data.train, @FILE.
+    return found.replace("complete -o bashdefault -F", "complete -o bashdefault -o default -F")
 
 
 def commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
@@ -89,7 +91,9 @@ def commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
 def _lightning() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     from jsonargparse import capture_parser
 
-    from lightning_fw.lightning_cli import lightning_cli, subcommand_parsers
+    from lightning_fw.lightning_cli import lightning_cli, names_of_values, subcommand_parsers
+
+    names = names_of_values()
 
     with warnings.catch_warnings():
         # LightningCLI 2.6.6 thinks that these arguments and the process's own are a mistake.
@@ -100,6 +104,13 @@ def _lightning() -> Iterator[tuple[str, argparse.ArgumentParser]]:
         ours = argparse.ArgumentParser(description=theirs.description)
         for action in theirs._actions:
             options = [option for option in action.option_strings if option not in ("-h", "--help")]
-            if options:
-                ours.add_argument(*options, nargs="?" if action.nargs == 0 else None)
+            if not options:
+                continue
+            mine = ours.add_argument(*options, nargs="?" if action.nargs == 0 else None)
+            mine.choices = names.get(options[-1])
+            if _TAKE_FILES & {*options}:
+                mine.type = Path
+        # Of the classes that are chosen by name, whose options the command alone does not know.
+        for option in names.keys() - theirs._option_string_actions.keys():
+            ours.add_argument(option).choices = names[option]
         yield name, ours

@@ -5,15 +5,13 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser as ArgumentParserOfPython
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from inspect import isabstract
-from traceback import walk_tb
 from types import ModuleType
 from typing import Any, get_args
 
 from jsonargparse import ArgumentParser
 from lightning import LightningDataModule
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.trainer.states import TrainerStatus
 from typing_extensions import override
@@ -22,6 +20,7 @@ from lightning_fw import data, nn
 from lightning_fw.arguments import nearest_option
 from lightning_fw.checks import require_choice
 from lightning_fw.json_result import STDOUT, add_json, write_json
+from lightning_fw.mistakes import WrongArgument, told_in_a_line
 from lightning_fw.nn.cells import CELLS
 from lightning_fw.nn.frank_wolfe import Preset
 
@@ -40,8 +39,6 @@ _NAMED: dict[str, Sequence[str]] = {
 }
 _OF_JSONARGPARSE = ("class_path", "init_args", "dict_kwargs", "help")
 _CANNOT_START = 2
-_KNOWN = {"lightning", "lightning_fw", "jsonargparse", "torch"}
-_MISTAKES = (ValueError, TypeError, FileNotFoundError, MisconfigurationException)
 
 
 def lightning_cli(arguments: list[str] | None) -> None:
@@ -60,10 +57,10 @@ def lightning_cli(arguments: list[str] | None) -> None:
         _require_known_names(given)
         with (
             redirect_stdout(sys.stderr) if path == STDOUT else nullcontext(),
-            _mistakes_told_in_a_line(),
+            told_in_a_line(),
         ):
             cli = _CLI(None if of_process else given, given)
-    except _WrongArgument as error:
+    except WrongArgument as error:
         print(f"lightning-fw: {error}", file=sys.stderr)
         raise SystemExit(_CANNOT_START) from None
     if cli.trainer.is_global_zero:
@@ -80,37 +77,6 @@ def _without_json(given: Sequence[str]) -> tuple[str | None, list[str]]:
     add_json(parser)
     options, others = parser.parse_known_args(given)
     return options.json, others
-
-
-class _WrongArgument(Exception):
-    """An argument that no run can start with."""
-
-
-@contextmanager
-def _mistakes_told_in_a_line() -> Iterator[None]:
-    """Where Lightning or this package names what is wrong, its message is enough.
-
-    Not where it comes of a class of the user's own, whose author needs the way there.
-    """
-    try:
-        yield
-    except _MISTAKES as error:
-        chain: list[BaseException] = [error]
-        while (deeper := chain[-1].__cause__ or chain[-1].__context__) is not None:
-            chain.append(deeper)
-        told = [each for each in chain if isinstance(each, _MISTAKES) and _is_told_of_us(each)]
-        if not told:
-            raise
-        raise _WrongArgument(told[-1]) from None
-
-
-def _is_told_of_us(error: BaseException) -> bool:
-    """Whether the way to an error leads through known packages alone, and to one of two."""
-    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
-    modules: list[str] = [frame.f_globals.get("__name__", "") for frame in frames]
-    packages = [module.partition(".")[0] for module in modules]
-    is_known = _KNOWN.union(sys.stdlib_module_names).issuperset(packages)
-    return is_known and packages[-1:] in (["lightning"], ["lightning_fw"])
 
 
 class _CLI(LightningCLI):
@@ -169,7 +135,7 @@ class _CLI(LightningCLI):
         try:
             self.model.require_kind(self.datamodule)
         except ValueError as error:
-            raise _WrongArgument(error) from None
+            raise WrongArgument(error) from None
 
     @override
     def _run_subcommand(self, subcommand: str) -> None:
@@ -228,7 +194,7 @@ def _require_known_options(given: Sequence[str], options: Collection[str]) -> No
         name = argument.partition("=")[0].removesuffix("+")
         known = name.startswith(open_ended) or any(each.startswith(name) for each in options)
         if name.startswith("--") and not known:
-            raise _WrongArgument(
+            raise WrongArgument(
                 f"`{name}` must be an option of lightning-fw {given[0]}, which --help lists"
                 f"{nearest_option(name, options)}."
             )
@@ -259,6 +225,15 @@ def _members(package: ModuleType, kind: type) -> dict[str, type]:
         name: each
         for name, each in members.items()
         if isinstance(each, type) and issubclass(each, kind) and not isabstract(each)
+    }
+
+
+def names_of_values() -> dict[str, list[str]]:
+    """The names that options take."""
+    return {
+        "--model": list(_members(nn, nn.SequenceModel)),
+        "--data": list(_members(data, LightningDataModule)),
+        **{option: list(names) for option, names in _NAMED.items()},
     }
 
 
@@ -294,4 +269,4 @@ def _require_choice(option: str, value: str, choices: Sequence[str]) -> None:
     try:
         require_choice(option, value, choices)
     except ValueError as error:
-        raise _WrongArgument(error) from None
+        raise WrongArgument(error) from None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +67,21 @@ def test_whoever_reads_tables_of_rich_may_stop(tmp_path):
     arguments = ("bench", "--hidden", "4", "--rounds", "1", "--balls", "l2")
     told = run_unread_forked(*arguments, buffered=False, cwd=tmp_path)
     assert told.rstrip() == "exit code 141"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_told_in_a_line(tmp_path):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "lightning_fw.cli", "tasks"],
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    told = "lightning-fw: cannot write: No space left on device. Make room.\n"
+    assert (done.returncode, done.stderr) == (1, told)
+    assert main(["tasks", "--json", "/dev/full"]) == 1
 
 
 def test_a_file_that_cannot_be_written_is_named_before_anything_runs(capsys, monkeypatch):

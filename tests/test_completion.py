@@ -52,6 +52,8 @@ def complete(tmp_path_factory):
         (("completion", "z"), ["zsh"]),
         (("fit", "--trainer.max_ep"), ["--trainer.max_epochs"]),
         (("validate", "--ck"), ["--ckpt_path"]),
+        (("fit", "--data", "Seq"), ["SequentialDigits", "SequentialMNIST"]),
+        (("fit", "--model.cell", "fast"), ["fastrnn", "fastgrnn"]),
     ],
 )
 def test_bash_completes(words, offered, complete):
@@ -62,6 +64,9 @@ def test_files_are_completed(complete, tmp_path, monkeypatch):
     (tmp_path / "digits").mkdir()
     monkeypatch.chdir(tmp_path)
     assert complete("report", "di") == ["digits"]
+    for option in ("--config", "--ckpt_path", "--json"):
+        assert complete("test", option, "di") == ["digits"]
+    assert " -o default " in script("bash").splitlines()[-1]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh", "fish"])

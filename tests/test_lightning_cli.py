@@ -231,6 +231,30 @@ def test_a_mistake_is_told_in_a_line(arguments, told, run_here):
     assert said.rstrip().rpartition("\n")[2].startswith(f"lightning-fw: {told}")
 
 
+# Lightning's words of workers, and of a directory of logs that is not empty.
+@pytest.mark.filterwarnings("ignore")
+def test_a_checkpoint_of_another_network_is_told_in_a_line(run_here, tmp_path):
+    small = ("--trainer.accelerator=cpu", "--model.hidden_size=4", "--trainer.max_steps=2")
+    data = ("--data.train_size=40", "--data.val_size=10", "--data.test_size=10")
+    status, told = run_here("fit", *small, *data)
+    assert status == 0, told
+    (checkpoint,) = tmp_path.glob("lightning_logs/version_0/checkpoints/*.ckpt")
+    status, told = run_here("test", "--trainer.accelerator=cpu", *data, f"--ckpt_path={checkpoint}")
+    line = "lightning-fw: `--ckpt_path` must be a checkpoint of the network that the other options"
+    assert (status, told.rstrip().rpartition("\n")[2][: len(line)]) == (2, line)
+    config = ("--config", str(checkpoint.parent.parent / "config.yaml"))
+    status, told = run_here("test", *config, f"--ckpt_path={checkpoint}")
+    assert status == 0, told
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_directory_that_cannot_be_made_is_told_in_a_line(run_here, tmp_path):
+    (tmp_path / "file").write_text("")
+    status, told = run_here("fit", *DIGITS, "--trainer.default_root_dir=file/below")
+    assert status == 2
+    assert told.rstrip().rpartition("\n")[2].startswith("lightning-fw: [Errno 20] Not a directory")
+
+
 def test_an_error_of_ones_own_class_shows_the_way_there(run_here, tmp_path, monkeypatch):
     (tmp_path / "own.py").write_text(OWN_MODULE)
     monkeypatch.syspath_prepend(tmp_path)

@@ -51,7 +51,8 @@ def require_trainer_settings(trainer: Any, configured: Any) -> None:
     if batches != 1:
         raise ValueError(
             f"`accumulate_grad_batches` must be 1 with FrankWolfeMixin, got {batches}. "
-            f"Pass InnerLoop(accumulate_grad_batches={batches}) in configure_frank_wolfe instead."
+            f"Pass InnerLoop(accumulate_grad_batches={batches}) in configure_frank_wolfe instead, "
+            f"on the command line --model.accumulate_grad_batches={batches}."
         )
     own = configured if isinstance(configured, Sequence) else [configured]
     for callback in (*trainer.callbacks, *own):

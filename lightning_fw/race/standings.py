@@ -14,11 +14,12 @@ import math
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from lightning_fw.arguments import Parser, one_of
+from lightning_fw.json_result import add_json, console_beside, write_json
 from lightning_fw.race.method import Family
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.points import Point
@@ -29,6 +30,7 @@ from lightning_fw.race.tasks import Task
 Unit = Literal["evaluations", "seconds"]
 
 _CANNOT_START = 2
+_FAMILIES: tuple[Family, ...] = ("back-propagation", "one LMO a step", "Frank-Wolfe")
 
 
 @dataclass(frozen=True)
@@ -100,39 +102,91 @@ def read_race(directory: Path, ours: str = "spectral") -> Race:
     return Race(results.title, results.task, results.points, ours)
 
 
-def standings(races: Sequence[Race], family: Family, unit: Unit) -> Iterator[str]:
-    """The lines of a table: ours, the best of a family, and their ratio, for every race.
+@dataclass(frozen=True)
+class Spent:
+    """What a method needed, a median over the seeds.
 
-    None where no method of the family raced.
+    Attributes:
+        method: Its name.
+        spent: Evaluations or seconds, to the target or to the end.
+        arrived: Seeds that reached the target, of how many, in words.
+        final: The last metric.
     """
-    pairs = [(race, best) for race in races if (best := race.best(family, unit)) is not None]
-    if not pairs:
+
+    method: str
+    spent: float
+    arrived: str
+    final: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Ours beside the best of a family, in one race.
+
+    Attributes:
+        race: Task and cell.
+        ours: What ours needed.
+        best: What the best other one needed.
+        ratio: Of the two; infinite where ours does not arrive, None where neither does.
+        is_bound: Whether the other does not arrive, so that the ratio is an upper bound.
+    """
+
+    race: str
+    ours: Spent
+    best: Spent
+    ratio: float | None
+    is_bound: bool
+
+
+def compare(races: Sequence[Race], family: Family, unit: Unit) -> list[Comparison]:
+    """Ours and the best of a family in every race in which one of the family raced."""
+    found = []
+    for race in races:
+        other = race.best(family, unit)
+        if other is None:
+            continue
+        (mine, arrives), (theirs, they_arrive) = (race.spent(m, unit) for m in (race.ours, other))
+        ratio = (mine / theirs if arrives else math.inf) if arrives or they_arrive else None
+        ours, best = (
+            Spent(name, spent, race.arrived(name), race.final(name))
+            for name, spent in ((race.ours, mine), (other, theirs))
+        )
+        found.append(Comparison(race.title, ours, best, ratio, not they_arrive))
+    return found
+
+
+def mean_ratio(comparisons: Sequence[Comparison]) -> tuple[float | None, bool]:
+    """The geometric mean of the ratios, and whether it is an upper bound; None without any."""
+    counted = [each for each in comparisons if each.ratio is not None]
+    if not counted:
+        return None, False
+    logs = [math.log(each.ratio) for each in counted if each.ratio is not None]
+    return math.exp(statistics.mean(logs)), any(each.is_bound for each in counted)
+
+
+def table(comparisons: Sequence[Comparison], family: Family, unit: Unit) -> Iterator[str]:
+    """The lines of a table; none without comparisons."""
+    if not comparisons:
         return
     digits: Callable[[float], str] = "{:.0f}".format if unit == "evaluations" else "{:.1f}".format
-    title = METHODS[pairs[0][0].ours].title
+    title = METHODS[comparisons[0].ours.method].title
     headings = (f"{unit} to the target", title, f"best of {family}", "ratio")
     yield f"| {' | '.join(headings)} | at the end |"
     yield "| --- | ---: | ---: | ---: | ---: |"
-    ratios, signs = [], set()
-    for race, other in pairs:
-        mine, arrives = race.spent(race.ours, unit)
-        theirs, they_arrive = race.spent(other, unit)
-        ratio = mine / theirs if arrives else math.inf
-        sign, told = "" if they_arrive else "≤ ", "–"
-        if arrives or they_arrive:
-            ratios.append(ratio)
-            signs.add(sign)
-            told = f"{sign}{ratio:.2f}"
-        left = f"{digits(mine)} ({race.arrived(race.ours)})"
-        right = f"{METHODS[other].title}: {digits(theirs)} ({race.arrived(other)})"
-        ends = f"{race.final(race.ours):.4f} / {race.final(other):.4f}"
-        yield f"| {race.title} | {left} | {right} | {told} | {ends} |"
-    if ratios:
-        yield f"| geometric mean | | | {max(signs)}{_geometric_mean(ratios):.2f} | |"
+    for each in comparisons:
+        ours, best = each.ours, each.best
+        left = f"{digits(ours.spent)} ({ours.arrived})"
+        right = f"{METHODS[best.method].title}: {digits(best.spent)} ({best.arrived})"
+        told = "–" if each.ratio is None else _signed(each.ratio, each.is_bound)
+        ends = f"{ours.final:.4f} / {best.final:.4f}"
+        yield f"| {each.race} | {left} | {right} | {told} | {ends} |"
+    mean, is_bound = mean_ratio(comparisons)
+    if mean is not None:
+        yield f"| geometric mean | | | {_signed(mean, is_bound)} | |"
 
 
-def _geometric_mean(ratios: Sequence[float]) -> float:
-    return math.exp(statistics.mean(map(math.log, ratios)))
+def _signed(ratio: float, is_bound: bool) -> str:
+    return f"{'≤ ' if is_bound else ''}{ratio:.2f}"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -152,6 +206,7 @@ def parser() -> argparse.ArgumentParser:
         default="spectral",
         help="the one that is compared with the others (default: spectral)",
     )
+    add_json(arguments)
     return arguments
 
 
@@ -170,9 +225,24 @@ def main(argv: Sequence[str]) -> int:
     except ValueError as error:
         print(f"lightning-fw standings: {error}", file=sys.stderr)
         return _CANNOT_START
-    for family in ("back-propagation", "one LMO a step", "Frank-Wolfe"):
+    console = console_beside(options.json)
+    found = []
+    for family in _FAMILIES:
         for unit in get_args(Unit):
-            lines = list(standings(races, family, unit))
-            if lines:
-                print("\n".join([*lines, ""]))
+            comparisons = compare(races, family, unit)
+            if not comparisons:
+                continue
+            lines = "\n".join([*table(comparisons, family, unit), ""])
+            console.print(lines, soft_wrap=True, markup=False, highlight=False, emoji=False)
+            mean, is_bound = mean_ratio(comparisons)
+            found.append(
+                {
+                    "family": family,
+                    "unit": unit,
+                    "mean_ratio": mean,
+                    "is_bound": is_bound,
+                    "races": [asdict(each) for each in comparisons],
+                }
+            )
+    write_json(options.json, {"method": options.method, "standings": found})
     return 0

@@ -8,7 +8,7 @@ import pytest
 
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.points import Point, write_points
-from lightning_fw.race.standings import main, read_race, standings
+from lightning_fw.race.standings import compare, main, read_race, table
 
 
 def write_race(directory, task, arrivals, budget=100):
@@ -37,6 +37,11 @@ def write_race(directory, task, arrivals, budget=100):
     return directory
 
 
+def lines_of(directory, unit):
+    comparisons = compare([read_race(directory)], "back-propagation", unit)
+    return list(table(comparisons, "back-propagation", unit))
+
+
 @pytest.fixture
 def races(tmp_path):
     first = {
@@ -53,7 +58,7 @@ def races(tmp_path):
 
 
 def test_the_best_other_is_the_one_that_needs_least(races):
-    lines = list(standings([read_race(races[0])], "back-propagation", "evaluations"))
+    lines = lines_of(races[0], "evaluations")
     assert lines[2] == (
         "| adding problem, T = 100, LSTM | 20 (3 of 3) | Adam: 40 (3 of 3) | 0.50 | "
         "0.0100 / 0.0100 |"
@@ -61,13 +66,13 @@ def test_the_best_other_is_the_one_that_needs_least(races):
 
 
 def test_who_does_not_arrive_counts_with_the_budget(races):
-    lines = list(standings([read_race(races[1])], "back-propagation", "seconds"))
+    lines = lines_of(races[1], "seconds")
     assert "| 4.0 (3 of 3) | Adam: 10.0 (1 of 3) | ≤ 0.40 |" in lines[2]
 
 
 def test_ours_that_does_not_arrive_has_no_ratio(tmp_path):
     lost = write_race(tmp_path / "lost", "adding", {"spectral": [None], "adam": [10]})
-    lines = list(standings([read_race(lost)], "back-propagation", "evaluations"))
+    lines = lines_of(lost, "evaluations")
     assert "| 100 (0 of 1) | Adam: 10 (1 of 1) | inf |" in lines[2]
 
 
@@ -122,6 +127,24 @@ def test_a_directory_without_a_race_is_named(files, message, tmp_path, capsys):
         (tmp_path / name).write_text(text)
     assert main([str(tmp_path)]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_programs_get_the_ratios(races, capsys):
+    assert main([*(str(path) for path in races), "--json"]) == 0
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    assert "| geometric mean | | | ≤ 0.45 | |" in told.err
+    first = found["standings"][0]
+    assert (found["method"], first["family"]) == ("spectral", "back-propagation")
+    assert first["unit"] == "evaluations" and first["is_bound"]
+    assert first["mean_ratio"] == pytest.approx((0.5 * 0.4) ** 0.5)
+    assert first["races"][1] == {
+        "race": "digits by row, LSTM",
+        "ours": {"method": "spectral", "spent": 40, "arrived": "3 of 3", "final": 0.99},
+        "best": {"method": "adam", "spent": 100, "arrived": "1 of 3", "final": 0.5},
+        "ratio": 0.4,
+        "is_bound": True,
+    }
 
 
 def test_a_family_that_did_not_race_has_no_table(tmp_path, capsys):
