@@ -52,8 +52,8 @@ class FrankWolfeMixin:
 
     The module's ``training_step`` and ``configure_optimizers`` stay as they are: the mixin runs
     ``training_step`` inside a window around the current weights, and hands the direction found to
-    the optimizer at every restart. Everybody outside ``training_step`` sees the anchor.
-    ``trainer.global_step`` counts restarts.
+    the optimizer at every restart. Everybody outside ``training_step`` and backward hooks sees the
+    anchor. ``trainer.global_step`` counts restarts.
 
     Source: Yue, Li, Saligrama, Zhang (2020), arXiv:2010.05397.
 

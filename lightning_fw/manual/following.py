@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -20,13 +20,29 @@ def require_parameters(module: Any, inner_loop: InnerLoop, optimizer: Optimizer)
 
     Raises:
         ValueError: If there is nothing to move, or the ball cannot serve it; if a pattern of a
-            ProductBall gets no parameter of the module, frozen ones included.
+            ProductBall gets no parameter of the module, frozen ones included; if an embedding
+            changes its weights as it is read.
     """
     parameters, infos = trainable(optimizer.param_groups, module)
     movable(parameters)
+    if inner_loop.steps > 1:
+        _require_reading_embeddings(module, parameters)
     inner_loop.ball.check(infos)
     names = dict.fromkeys([*dict(module.named_parameters()), *(info.name for info in infos)])
     require_all_patterns(inner_loop.ball, list(names))
+
+
+def _require_reading_embeddings(module: Any, parameters: Sequence[Tensor]) -> None:
+    moved = {id(p) for p in parameters}
+    for name, each in module.named_modules():
+        limit = getattr(each, "max_norm", None)
+        is_one = isinstance(each, nn.Embedding | nn.EmbeddingBag)
+        if is_one and limit is not None and id(each.weight) in moved:
+            raise ValueError(
+                f"`max_norm` of {name} must be None with FrankWolfeMixin, got {limit}: it shortens "
+                "weights where they are read, which the window takes back in all batches but its "
+                "first. Shorten them in on_train_batch_end."
+            )
 
 
 def window_of(module: Any, inner_loop: InnerLoop) -> Window:

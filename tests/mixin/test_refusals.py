@@ -32,6 +32,22 @@ def test_other_settings_than_an_inner_loop_are_named_before_training(loader, mak
         make_trainer().fit(module, loader)
 
 
+@pytest.mark.parametrize("kind", [torch.nn.Embedding, torch.nn.EmbeddingBag])
+def test_an_embedding_that_changes_its_weights_is_named_before_training(kind, loader, make_trainer):
+    def made(steps):
+        module = Recurrent(InnerLoop(steps=steps))
+        module.words = kind(3, 2, max_norm=0.5)
+        return module
+
+    with pytest.raises(ValueError, match="`max_norm` of words must be None .*, got 0.5: it short"):
+        make_trainer().fit(made(3), loader)
+    # With one step a window every batch is at the anchor.
+    make_trainer().fit(made(1), loader)
+    frozen = made(3)
+    frozen.words.requires_grad_(False)
+    make_trainer().fit(frozen, loader)
+
+
 def test_nothing_to_train_is_named_before_training(loader, make_trainer):
     module = Recurrent().requires_grad_(False)
     with pytest.raises(ValueError, match="`parameters` must hold at least one trainable tensor"):
