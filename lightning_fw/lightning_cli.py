@@ -37,6 +37,7 @@ _NAMED: dict[str, Sequence[str]] = {
     "--model.cell": list(CELLS),
     "--model.preset": get_args(Preset),
 }
+_SIZES = ("input_size", "output_size")
 _OF_JSONARGPARSE = ("class_path", "init_args", "dict_kwargs", "help")
 _CANNOT_START = 2
 
@@ -175,7 +176,7 @@ def subcommand_parsers(parser: ArgumentParser) -> dict[str, ArgumentParser]:
 
 def _take_from_the_data(parser: LightningArgumentParser) -> None:
     """Sizes of the network, and whether it answers at every step."""
-    for name in ("input_size", "output_size"):
+    for name in _SIZES:
         parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
     parser.link_arguments(
         "data.kind",
@@ -259,6 +260,10 @@ def _require_settings(given: Sequence[str], group: str, chosen: type) -> None:
         if not option.startswith(f"--{group}."):
             continue
         name = option.removeprefix(f"--{group}.").partition(".")[0].removesuffix("+")
+        if group == "model" and name in (*_SIZES, "per_step"):
+            raise WrongArgument(
+                f"`{option}` must be left out, got {value}: a network has the {name} of its data."
+            )
         if name not in (*takes, *_OF_JSONARGPARSE):
             _require_choice(f"--{group}.{name}", name, takes)
         if option in _NAMED and _is_bare(value):

@@ -219,6 +219,7 @@ DIGITS = ("--model", "FrankWolfeClassifier", "--data", "SequentialDigits")
         (("fit", *DIGITS, "--data.batch_size=0"), "`batch_size` must be at least 1, got 0. "),
         (("fit", *DIGITS, "--trainer.gradient_clip_val=1"), "`gradient_clip_val` must be None "),
         (("fit", *DIGITS, "--trainer.accelerator=cup"), "You selected an invalid accelerator "),
+        (("fit", *DIGITS, "--model.input_size=3"), "`--model.input_size` must be left out, got 3"),
         (("validate", *DIGITS, "--ckpt_path=nope.ckpt"), "Checkpoint file not found: nope.ckpt"),
     ],
     ids=lambda value: value[-1] if isinstance(value, tuple) else "",
