@@ -10,7 +10,14 @@ from traceback import walk_tb
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 _KNOWN = {"lightning", "lightning_fw", "jsonargparse", "torch", "fsspec"}
-_MISTAKES = (ValueError, TypeError, OSError, MisconfigurationException)
+_OF_FILES = (
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+_MISTAKES = (ValueError, TypeError, *_OF_FILES, MisconfigurationException)
 _OF_ANOTHER_NETWORK = "Error(s) in loading state_dict"
 
 
@@ -48,13 +55,10 @@ def told_in_a_line() -> Iterator[None]:
 
 
 def _is_told_of_us(error: BaseException) -> bool:
-    """Whether the way to an error leads through known packages alone, and to one that names it.
-
-    An error of the system names its file itself.
-    """
+    """Whether the way to an error leads through known packages alone, and to one that explains."""
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     modules: list[str] = [frame.f_globals.get("__name__", "") for frame in frames]
     packages = [module.partition(".")[0] for module in modules]
     is_known = _KNOWN.union(sys.stdlib_module_names).issuperset(packages)
-    names_itself = isinstance(error, OSError) and error.filename is not None
-    return is_known and (names_itself or packages[-1:] in (["lightning"], ["lightning_fw"]))
+    names_its_file = isinstance(error, _OF_FILES) and error.filename is not None
+    return is_known and (names_its_file or packages[-1:] in (["lightning"], ["lightning_fw"]))

@@ -79,14 +79,17 @@ class SequenceData(L.LightningDataModule, ABC):
         if isinstance(dataset, NoisySequences):
             dataset.start_over()
         ranks = None if self.trainer is None else self.trainer.distributed_sampler_kwargs
+        dealt: DistributedSampler[tuple[Tensor, ...]] | None = None
         if ranks is not None:
             # Lightning's own would not know the seed.
-            dealt: DistributedSampler[tuple[Tensor, ...]] = DistributedSampler(
-                dataset, shuffle=True, seed=self.seed, **ranks
-            )
-            return DataLoader(dataset, self.batch_size, sampler=dealt)
-        order = torch.Generator().manual_seed(self.seed)
-        return DataLoader(dataset, self.batch_size, shuffle=True, generator=order)
+            dealt = DistributedSampler(dataset, shuffle=True, seed=self.seed, **ranks)
+        return DataLoader(
+            dataset,
+            self.batch_size,
+            shuffle=dealt is None,
+            sampler=dealt,
+            generator=torch.Generator().manual_seed(self.seed),
+        )
 
     @override
     def val_dataloader(self) -> Loader:
