@@ -19,6 +19,7 @@ class PolynomialAveraging:
     """The weights of :class:`AnchorAveraging`, for either namespace's ``WeightAveraging``."""
 
     _average_model: AveragedModel | None
+    _last_anchor: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -38,17 +39,62 @@ class PolynomialAveraging:
         )
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Refuse weights in half precision, before any are trained."""
+        """Refuse weights in half precision and a second average, before any are trained."""
+        if stage == "fit":
+            self._require_full_precision(trainer, pl_module)
+            self._require_no_other(trainer)
+            # A Trainer before this one may have come further.
+            self._latest_update_step = trainer.global_step
+            self._last_anchor = None
+        super().setup(trainer, pl_module, stage)  # type: ignore[misc]
+        if stage == "fit" and self._average_model is not None and trainer.precision == "64-true":
+            # Lightning converts the module after this hook.
+            self._average_model.double()
+
+    def _require_full_precision(self, trainer: Any, pl_module: Any) -> None:
         has_halves = any(
             p.requires_grad and p.dtype != working_dtype(p.dtype) for p in pl_module.parameters()
         )
-        if stage == "fit" and (has_halves or trainer.precision.endswith("16-true")):
+        if has_halves or trainer.precision.endswith("16-true"):
             raise ValueError(
                 "`precision` must leave weights in float32 with AnchorAveraging, got "
                 f"{trainer.precision} and weights in half precision: an average moves by less than "
                 "they are rounded by. Pass bf16-mixed or 16-mixed."
             )
-        super().setup(trainer, pl_module, stage)  # type: ignore[misc]
+
+    def _require_no_other(self, trainer: Any) -> None:
+        for other in trainer.callbacks:
+            if other is not self and hasattr(other, "_average_model"):
+                raise ValueError(
+                    "`callbacks` must hold no other average beside AnchorAveraging, got "
+                    f"{type(other).__name__}: each would take the other's weights for the "
+                    "module's. Remove one of them."
+                )
+
+    def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Put the average into a fit's validation; elsewhere the module's weights count."""
+        if self._is_in_use(trainer):
+            super().on_validation_epoch_start(trainer, pl_module)  # type: ignore[misc]
+
+    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Put the anchor back."""
+        if self._is_in_use(trainer):
+            super().on_validation_epoch_end(trainer, pl_module)  # type: ignore[misc]
+
+    def _is_in_use(self, trainer: Any) -> bool:
+        average = self._average_model
+        return trainer.state.fn == "fit" and average is not None and bool(average.n_averaged > 0)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Put the average into the module; checkpoints that are saved later hold the anchor."""
+        self._last_anchor = {k: v.detach().clone() for k, v in pl_module.state_dict().items()}
+        super().on_train_end(trainer, pl_module)  # type: ignore[misc]
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Save the average as the module's weights, and the anchor to go on from."""
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)  # type: ignore[misc]
+        if self._last_anchor is not None:
+            checkpoint["current_model_state"] = self._last_anchor
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Put average and anchor back where training goes on; elsewhere the file's weights count.
@@ -57,9 +103,6 @@ class PolynomialAveraging:
         """
         if trainer.state.fn == "fit":
             super().on_load_checkpoint(trainer, pl_module, checkpoint)  # type: ignore[misc]
-        elif self._average_model is not None:
-            # Validation swaps it in, whatever the module has loaded.
-            self._average_model.module.load_state_dict(checkpoint["state_dict"], strict=False)
 
 
 class AnchorAveraging(PolynomialAveraging, WeightAveraging):
@@ -75,7 +118,7 @@ class AnchorAveraging(PolynomialAveraging, WeightAveraging):
 
     It is Lightning's ``WeightAveraging`` with these weights: validation, checkpoints and the module
     after training get the average, training goes on from the anchor. Also averages the steps of a
-    module without the mixin.
+    module without the mixin. It looks once a batch: of several windows in one the last counts.
 
     Source: Shamir, Zhang (2013), arXiv:1212.1824, polynomial-decay averaging.
 
@@ -87,7 +130,7 @@ class AnchorAveraging(PolynomialAveraging, WeightAveraging):
     Raises:
         TypeError: If ``power`` is not a number.
         ValueError: If ``power`` is negative or not finite; before training, if weights are in half
-            precision.
+            precision, or another callback averages too.
 
     Example:
         >>> import lightning as L
@@ -102,7 +145,10 @@ def average_(
     averages: list[Tensor], latest: list[Tensor], updates: Tensor, *, power: float
 ) -> None:
     """Move averages of so many anchors toward the latest, in place; all are of one dtype."""
-    if not averages[0].is_floating_point():  # counters, such as batch norm's
+    if not (averages[0].is_floating_point() or averages[0].is_complex()):  # counters, masks
         torch._foreach_copy_(averages, latest)
         return
-    torch._foreach_lerp_(averages, latest, (power + 1) / (float(updates) + 1 + power))
+    share = (power + 1) / (float(updates) + 1 + power)
+    for average, new in zip(averages, latest, strict=True):
+        # What is constant stays, also where it is infinite, as in a mask of attention.
+        average.copy_(torch.where(average == new, new, torch.lerp(average, new, share)))

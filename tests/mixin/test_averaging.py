@@ -6,7 +6,11 @@ import math
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    EMAWeightAveraging,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+)
 from torch.optim.swa_utils import AveragedModel
 
 from lightning_fw import AnchorAveraging
@@ -129,3 +133,98 @@ def test_weights_in_half_precision_are_refused_before_training(precision, loader
     with pytest.raises(ValueError, match=expected):
         trainer.fit(module, loader)
     assert module.seen == []
+
+
+def test_a_trainer_after_another_averages_from_its_start(make_trainer):
+    averaging, ends = AnchorAveraging(), []
+    for _ in range(2):
+        module = ByFrankWolfe()
+        make_trainer(callbacks=[averaging], max_epochs=2).fit(module)
+        ends.append(module.weights())
+    assert torch.equal(*ends)
+    assert not torch.equal(ends[0], ByFrankWolfe().weights())
+
+
+@pytest.mark.parametrize("value", [float("-inf"), 0.3])
+def test_what_is_constant_stays(value, make_trainer):
+    class Masked(ByFrankWolfe):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mask", torch.full((3, 3), value).triu(1))
+
+    module = Masked()
+    make_trainer(callbacks=[AnchorAveraging()], max_epochs=2).fit(module)
+    assert torch.equal(module.mask, Masked().mask)
+
+
+def test_complex_weights_are_averaged_too():
+    averages = [torch.zeros(2, dtype=torch.complex64)]
+    average_(averages, [torch.full((2,), 1 + 1j)], torch.tensor(1), power=0.0)
+    assert torch.equal(averages[0], torch.full((2,), 0.5 + 0.5j))
+
+
+@pytest.mark.parametrize(
+    "other", [EMAWeightAveraging(decay=0.9), StochasticWeightAveraging(swa_lrs=0.01)]
+)
+def test_a_second_average_is_refused_before_training(other, make_trainer):
+    module = ByFrankWolfe()
+    message = f"`callbacks` must hold no other average .* got {type(other).__name__}"
+    with pytest.raises(ValueError, match=message):
+        make_trainer(callbacks=[AnchorAveraging(), other], max_epochs=2).fit(module)
+    assert module.seen == []
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* is not empty")
+@pytest.mark.parametrize("how", ["save_checkpoint", "last"])
+def test_a_checkpoint_after_the_fit_goes_on_from_the_anchor(how, make_trainer, tmp_path):
+    def fit(epochs, **settings):
+        module = ByFrankWolfe()
+        saving = ModelCheckpoint(tmp_path / how, save_last=True, every_n_epochs=3)
+        trainer = make_trainer(
+            callbacks=[AnchorAveraging(), *([saving] if how == "last" else [])],
+            enable_checkpointing=how == "last",
+            max_epochs=epochs,
+        )
+        trainer.fit(module, **settings)
+        return module, trainer
+
+    module, trainer = fit(2)
+    path = tmp_path / how / "last.ckpt"
+    if how == "save_checkpoint":
+        trainer.save_checkpoint(path)
+    assert torch.equal(
+        torch.nn.utils.parameters_to_vector(torch.load(path)["state_dict"].values()),
+        module.weights(),
+    )
+    resumed, _ = fit(4, ckpt_path=path)
+    straight, _ = fit(4)
+    assert torch.equal(resumed.weights(), straight.weights())
+
+
+def test_another_module_is_validated_as_it_is(make_trainer):
+    trainer, other = make_trainer(callbacks=[AnchorAveraging()], max_epochs=1), ByFrankWolfe()
+    trainer.fit(ByFrankWolfe())
+    before = other.weights()
+    trainer.validate(other, verbose=False)
+    assert all(torch.equal(weights, before) for _, weights in other.validated)
+    assert torch.equal(other.weights(), before)
+
+
+def test_weights_set_before_the_first_anchor_are_those_validated(make_trainer):
+    class Set(ByFrankWolfe):
+        def on_fit_start(self):
+            self.head.weight.data.fill_(7.0)
+
+    module = Set()
+    make_trainer(callbacks=[AnchorAveraging()], max_epochs=1, num_sanity_val_steps=1).fit(module)
+    assert (module.validated[0][1] == 7.0).any()
+
+
+def test_weights_in_double_precision_are_averaged(make_trainer):
+    module, anchors = ByFrankWolfe(), Anchors()
+    make_trainer(
+        callbacks=[anchors, AnchorAveraging(power=0)], max_epochs=2, precision="64-true"
+    ).fit(module)
+    assert module.weights().dtype == torch.float64
+    found = [anchors.after_restart(step) for step in range(1, module.trainer.global_step + 1)]
+    torch.testing.assert_close(module.weights(), torch.stack(found).mean(0))
