@@ -89,13 +89,14 @@ class Driver:
         opens, restarts = self.window.is_fresh, self.window.restart
         chunks = self._chunks(module, arguments)
         share = 1 / len(chunks) if self.inner_loop.batches == "split" else 1.0
-        first = None
+        first, counted = None, False
         for position, piece in enumerate(chunks):
             at_end = position == len(chunks) - 1
             with self._seen_once(module, position):
                 output, loss = self._evaluate(module, training_step, piece)
             # Not before: a batch that raises, or is saved in mid-evaluation, is yet to come.
-            self._tally.batches += position == 0
+            self._tally.batches += loss is not None and not counted
+            counted = counted or loss is not None
             self._tally.evaluations += 0 if loss is None else share
             first = output if position == 0 else first
             restarted = self._inner_step(module, loss, at_end=at_end)

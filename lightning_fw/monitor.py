@@ -22,7 +22,7 @@ from lightning_fw.monitoring.step_log import StepLog
 from lightning_fw.monitoring.tensorboard_layout import add_layout
 from lightning_fw.plotting import plot_run
 from lightning_fw.record import RestartRecord
-from lightning_fw.report import comparison_table, summary_table
+from lightning_fw.report import tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +43,7 @@ class RestartMonitor(_Hooks):
     def __init__(
         self,
         log_every_n_restarts: int = 1,
-        baseline: str | os.PathLike[str] | RestartMonitor | None = None,
+        baseline: Any = None,  # named a class, jsonargparse reads a file as that class's settings
         table: bool = True,
     ) -> None:
         super().__init__()
@@ -171,6 +171,17 @@ class RestartMonitor(_Hooks):
         self._run.watch.start()
 
     @override
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        # After a hook's -1 no batch ends.
+        self._run.watch.stop()
+
+    @override
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        super().on_exception(trainer, pl_module, exception)
+        self._run.watch.stop()
+
+    @override
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Tensor) -> None:
         super().on_before_backward(trainer, pl_module, loss)
         self._backwards += 1
@@ -190,13 +201,7 @@ class RestartMonitor(_Hooks):
             self._run.add(self._backwards, None if loss is None else loss.detach())
 
     def on_restart(self, trainer: Any, pl_module: Any, record: RestartRecord) -> None:
-        """Called by the mixin inside ``training_step``, after each outer step.
-
-        Args:
-            trainer: The Trainer.
-            pl_module: The module that the mixin trains.
-            record: The window that closed.
-        """
+        """Called by the mixin inside ``training_step``, after each outer step."""
         if not isinstance(self._run, FrankWolfeRun):
             return
         if self._run.add(record) >= self.log_every_n_restarts:
@@ -209,15 +214,9 @@ class RestartMonitor(_Hooks):
             self._run.gather()
         if not self.table or not trainer.is_global_zero:
             return
-        summary = self.summary()
-        if summary:
-            losses = self.curve().smoothed().losses
-            # This rank's: not a part of the summary, which is the same on all of them.
-            last = {"loss": losses[-1]} if losses and isinstance(self._run, FrankWolfeRun) else {}
-            get_console().print(summary_table(summary | last, self._run.title))
-            reached = self.comparison()
-            if reached:
-                get_console().print(comparison_table(reached))
+        losses = self.curve().smoothed().losses if isinstance(self._run, FrankWolfeRun) else []
+        for table in tables(self.summary(), self._run.title, losses[-1:], self.comparison()):
+            get_console().print(table)
 
     @override
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:

@@ -111,7 +111,9 @@ def _draw_radius(axes: Any, records: Sequence[RestartRecord]) -> None:
     evaluations = _evaluations(records)
     own = radii_by_name(records)
     for index, (name, radii) in enumerate(own.items()):
-        color, label = (_FAINT, None) if len(own) > _MOST_NAMES else (f"C{index + 1}", name)
+        # A legend leaves out what begins with an underscore, as a private part of a module does.
+        shown = f" {name}" if name.startswith("_") else name
+        color, label = (_FAINT, None) if len(own) > _MOST_NAMES else (f"C{index + 1}", shown)
         axes.plot(evaluations, radii, color=color, lw=1, alpha=0.6, label=label)
     axes.plot(evaluations, [r.radius for r in records], color=_OURS, label="the window's, δ")
     axes.set(title="Radius", ylabel="δ (units of the weights)")

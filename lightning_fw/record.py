@@ -33,7 +33,7 @@ class RestartRecord:
         slope_ratio: r of :class:`~lightning_fw.SlopeRatio`.
         agreement: ‖mean d_K‖₂ / mean ‖d_K‖₂ over ranks with ``sync="restart"``: 1 when their
             windows went the same way, about 1/√ranks when the ways were independent.
-        batches: Batches that the window saw.
+        batches: Batches that the window saw and that had a loss.
         gradient_evaluations: Forward and backward passes, in units of one batch: a chunk of a
             split batch counts by its share.
         gradient_seconds: Time in forward and backward passes.

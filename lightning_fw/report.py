@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import isnan
 
 from rich.table import Table
@@ -31,6 +31,25 @@ _LABELS = {
     "bptt/seconds_per_batch": "seconds per batch",
     "bptt/loss": f"loss (average over {HORIZON:g} evaluations)",
 }
+
+
+def tables(
+    summary: dict[str, float], title: str, loss: Sequence[float], reached: Sequence[Reached]
+) -> Iterator[Table]:
+    """What a monitor shows; nothing where nothing was recorded.
+
+    Args:
+        summary: Values by logged name.
+        title: What trained.
+        loss: This rank's at the end, which is no part of the summary; empty: there already.
+        reached: Losses of the baseline that were reached.
+    """
+    if not summary:
+        return
+    last = {"loss": loss[-1]} if loss else {}
+    yield summary_table(summary | last, title)
+    if reached:
+        yield comparison_table(reached)
 
 
 def summary_table(summary: dict[str, float], title: str) -> Table:

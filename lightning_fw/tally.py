@@ -22,7 +22,7 @@ class Tally:
 
     Attributes:
         timed: Whether anybody wants to know the seconds.
-        batches: Batches seen.
+        batches: Batches that had a loss.
         evaluations: Gradient evaluations, in units of one batch.
     """
 

@@ -55,6 +55,8 @@ def _require_growths_own(arguments: argparse.ArgumentParser, options: argparse.N
     """``--growth`` has networks and balls of its own."""
     if not options.growth:
         return
+    if options.json and Path(options.json).resolve() == options.growth.resolve():
+        arguments.error(f"--json must be another file than --growth, got {options.json} for both")
     for name in ("cell", "hidden", "balls", "trainer"):
         if getattr(options, name) != arguments.get_default(name):
             arguments.error(f"--{name} has no part in --growth: leave out one of them")

@@ -89,7 +89,13 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         The exit status.
     """
-    options = vars(parser().parse_args(argv))
+    arguments = parser()
+    options = vars(arguments.parse_args(argv))
+    if options["batches"] % options["every"]:
+        arguments.error(
+            f"--batches must be a multiple of --every, got {options['batches']} and "
+            f"{options['every']}: tests come that often"
+        )
     path = options.pop("json")
     options["steps"] = list(dict.fromkeys(options["steps"]))
     settings = CommunicationSettings(**options)

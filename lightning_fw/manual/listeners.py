@@ -23,10 +23,10 @@ def is_heard(module: Any, parameters: Sequence[Tensor]) -> bool:
 
 
 def tell(module: Any, record: RestartRecord) -> None:
-    """Call ``on_restart`` of the module and of callbacks."""
-    module.on_restart(record)
+    """Call ``on_restart`` of callbacks and of the module, in the order of Lightning's hooks."""
     for callback in _listeners(module):
         callback.on_restart(module.trainer, module, record)
+    module.on_restart(record)
 
 
 def _listeners(module: Any) -> list[Any]:

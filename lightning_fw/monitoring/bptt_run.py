@@ -39,8 +39,10 @@ class BPTTRun:
 
         Args:
             evaluations: Its backward passes.
-            loss: Its loss, detached, one entry; None where it is not known.
+            loss: Its loss, detached; None, or not a single number, where it is not known.
         """
+        if loss is not None and loss.numel() != 1:
+            loss = None
         self._unread.append((self._evaluations, loss))
         self._evaluations += evaluations
         self._batches += 1

@@ -89,6 +89,7 @@ class FrankWolfeRun:
             "records": {name: [getattr(r, name) for r in self.records] for name in _NUMBERS},
             "radii": radii_by_name(self.records),
             "seconds": list(self._seconds),
+            "watch": self.watch.read(),
             "total": self._total.tolist(),
             "pending": self._pending,
         }
@@ -104,7 +105,7 @@ class FrankWolfeRun:
         self._seconds = list(state["seconds"])
         self._total = torch.tensor(state["total"], dtype=torch.float64)
         self._pending = state["pending"]
-        self.watch.reset(self._seconds[-1] if self._seconds else 0.0)
+        self.watch.reset(state["watch"])
 
 
 def _radii(by_name: dict[str, list[float]], records: int) -> list[dict[str, float]]:

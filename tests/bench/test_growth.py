@@ -94,6 +94,14 @@ def test_what_it_would_not_heed_is_refused(option, capsys):
     assert f"{option[0]} has no part in --growth: leave out" in capsys.readouterr().err
 
 
+def test_a_picture_and_numbers_are_not_one_file(capsys, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib", reason="needs the extra `plot`")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        main(["bench", "--growth", "growth.svg", "--json", str(tmp_path / "growth.svg")])
+    assert "--json must be another file than --growth, got" in capsys.readouterr().err
+
+
 def test_a_missing_matplotlib_is_named_before_anything_is_measured(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.backend_bases", None)
     with pytest.raises(SystemExit, match="2"):

@@ -46,7 +46,7 @@ def test_it_writes_its_table_and_json(tmp_path, capsys, monkeypatch):
 
 def test_a_target_that_is_not_reached_is_left_open(tmp_path, capsys):
     path = tmp_path / "comm.json"
-    arguments = ["--batches", "1", "--budget", "2", "--seeds", "2", "--json", str(path)]
+    arguments = ["--batches", "2", "--budget", "2", "--seeds", "2", "--json", str(path)]
     assert main([*TINY, *arguments]) == 0
     rows = json.loads(path.read_text())["results"]
     assert {row["batches_to_target"] for row in rows} == {None}
@@ -59,6 +59,7 @@ def test_a_target_that_is_not_reached_is_left_open(tmp_path, capsys):
         (("--devices", "1"), "--devices: must be a whole number >= 2, got 1"),
         (("--devices", "two"), "--devices: must be a whole number >= 1, got two"),
         (("--steps", "0"), "--steps: must be a whole number >= 1, got 0"),
+        (("--batches", "3", "--every", "10"), "--batches must be a multiple of --every, got 3"),
         (("--batches", "-1"), "--batches: must be a whole number >= 1, got -1"),
         (("--task", "mnist"), "--task: must be one of adding, digits; got mnist"),
         (("--json", "none/comm.json"), "--json: must be a file in a directory that exists, got"),

@@ -142,3 +142,18 @@ def test_a_loss_of_one_entry_and_lower_precision_is_read():
             return self.layer(batch[0].bfloat16()).square().mean()[None]
 
     assert len(fitted(Odd()).curve()) == 12
+
+
+def test_a_loss_of_several_numbers_is_not_known():
+    class Several(Plain):
+        def __init__(self):
+            super().__init__()
+            self.automatic_optimization = False
+
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            self.manual_backward(loss)
+            return loss.detach().expand(4)
+
+    monitor = fitted(Several(), batches=60)
+    assert monitor.summary()["bptt/gradient_evaluations"] == 60

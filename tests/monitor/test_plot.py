@@ -159,3 +159,12 @@ def test_a_missing_matplotlib_is_named(baseline, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'lightning-fw\[plot\]'"):
         baseline.plot()
+
+
+def test_a_private_part_of_a_module_stands_in_the_legend():
+    run = FrankWolfeRun()
+    for restart in range(2):
+        run.add(record(restart, radii={"_rnn.weight": 0.1, "head.weight": 0.2}))
+    radius = plot_run(run.records, run.curve(), None).axes[3]
+    named = [text.get_text().strip() for text in radius.get_legend().get_texts()]
+    assert named == ["_rnn.weight", "head.weight", "the window's, δ"]
