@@ -154,6 +154,9 @@ class Arithmetic:
         self._momentum.succeed(previous._momentum)
         self.radius.succeed(previous.radius)
         self.displacement.succeed(previous.displacement)
+        if self.radius.own is not None:
+            # Told in δ, the mean over other tensors.
+            self.displacement.rescale(previous.radius.now / self.radius.now)
 
     def state_dict(self) -> dict[str, Any]:
         """Displacement, momentum and what sets the radius."""

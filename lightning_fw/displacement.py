@@ -227,6 +227,13 @@ class Displacement:
         theirs = places(self._parameters, previous._parameters)
         self.moved = [place is not None and previous.moved[place] for place in theirs]
 
+    def rescale(self, ratio: Scalar) -> None:
+        """Stand at the same d_k, told in a radius that many times smaller."""
+        scale_(self.tensors, ratio)
+        if self._sum is not None:
+            scale_(self._sum, ratio)
+        self.noise *= ratio**2
+
     def state_dict(self) -> dict[str, Any]:
         """d_k / δ, its sum, k, q_k and which parameters moved."""
         return {

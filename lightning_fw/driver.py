@@ -183,7 +183,7 @@ class Driver:
             # Ranks apart stay at the same place of their windows, and count every batch.
             counts = loss is not None or self._apart
             if counts and not is_whole:
-                window.accumulate(loss)
+                window.skip() if loss is None else window.accumulate(loss)
             elif counts or (last and window.holds):
                 window.step(loss, last=last)
         early = self._restart_is_wanted(trainer, ended=ended)

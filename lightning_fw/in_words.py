@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from lightning_fw.inner_loop import InnerLoop
@@ -12,11 +12,20 @@ from lightning_fw.inner_loop import InnerLoop
 
 def settings_in_words(inner_loop: InnerLoop) -> dict[str, str]:
     """Each setting as Python shows it, which another process shows alike."""
+    return {field.name: _words(getattr(inner_loop, field.name)) for field in fields(InnerLoop)}
+
+
+def _words(value: object) -> str:
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = (f"{f.name}={_words(getattr(value, f.name))}" for f in fields(value) if f.repr)
+        return f"{type(value).__qualname__}({', '.join(parts)})"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key!r}: {_words(part)}' for key, part in value.items())}}}"
+    if isinstance(value, float):
+        # 1 and 1.0 are equal, and so is numpy's.
+        return repr(int(value) if value.is_integer() else float(value))
     # Without the addresses of functions and plain objects.
-    return {
-        field.name: re.sub(r" at 0x[0-9A-Fa-f]+", "", repr(getattr(inner_loop, field.name)))
-        for field in fields(InnerLoop)
-    }
+    return re.sub(r" at 0x[0-9A-Fa-f]+", "", repr(value))
 
 
 def changes(saved: Mapping[str, str], mine: Mapping[str, str]) -> list[str]:

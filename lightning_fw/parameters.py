@@ -87,7 +87,7 @@ def trainable(
         if getattr(child, "reads_symbols", False)
         for parameter in _first_input_weights(child)
     }
-    known = set(map(id, kept))
+    known, told = set(map(id, kept)), set[int]()
     parameters: list[nn.Parameter] = []
     infos: list[ParameterInfo] = []
     for group, entries in enumerate(param_groups):
@@ -99,8 +99,9 @@ def trainable(
                     "batch through the module before, as in setup()."
                 )
             counts = parameter.requires_grad or id(parameter) in known
-            if not counts or parameter.numel() == 0:
+            if not counts or parameter.numel() == 0 or id(parameter) in told:
                 continue
+            told.add(id(parameter))
             parameters.append(parameter)
             infos.append(
                 ParameterInfo(
@@ -181,7 +182,9 @@ def movable(parameters: Iterable[Tensor]) -> list[Tensor]:
             f"`parameters` must be tensors, got a {type(parameters).__name__}. Pass its "
             "parameters(), or *trainable(optimizer.param_groups, module)."
         )
-    parameters = list(parameters)
+    # Tied weights come twice; those without an entry have nothing to move.
+    once = {id(p): p for p in parameters if is_lazy(p) or p.numel() > 0}
+    parameters = list(once.values())
     if not parameters:
         raise ValueError(
             "`parameters` must hold at least one trainable tensor, got none. "

@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from lightning_fw.checks import require_number, require_positive
-from lightning_fw.scalars import Scalar, at_least, at_most
+from lightning_fw.scalars import Scalar, at_least, at_most, scalar
 
 # Keeps 0 / 0 at 0 where the displacement already stands on the atom: any γ is right there.
 _TINY = 1.1754943508222875e-38
@@ -139,7 +139,9 @@ def answer(
     """
     gamma = rule(k, gap, squared_distance)
     if isinstance(gamma, Tensor):
-        return gamma
+        gamma = scalar(gamma)
+        if isinstance(gamma, Tensor):
+            return gamma
     if isinstance(gamma, bool) or not isinstance(gamma, int | float):
         raise TypeError(f"`step_size` must give a number in [0, 1], got {gamma!r}. Return a float.")
     if not 0 <= gamma <= 1:

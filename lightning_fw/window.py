@@ -79,8 +79,7 @@ class Window:
         require_infos(inner_loop, infos, may_grow=may_grow)
         self.inner_loop = inner_loop
         self.infos = None if infos is None else list(infos)
-        self.restart = 0
-        self.outer_step = 0
+        self.restart = self.outer_step = 0
         self.anchor = Anchor(parameters)
         self._gradients = Gradients(parameters)
         graphed = are_worthwhile(inner_loop, parameters)
@@ -164,12 +163,13 @@ class Window:
             self.has_direction = False
 
     def accumulate(self, loss: Tensor | None = None) -> None:
-        """Hold gradients and loss of a batch for the inner step to come; without a loss neither."""
-        if loss is None:
-            self._gradients.skipped += 1
-            return
+        """Hold gradients and loss of a batch for the inner step to come."""
         require_evaluation(self, "accumulate", self._displacement)
         self._gradients.hold(loss)
+
+    def skip(self) -> None:
+        """Count a batch without gradients among those that wait for an inner step."""
+        self._gradients.skipped += 1
 
     def step(self, loss: Tensor | None = None, *, last: bool = False) -> None:
         """Take one inner step along the gradients in ``p.grad``, and set these to None.
@@ -269,6 +269,8 @@ class Window:
             self._displacement.hand_over()
             self.has_direction = True
             self.outer_step += 1
+        else:
+            self.drop_direction()
         self.restart += 1
         self._open()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -51,11 +52,19 @@ def polar_newton_schulz(matrices: Tensor) -> Tensor:
     x = matrices.mT if tall else matrices
     x = _normalized(x)
     if x.shape[-2] > 1:
-        x = (x / _ROOM).to(_coarse_dtype(x))
-        x = _quintics_of_oblong(x) if _is_oblong(x) else _quintics(x, _QUINTICS)
-        x = x.to(matrices.dtype)
-        x = torch.baddbmm(x, x @ x.mT, x, beta=1.5, alpha=-0.5)
+        with _without_autocast(x):
+            x = (x / _ROOM).to(_coarse_dtype(x))
+            x = _quintics_of_oblong(x) if _is_oblong(x) else _quintics(x, _QUINTICS)
+            x = x.to(matrices.dtype)
+            x = torch.baddbmm(x, x @ x.mT, x, beta=1.5, alpha=-0.5)
     return x.mT if tall else x
+
+
+def _without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """Products in bfloat16 do not converge; the context of a plain loop may ask for them."""
+    kind = x.device.type
+    is_on = torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if is_on else nullcontext()
 
 
 def _quintics(x: Tensor, coefficients: Sequence[tuple[float, float, float]]) -> Tensor:
@@ -89,7 +98,6 @@ def _is_oblong(x: Tensor) -> bool:
         x.device.type == "cpu"
         and columns >= max(_LONG, _OBLONG * rows)
         # Gram matrices of bfloat16 would be noise, which the plain steps correct as they go.
-        and not torch.is_autocast_enabled("cpu")
         and torch.get_float32_matmul_precision() == "highest"
     )
 
@@ -128,10 +136,11 @@ def leading_singular_vectors(matrices: Tensor, iterations: int) -> tuple[Tensor,
     rows = torch.arange(x.shape[-2], dtype=x.dtype, device=x.device).unsqueeze(-1)
     # Quasi-random: no structure of a matrix is orthogonal to it, and no generator advances.
     starts = torch.cos(rows.square() * torch.arange(1, _STARTS + 1, device=x.device))
-    v = _unit_columns(x.mT @ starts)
-    for _ in range(iterations):
-        v = _unit_columns(x.mT @ (x @ v))
-    u = x @ v
+    with _without_autocast(x):
+        v = _unit_columns(x.mT @ starts)
+        for _ in range(iterations):
+            v = _unit_columns(x.mT @ (x @ v))
+        u = x @ v
     best = torch.linalg.vector_norm(u, dim=-2, keepdim=True).argmax(dim=-1, keepdim=True)
     u, v = (y.take_along_dim(best, dim=-1) for y in (u, v))
     return _unit_columns(u), v

@@ -16,8 +16,8 @@ class NuclearBall(MatrixBall):
     """{D : Σ σ_i(D) ≤ δ}, with the atom −δ u₁v₁ᵀ and the spectral norm as dual.
 
     The leading singular vectors come from power iteration: the atom is always feasible, and with
-    the default iterations ⟨g, atom⟩ misses the minimum for a random matrix by 0.1 %, rarely by
-    1 %. Vectors get an RMS ball.
+    the default iterations ⟨g, atom⟩ misses the minimum for a random matrix of up to 128 × 128 by
+    0.1 %, of 1024 × 1024 by 0.7 %, rarely by more than 1 %. Vectors get an RMS ball.
 
     Source: Jaggi (2013), "Revisiting Frank-Wolfe".
 
@@ -59,7 +59,7 @@ class NuclearBall(MatrixBall):
 
     def _matrix_atoms(self, matrices: Tensor) -> Tensor:
         u, v = leading_singular_vectors(matrices, self.iterations)
-        return u @ v.mT
+        return u * v.mT
 
     def _matrix_norms(self, matrices: Tensor) -> Tensor:
         norms: Tensor = torch.linalg.matrix_norm(matrices, ord="nuc")

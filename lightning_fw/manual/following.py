@@ -102,14 +102,13 @@ def _has_all(window: Window, groups: Iterable[Mapping[str, Any]]) -> bool:
     Asked at every evaluation, where :func:`trainable`, which walks the module, would take too long.
     """
     known = set(map(id, window.parameters))
-    trained = [
-        (id(p), index)
-        for index, group in enumerate(groups)
-        for p in group["params"]
-        if (p.requires_grad or p.grad is not None or id(p) in known) and p.numel() > 0
-    ]
+    trained: dict[int, int] = {}
+    for index, group in enumerate(groups):
+        for p in group["params"]:
+            if (p.requires_grad or p.grad is not None or id(p) in known) and p.numel() > 0:
+                trained.setdefault(id(p), index)
     infos = window.infos or []
-    return trained == [
+    return list(trained.items()) == [
         (id(p), info.group) for p, info in zip(window.parameters, infos, strict=True)
     ]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning_utilities.core.rank_zero import rank_zero_warn
-from torch.optim import LBFGS, SGD, Optimizer
+from torch.optim import LBFGS, SGD, Optimizer, SparseAdam
 
 from lightning_fw.inner_loop import InnerLoop
 
@@ -19,7 +19,7 @@ def single_optimizer(configured: object) -> Optimizer:
 
     Raises:
         ValueError: If there is not exactly one optimizer.
-        TypeError: If it evaluates a closure itself, as LBFGS does.
+        TypeError: If it evaluates a closure itself, as LBFGS does, or wants sparse gradients.
     """
     found = _optimizers(configured)
     if len(found) != 1:
@@ -29,6 +29,11 @@ def single_optimizer(configured: object) -> Optimizer:
             f"`configure_optimizers` must return one outer optimizer, got {len(found)}: {names}. "
             "Give one optimizer param groups instead, or delete configure_optimizers to get "
             "InnerLoop.outer's."
+        )
+    if isinstance(found[0], SparseAdam):
+        raise TypeError(
+            "`configure_optimizers` must return an optimizer of dense gradients, as the direction "
+            "is, got SparseAdam. Return SGD or Adam."
         )
     if isinstance(found[0], LBFGS):
         raise TypeError(

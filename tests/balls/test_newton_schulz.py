@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lightning_fw.balls import SpectralBall, _polar
+from lightning_fw.balls import NuclearBall, SpectralBall, _polar
 from lightning_fw.balls._polar import polar_newton_schulz, polar_svd
 
 from .cases import PROPERTY
@@ -146,3 +146,13 @@ def test_svd_oracle_leaves_the_null_space_alone() -> None:
     polar = polar_svd(matrix[None])[0]
     singular = torch.linalg.svdvals(polar)
     torch.testing.assert_close(singular, torch.tensor([1.0, 1, 0, 0, 0, 0]).double())
+
+
+@pytest.mark.parametrize("ball", [SpectralBall(radius=1.0), NuclearBall(radius=1.0)])
+@pytest.mark.parametrize("shape", [(32, 32), (64, 28), OBLONG])
+def test_atoms_are_the_same_under_autocast(ball, shape):
+    gradient = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    (plain,) = ball.lmo([gradient])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        (cast,) = ball.lmo([gradient])
+    assert torch.equal(cast, plain)

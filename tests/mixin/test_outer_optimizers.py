@@ -117,6 +117,27 @@ def test_an_optimizer_that_shortens_displacements_is_warned_of(make, found, load
         make_trainer().fit(module, loader)
 
 
+@pytest.mark.filterwarnings("ignore:optimizer contains a parameter group with duplicate")
+def test_tied_weights_that_the_optimizer_holds_twice_are_trained(loader, make_trainer):
+    class Tied(Recurrent):
+        def configure_optimizers(self):
+            return torch.optim.SGD([*self.parameters(), *self.head.parameters()], lr=0.01)
+
+    module = Tied(InnerLoop(steps=3))
+    before = module.head.weight.detach().clone()
+    make_trainer().fit(module, loader)
+    assert not torch.equal(module.head.weight, before)
+
+
+def test_an_optimizer_of_sparse_gradients_is_refused(loader, make_trainer):
+    class Sparse(Recurrent):
+        def configure_optimizers(self):
+            return torch.optim.SparseAdam(list(self.parameters()))
+
+    with pytest.raises(TypeError, match="an optimizer of dense gradients.* got SparseAdam"):
+        make_trainer().fit(Sparse(InnerLoop(steps=3)), loader)
+
+
 def test_an_optimizer_that_lengthens_unit_directions_is_warned_of(loader, make_trainer, recwarn):
     paper = InnerLoop(ball=L2Ball(radius=0.01), steps=3)
     make_trainer().fit(Recurrent(paper, lr=0.05), loader)

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from lightning_fw import (
     InnerLoop,
@@ -152,3 +153,26 @@ def test_a_state_of_another_number_of_radii_is_refused():
     fewer = Window(window.inner_loop, parameters[:1])
     with pytest.raises(ValueError, match="`state` has radii of 3 tensors, expected 1. Load it"):
         fewer.load_state_dict(window.state_dict())
+
+
+@pytest.mark.parametrize("trajectory", ["anchored", "cumulative"])
+def test_a_window_without_one_of_its_parameters_stands_where_it_stood(trajectory):
+    steep, flat = (nn.Parameter(torch.ones(3, dtype=torch.float64)) for _ in range(2))
+    rule = SlopeRatio(own_share=1.0, early_rate=1.0)
+    loop = InnerLoop(ball=L2Ball(radius=0.1), steps=3, radius_rule=rule, trajectory=trajectory)
+    window, slope = Window(loop, [flat, steep]), torch.tensor([1.0, 2.0, 3.0])
+    for _ in range(32):
+        with window.displaced():
+            ((flat * slope).sum() + 50 * (steep - 1).square().sum() + 0.1 * steep.sum()).backward()
+        window.step()
+        if window.is_full:
+            window.close()
+    with window.displaced():
+        before = flat.detach().clone()
+    successor = Window(loop, [flat])
+    successor.succeed(window)
+    # Along the sum of displacements both tensors have the same radius, and the same mean.
+    assert (successor.radius == pytest.approx(window.radius)) == (trajectory == "cumulative")
+    with successor.displaced():
+        torch.testing.assert_close(flat.data, before)
+    assert not torch.equal(before, torch.ones(3))

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_fw import ConstantStep, InnerLoop, L2Ball
-from lightning_fw.parameters import ParameterInfo
+from lightning_fw import ConstantStep, InnerLoop, L2Ball, SpectralBall
+from lightning_fw.parameters import ParameterInfo, trainable
 from lightning_fw.window import Window
 from tests.window.convex_loss import (
     BALLS,
@@ -205,6 +205,55 @@ def test_an_evaluation_that_adds_to_the_direction_is_refused_and_leaves_it():
         assert weight.grad is direction
         with pytest.raises(RuntimeError, match="must come after an evaluation inside displaced"):
             call()
+
+
+def test_tied_weights_that_come_twice_are_moved_once():
+    words, head = torch.nn.Embedding(10, 8), torch.nn.Linear(8, 10)
+    head.weight = words.weight
+    window = Window(InnerLoop(steps=1), [*words.parameters(), *head.parameters()])
+    groups = [{"params": [words.weight]}, {"params": [head.weight, head.bias]}]
+    parameters, infos = trainable(groups, torch.nn.Sequential(words, head))
+    assert len(window.parameters) == len(parameters) == 2
+    assert [info.group for info in infos] == [0, 1]
+    with window.displaced():
+        head(words(torch.arange(10))).square().mean().backward()
+    window.step()
+    window.close()
+    assert words.weight.grad.norm() == pytest.approx(1, rel=1e-5)
+
+
+def test_parameters_without_an_entry_are_left_alone():
+    empty, full = torch.nn.Parameter(torch.ones(0, 3)), torch.nn.Parameter(torch.ones(2, 2))
+    window = Window(InnerLoop(ball=SpectralBall(), steps=1), [empty, full])
+    with window.displaced():
+        (empty.sum() + full.square().sum()).backward()
+    window.step()
+    assert window.close().ball_usage == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_window_without_a_step_leaves_no_direction(dtype):
+    weight = torch.nn.Parameter(torch.ones(3, dtype=dtype))
+    window = Window(InnerLoop(ball=L2Ball(radius=0.1), steps=1), [weight])
+    with window.displaced():
+        weight.square().sum().backward()
+    window.step()
+    window.close()
+    assert weight.grad is not None
+    assert window.close().steps == 0
+    assert weight.grad is None
+    assert not window.has_direction
+
+
+def test_a_batch_is_held_without_its_loss_too():
+    weight = torch.nn.Parameter(torch.ones(3))
+    window = Window(InnerLoop(ball=L2Ball(radius=0.1), steps=2), [weight])
+    with window.displaced():
+        weight.square().sum().backward()
+    window.accumulate()
+    assert weight.grad is None
+    assert window.close().steps == 1
+    assert weight.grad.norm() == pytest.approx(1)
 
 
 def test_batches_still_held_make_a_step_where_the_window_closes():
