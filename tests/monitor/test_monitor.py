@@ -291,7 +291,8 @@ def test_a_checkpoint_of_the_modules_own_hook_holds_the_window(tmp_path):
     trainer(resumed).fit(Restarting(), loader(12), ckpt_path=tmp_path / "at.ckpt")
     # The batch that the checkpoint was made in comes again.
     assert [window.restart for window in resumed.records][:3] == [0, 1, 2]
-    assert resumed.records[:2] == monitor.records[:2]
+    # As text: a NaN that was saved does not equal itself.
+    assert repr(resumed.records[:2]) == repr(monitor.records[:2])
 
 
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")
