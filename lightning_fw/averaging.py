@@ -20,6 +20,7 @@ class PolynomialAveraging:
 
     _average_model: AveragedModel | None
     _last_anchor: dict[str, Any] | None = None
+    _fitted: int | None = None
 
     def __init__(
         self,
@@ -88,12 +89,13 @@ class PolynomialAveraging:
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Put the average into the module; checkpoints that are saved later hold the anchor."""
         self._last_anchor = {k: v.detach().clone() for k, v in pl_module.state_dict().items()}
+        self._fitted = id(pl_module)
         super().on_train_end(trainer, pl_module)  # type: ignore[misc]
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Save the average as the module's weights, and the anchor to go on from."""
         super().on_save_checkpoint(trainer, pl_module, checkpoint)  # type: ignore[misc]
-        if self._last_anchor is not None:
+        if self._last_anchor is not None and self._fitted == id(pl_module):
             checkpoint["current_model_state"] = self._last_anchor
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:

@@ -69,7 +69,7 @@ def script(shell: str) -> str:
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
     found: str = shtab.complete(tree, shell)
     # Files where no option of ours is meant: --data.train, @FILE.
-    return found.replace("complete -o bashdefault -F", "complete -o bashdefault -o default -F")
+    return found.replace(" -F _shtab", " -o default -F _shtab")
 
 
 def commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from typing import Any
 
 from lightning_fw.inner_loop import InnerLoop
@@ -12,20 +12,11 @@ from lightning_fw.inner_loop import InnerLoop
 
 def settings_in_words(inner_loop: InnerLoop) -> dict[str, str]:
     """Each setting as Python shows it, which another process shows alike."""
-    return {field.name: _words(getattr(inner_loop, field.name)) for field in fields(InnerLoop)}
-
-
-def _words(value: object) -> str:
-    if is_dataclass(value) and not isinstance(value, type):
-        parts = (f"{f.name}={_words(getattr(value, f.name))}" for f in fields(value) if f.repr)
-        return f"{type(value).__qualname__}({', '.join(parts)})"
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{key!r}: {_words(part)}' for key, part in value.items())}}}"
-    if isinstance(value, float):
-        # 1 and 1.0 are equal, and so is numpy's.
-        return repr(int(value) if value.is_integer() else float(value))
     # Without the addresses of functions and plain objects.
-    return re.sub(r" at 0x[0-9A-Fa-f]+", "", repr(value))
+    return {
+        field.name: re.sub(r" at 0x[0-9A-Fa-f]+", "", repr(getattr(inner_loop, field.name)))
+        for field in fields(InnerLoop)
+    }
 
 
 def changes(saved: Mapping[str, str], mine: Mapping[str, str]) -> list[str]:
@@ -33,9 +24,14 @@ def changes(saved: Mapping[str, str], mine: Mapping[str, str]) -> list[str]:
     phrases = []
     for name in {**saved, **mine}:
         before, now = saved.get(name, "not there"), mine.get(name, "not there")
-        if before != now:
+        if _plain(before) != _plain(now):
             phrases.append(f"{name} was {before}, is {now}")
     return phrases
+
+
+def _plain(words: str) -> str:
+    """The words with numbers as equal ones are: 1.0 as 1, numpy's as Python's."""
+    return re.sub(r"(?<=\d)\.0\b", "", re.sub(r"np\.\w+\(([^()]*)\)", r"\1", words))
 
 
 def require_same(state: Mapping[str, Any], inner_loop: InnerLoop) -> None:
@@ -47,7 +43,7 @@ def require_same(state: Mapping[str, Any], inner_loop: InnerLoop) -> None:
     if "inner_loop" not in state:
         raise ValueError(
             f"`state` must be a window's, got the keys {', '.join(map(str, state))}. "
-            "Pass what Window.state_dict() gave."
+            "Pass what Window.state_dict() of this version gave."
         )
     found = changes(state["inner_loop"], settings_in_words(inner_loop))
     if found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from numbers import Real
 from typing import ClassVar
 
 from torch import Tensor
@@ -142,8 +143,9 @@ def answer(
         gamma = scalar(gamma)
         if isinstance(gamma, Tensor):
             return gamma
-    if isinstance(gamma, bool) or not isinstance(gamma, int | float):
+    if not isinstance(gamma, Real):
         raise TypeError(f"`step_size` must give a number in [0, 1], got {gamma!r}. Return a float.")
+    gamma = float(gamma)
     if not 0 <= gamma <= 1:
         raise ValueError(
             f"`step_size` must give a number in [0, 1], got {gamma} at step {k}: displacements "

@@ -76,13 +76,11 @@ class SequenceData(L.LightningDataModule, ABC):
     @override
     def train_dataloader(self) -> Loader:
         dataset = self.split("train")
-        if isinstance(dataset, NoisySequences):
+        # A Trainer may ask for it anew in each epoch.
+        is_first = self.trainer is None or self.trainer.current_epoch == 0
+        if is_first and isinstance(dataset, NoisySequences):
             dataset.start_over()
-        ranks = None if self.trainer is None else self.trainer.distributed_sampler_kwargs
-        dealt: DistributedSampler[tuple[Tensor, ...]] | None = None
-        if ranks is not None:
-            # Lightning's own would not know the seed.
-            dealt = DistributedSampler(dataset, shuffle=True, seed=self.seed, **ranks)
+        dealt = self._dealt(dataset)
         return DataLoader(
             dataset,
             self.batch_size,
@@ -90,6 +88,17 @@ class SequenceData(L.LightningDataModule, ABC):
             sampler=dealt,
             generator=torch.Generator().manual_seed(self.seed),
         )
+
+    def _dealt(self, dataset: Sequences) -> DistributedSampler[tuple[Tensor, ...]] | None:
+        """What deals batches out to ranks; Lightning's own would not know the seed."""
+        ranks = None if self.trainer is None else self.trainer.distributed_sampler_kwargs
+        if (
+            ranks is None
+            or self.trainer is None
+            or not self.trainer._accelerator_connector.use_distributed_sampler
+        ):
+            return None
+        return DistributedSampler(dataset, shuffle=True, seed=self.seed, **ranks)
 
     @override
     def val_dataloader(self) -> Loader:

@@ -25,7 +25,7 @@ def require_parameters(module: Any, inner_loop: InnerLoop, optimizer: Optimizer)
     """
     parameters, infos = trainable(optimizer.param_groups, module)
     movable(parameters)
-    if inner_loop.steps > 1:
+    if inner_loop.steps > 1 and inner_loop.trajectory != "fixed":
         _require_reading_embeddings(module, parameters)
     inner_loop.ball.check(infos)
     names = dict.fromkeys([*dict(module.named_parameters()), *(info.name for info in infos)])

@@ -66,7 +66,10 @@ def warn_of_other_scale(optimizer: Optimizer, inner_loop: InnerLoop) -> None:
             "and wants SGD(lr=1). Return self.configure_frank_wolfe().outer(self.parameters()), or "
             'pass direction="unit".'
         )
-    if inner_loop.direction == "unit" and is_sgd and max(rates) > _FAR * radius:
+    # One step a window is at the anchor, wherever the ball ends, and a rule sets other radii.
+    goes_by_radius = inner_loop.steps > 1 and inner_loop.radius_rule is None
+    is_unit = inner_loop.direction == "unit" and goes_by_radius
+    if is_unit and is_sgd and max(rates) > _FAR * radius:
         rank_zero_warn(
             f'{gave} with lr {max(rates):g} for direction="unit": steps of '
             f"{max(rates) / radius:.0f} times the ball's radius {radius:g}, where no gradient was "

@@ -105,7 +105,7 @@ class FrankWolfeRun:
         self._seconds = list(state["seconds"])
         self._total = torch.tensor(state["total"], dtype=torch.float64)
         self._pending = state["pending"]
-        self.watch.reset(state["watch"])
+        self.watch.reset(state.get("watch", self._seconds[-1] if self._seconds else 0.0))
 
 
 def _radii(by_name: dict[str, list[float]], records: int) -> list[dict[str, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lightning as L
 import pytest
 import torch
 
@@ -47,6 +48,37 @@ def test_a_new_loader_starts_over_with_its_noise_as_with_its_order():
         def make_dataset(self, split):
             return NoisySequences(*self.make_split(split), noisy=added, seed=0, redrawn=True)
 
+    seen = []
+
+    class Reading(L.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(2))
+
+        def validation_step(self, batch, batch_idx):
+            pass
+
+        def training_step(self, batch, batch_idx):
+            seen.append(batch[0].sum())
+            return (batch[0] * self.weight).sum()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    data = Noisy(batch_size=4, seed=0)
+    for _ in range(2):
+        trainer = L.Trainer(
+            max_epochs=2,
+            reload_dataloaders_every_n_epochs=1,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(Reading(), data)
+    # Anew in each epoch, and the same in the next fit.
+    assert seen[:6] == seen[6:] and seen[:3] != seen[3:6]
     data = Noisy(batch_size=4, seed=0)
     first, second = (torch.cat([x for x, _ in data.train_dataloader()]) for _ in range(2))
     assert torch.equal(first, second)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import (
@@ -228,3 +229,25 @@ def test_weights_in_double_precision_are_averaged(make_trainer):
     assert module.weights().dtype == torch.float64
     found = [anchors.after_restart(step) for step in range(1, module.trainer.global_step + 1)]
     torch.testing.assert_close(module.weights(), torch.stack(found).mean(0))
+
+
+def test_a_checkpoint_holds_the_anchor_of_its_own_fit_and_module(make_trainer, tmp_path):
+    averaging = AnchorAveraging()
+    trainer = make_trainer(callbacks=[averaging], max_epochs=2)
+    trainer.fit(ByFrankWolfe())
+    other = ByFrankWolfe(lr=0.01)
+    other.head.weight.data.fill_(7.0)
+    trainer.validate(other, verbose=False)
+    trainer.save_checkpoint(tmp_path / "other.ckpt")
+    saved = torch.load(tmp_path / "other.ckpt")["current_model_state"]
+    assert torch.equal(saved["head.weight"], other.head.weight)
+
+    class Saving(L.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            trainer.save_checkpoint(tmp_path / "mid.ckpt")
+            self.anchor = pl_module.head.weight.detach().clone()
+
+    saving = Saving()
+    make_trainer(callbacks=[averaging, saving], max_epochs=1).fit(other)
+    saved = torch.load(tmp_path / "mid.ckpt")["current_model_state"]
+    assert torch.equal(saved["head.weight"], saving.anchor)

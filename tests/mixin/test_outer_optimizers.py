@@ -141,6 +141,9 @@ def test_an_optimizer_of_sparse_gradients_is_refused(loader, make_trainer):
 def test_an_optimizer_that_lengthens_unit_directions_is_warned_of(loader, make_trainer, recwarn):
     paper = InnerLoop(ball=L2Ball(radius=0.01), steps=3)
     make_trainer().fit(Recurrent(paper, lr=0.05), loader)
+    # With one step a window the radius changes nothing; a rule has radii of its own.
+    make_trainer().fit(Recurrent(InnerLoop(steps=1), lr=1.0), loader)
+    make_trainer().fit(Recurrent(InnerLoop(radius_rule=lambda t: 9.0), lr=1.0), loader)
     assert not [each for each in recwarn if "direction=" in str(each.message)]
     found = "gave SGD with lr 1 .* 100 times the ball's radius 0.01"
     with pytest.warns(UserWarning, match=found):

@@ -34,8 +34,8 @@ def test_other_settings_than_an_inner_loop_are_named_before_training(loader, mak
 
 @pytest.mark.parametrize("kind", [torch.nn.Embedding, torch.nn.EmbeddingBag])
 def test_an_embedding_that_changes_its_weights_is_named_before_training(kind, loader, make_trainer):
-    def made(steps):
-        module = Recurrent(InnerLoop(steps=steps))
+    def made(steps, **settings):
+        module = Recurrent(InnerLoop(steps=steps, **settings))
         module.words = kind(3, 2, max_norm=0.5)
         return module
 
@@ -43,6 +43,7 @@ def test_an_embedding_that_changes_its_weights_is_named_before_training(kind, lo
         make_trainer().fit(made(3), loader)
     # With one step a window every batch is at the anchor.
     make_trainer().fit(made(1), loader)
+    make_trainer().fit(made(3, trajectory="fixed"), loader)
     frozen = made(3)
     frozen.words.requires_grad_(False)
     make_trainer().fit(frozen, loader)

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lightning_fw.race.command import main, parse
+from lightning_fw.race.command import main
 from lightning_fw.race.entrants import enter
 from lightning_fw.race.points import read_points, write_points
 from lightning_fw.race.run import Course, make_model
@@ -266,39 +266,6 @@ def test_characters_and_words_are_raced_from_a_file(task, tmp_path):
     points = read_points(tmp_path / "out" / "race.csv")
     assert [p.method for p in points] == ["spectral", "adam"]
     assert all(0 < p.test_metric < 4 for p in points)
-
-
-@pytest.mark.parametrize(("asked", "layers"), [((), 6), (("--num-layers", "1"), 1)])
-def test_a_stack_has_the_layers_asked_for(asked, layers):
-    settings = parse(["--task", "digits", "--cell", "indrnn-stack", "--methods", "adam", *asked])
-    task = TASKS["digits"]
-    course = Course(
-        task=task, cell=settings.cell, network=settings.network, every=1, root=settings.data
-    )
-    model = make_model(settings.choose(())[0], course, task.data(0, settings.data), seed=0)
-    assert len(model.rnn.layers) == layers
-    named = parse(["--cell", "indrnn-stack", "--num-layers", "6"])
-    assert named.network == parse(["--cell", "indrnn-stack"]).network
-
-
-def test_what_is_wrong_with_training_files_is_told_before_training(shared_data, tmp_path, capsys):
-    for file in (shared_data / "mnist").glob("*.gz"):
-        for name in (file.name, file.name.replace("t10k", "train")):
-            (tmp_path / name).write_bytes(file.read_bytes())
-    damaged = tmp_path / "train-images-idx3-ubyte.gz"
-    damaged.write_bytes(damaged.read_bytes()[:100_000])
-    arguments = ["--task", "mnist", "--methods", "adam", "--out", str(tmp_path / "out")]
-    assert main([*arguments, "--data", str(tmp_path)]) == 2
-    assert "`path` must be a whole IDX file of unsigned bytes, got" in capsys.readouterr().err
-    assert not (tmp_path / "out" / "race.json").exists()
-
-
-def test_a_text_too_short_to_be_measured_on_is_told(tmp_path, capsys):
-    (tmp_path / "shakespeare.txt").write_text("To be, or not to be.\n" * 20)
-    arguments = ["--task", "shakespeare-words", "--batch-size", "2", "--data", str(tmp_path)]
-    assert main([*arguments, "--out", str(tmp_path / "out")]) == 2
-    told = "`--data` must hold a text of more than 32 tokens in each part, got "
-    assert told in capsys.readouterr().err
 
 
 def test_the_usual_network_is_the_one_that_was_tuned(tmp_path):

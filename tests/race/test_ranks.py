@@ -14,6 +14,7 @@ from functools import partial
 from multiprocessing import active_children
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -136,6 +137,21 @@ def test_the_order_of_batches_follows_from_the_seed_on_ranks_too():
         return told
 
     assert seen(0) == seen(0) != seen(1)
+
+
+def test_who_wants_no_sampler_for_ranks_gets_none():
+    data = AddingProblem(5, train_size=8, val_size=2, test_size=2, batch_size=2)
+    for wanted, batches in ((True, 2), (False, 4)):
+        data.trainer = L.Trainer(
+            accelerator="cpu",
+            devices=2,
+            strategy="ddp",
+            use_distributed_sampler=wanted,
+            logger=False,
+            enable_checkpointing=False,
+        )
+        data.trainer.strategy._num_nodes = 1
+        assert len(data.train_dataloader()) == batches
 
 
 def ignore(point):

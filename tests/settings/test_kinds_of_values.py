@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -82,6 +83,18 @@ def test_a_radius_rule_is_made_already(rule):
 def test_a_schedule_gives_a_factor(factor, error, wanted):
     with pytest.raises(error, match=rf"`radius_rule` must give a {wanted}, got .* step 3"):
         scheduled_radius(0.1, lambda step: factor, 3)
+
+
+def test_a_step_size_may_be_numpys():
+    class Numpys(StepSize):
+        def __call__(self, k, gap, squared_distance):
+            return np.float32(1 / k)
+
+    weight = torch.nn.Parameter(torch.ones(2))
+    window = Window(InnerLoop(step_size=Numpys(), steps=2), [weight])
+    weight.grad = torch.ones(2)
+    window.step()
+    assert window.close().ball_usage == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

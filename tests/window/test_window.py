@@ -245,6 +245,21 @@ def test_a_window_without_a_step_leaves_no_direction(dtype):
     assert not window.has_direction
 
 
+def test_a_batch_that_is_skipped_counts_for_nothing_in_the_mean():
+    weights = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
+    loop = InnerLoop(steps=2, momentum=0.5, accumulate_grad_batches=2)
+    for weight in weights:
+        window = Window(loop, [weight])
+        for slope in (1.0, -5.0):
+            if weight is weights[1]:
+                window.skip()
+                assert window.holds == 1
+            weight.grad = torch.tensor([1.0, slope, 2.0])
+            window.step(torch.tensor(1.0))
+        window.close()
+    assert torch.equal(weights[0].grad, weights[1].grad)
+
+
 def test_a_batch_is_held_without_its_loss_too():
     weight = torch.nn.Parameter(torch.ones(3))
     window = Window(InnerLoop(ball=L2Ball(radius=0.1), steps=2), [weight])

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from lightning_fw import InnerLoop, L2Ball, NoiseFloor, OpenLoop, SlopeRatio
+from lightning_fw.balls._base import Atoms
+from lightning_fw.displacement import Displacement
 from lightning_fw.window import Window
 from tests.window.convex_loss import all_equal, make_parameters, take_steps
 
@@ -78,8 +80,8 @@ def test_a_window_on_other_parameters_keeps_count_and_radius():
 @pytest.mark.parametrize(
     ("other", "what"),
     [
-        ({"momentum": 0.9}, "momentum was 0, is 0.9"),
-        ({"ball": L2Ball(radius=10.0)}, r"ball was .*radius=0.01.*, is .*radius=10,"),
+        ({"momentum": 0.9}, "momentum was 0.0, is 0.9"),
+        ({"ball": L2Ball(radius=10.0)}, r"ball was .*radius=0.01.*, is .*radius=10.0,"),
         ({"steps": 2}, "steps was 5, is 2"),
         ({"trajectory": "cumulative"}, "trajectory was 'anchored', is 'cumulative'"),
         ({"radius_rule": SlopeRatio()}, "radius_rule was None, is SlopeRatio"),
@@ -98,6 +100,22 @@ def test_a_state_of_other_settings_is_refused(other, what):
 def test_a_state_of_something_else_is_refused():
     with pytest.raises(ValueError, match="`state` must be a window's, got the keys a, 1. Pass"):
         Window(InnerLoop(), make_parameters()).load_state_dict({"a": 1, 1: 2})
+
+
+@pytest.mark.parametrize("trajectory", ["anchored", "cumulative"])
+def test_a_displacement_is_told_in_another_radius(trajectory):
+    parameters, cumulative = make_parameters(), trajectory == "cumulative"
+    displacement = Displacement(parameters, cumulative=cumulative)
+    atoms = Atoms([torch.ones_like(p) for p in parameters], [0.5] * len(parameters))
+    for gamma in (1.0, 0.5):
+        displacement.toward(atoms, range(len(parameters)), gamma, 1, noise=True)
+    (offsets, factor), noise = displacement.offsets, displacement.noise
+    before = [tensor * factor for tensor in offsets]
+    displacement.rescale(4.0)
+    offsets, factor = displacement.offsets
+    for tensor, told in zip(offsets, before, strict=True):
+        torch.testing.assert_close(tensor * factor, 4 * told)
+    assert displacement.noise == 16 * noise > 0
 
 
 @pytest.mark.parametrize("radius", [np.float64(0.01), 1])
