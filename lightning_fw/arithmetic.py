@@ -26,7 +26,7 @@ from lightning_fw.scalars import (
     total,
 )
 from lightning_fw.statistics import Seen, WindowStatistics, unless_skipped
-from lightning_fw.step_sizes import answer
+from lightning_fw.step_sizes import checked
 
 
 class Arithmetic:
@@ -101,10 +101,14 @@ class Arithmetic:
         if loop.step_size.needs_gap:
             length = self.displacement.squared_distance_to(atoms, present)
             distance = self.radius.now**2 * length
+        k = self.displacement.k + 1
+        gamma = loop.step_size(k, gap, distance)
+        if type(gamma) is not float or not 0 <= gamma <= 1:
+            gamma = checked(gamma, k)
         self.displacement.toward(
             atoms,
             present,
-            answer(loop.step_size, self.displacement.k + 1, gap, distance),
+            gamma,
             weight,
             noise=loop.restart_when is not None,
         )

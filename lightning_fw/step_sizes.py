@@ -129,16 +129,13 @@ class ShortStep(StepSize):
         return at_most(at_least(gap, 0.0) / at_least(self.lipschitz * squared_distance, _TINY), 1.0)
 
 
-def answer(
-    rule: StepSize, k: Scalar, gap: Scalar | None, squared_distance: Scalar | None
-) -> Scalar:
-    """What the rule says, checked where that takes no look at a device.
+def checked(gamma: Scalar, k: Scalar) -> Scalar:
+    """What a rule gave at step k, checked where that takes no look at a device.
 
     Raises:
         TypeError: If it is no number.
         ValueError: If it is not in [0, 1].
     """
-    gamma = rule(k, gap, squared_distance)
     if isinstance(gamma, Tensor):
         gamma = scalar(gamma)
         if isinstance(gamma, Tensor):

@@ -82,8 +82,7 @@ class Window:
         self.restart = self.outer_step = 0
         self.anchor = Anchor(parameters)
         self._gradients = Gradients(parameters)
-        graphed = are_worthwhile(inner_loop, parameters)
-        kind = GraphedArithmetic if graphed else Arithmetic
+        kind = GraphedArithmetic if are_worthwhile(inner_loop, parameters) else Arithmetic
         self._arithmetic = kind(inner_loop, parameters, self.infos)
         self._displacement = self._arithmetic.displacement
         self._first_count = HostCopy()
@@ -185,7 +184,8 @@ class Window:
         Raises:
             RuntimeError: If the window is full, or no evaluation has come since it opened.
         """
-        require_evaluation(self, "step", self._displacement)
+        if self.has_direction or self.is_full:
+            require_evaluation(self, "step", self._displacement)
         self.attempts += 1
         present, gradients, loss = self._gradients.take(loss)
         first, told = self.attempts == 1, self.statistics.enabled

@@ -159,6 +159,7 @@ def inner_step(
     def prepare() -> None:
         if window.is_full:
             window.close()
+        window.drop_direction()  # as displaced() does
         give_gradients()
 
     def move_and_step() -> None:
