@@ -91,12 +91,11 @@ class SequenceData(L.LightningDataModule, ABC):
 
     def _dealt(self, dataset: Sequences) -> DistributedSampler[tuple[Tensor, ...]] | None:
         """What deals batches out to ranks; Lightning's own would not know the seed."""
-        ranks = None if self.trainer is None else self.trainer.distributed_sampler_kwargs
-        if (
-            ranks is None
-            or self.trainer is None
-            or not self.trainer._accelerator_connector.use_distributed_sampler
-        ):
+        trainer = self.trainer
+        if trainer is None or not trainer._accelerator_connector.use_distributed_sampler:
+            return None
+        ranks = trainer.distributed_sampler_kwargs
+        if ranks is None:
             return None
         return DistributedSampler(dataset, shuffle=True, seed=self.seed, **ranks)
 

@@ -6,8 +6,9 @@ import lightning as L
 import pytest
 import torch
 
-from lightning_fw.data import SequenceData
 from lightning_fw.data.noise import NoisySequences, with_noise_after
+from lightning_fw.nn import SequenceRegressor
+from tests.data.test_chunks import Noisy
 
 
 def added(x, generator):
@@ -39,49 +40,34 @@ def test_redrawn_noise_follows_from_the_number_of_readings_alone():
 
 
 def test_a_new_loader_starts_over_with_its_noise_as_with_its_order():
-    class Noisy(SequenceData):
-        kind, input_size, output_size = "regression", 2, 1
+    data = Noisy()
+    first, second = (torch.cat([x for x, _ in data.train_dataloader()]) for _ in range(2))
+    assert torch.equal(first, second)
 
-        def make_split(self, split):
-            return torch.zeros(9, 5, 2), torch.arange(9.0)
 
-        def make_dataset(self, split):
-            return NoisySequences(*self.make_split(split), noisy=added, seed=0, redrawn=True)
-
+def test_a_loader_of_each_epoch_draws_noise_anew_and_a_second_fit_the_same():
     seen = []
 
-    class Reading(L.LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.ones(2))
+    class Reading(L.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            seen.append(batch[0].sum().item())
 
-        def validation_step(self, batch, batch_idx):
-            pass
-
-        def training_step(self, batch, batch_idx):
-            seen.append(batch[0].sum())
-            return (batch[0] * self.weight).sum()
-
-        def configure_optimizers(self):
-            return torch.optim.SGD(self.parameters(), lr=0.1)
-
-    data = Noisy(batch_size=4, seed=0)
+    data = Noisy()
     for _ in range(2):
         trainer = L.Trainer(
             max_epochs=2,
             reload_dataloaders_every_n_epochs=1,
+            callbacks=[Reading()],
             accelerator="cpu",
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(Reading(), data)
-    # Anew in each epoch, and the same in the next fit.
-    assert seen[:6] == seen[6:] and seen[:3] != seen[3:6]
-    data = Noisy(batch_size=4, seed=0)
-    first, second = (torch.cat([x for x, _ in data.train_dataloader()]) for _ in range(2))
-    assert torch.equal(first, second)
+        trainer.fit(SequenceRegressor("rnn", input_size=2, output_size=1, hidden_size=2), data)
+    assert len(seen) == 12
+    assert seen[:6] == seen[6:]
+    assert seen[:3] != seen[3:6]
 
 
 @pytest.mark.parametrize("redrawn", [False, True])

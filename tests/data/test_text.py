@@ -49,7 +49,7 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
     (tmp_path / "marked.txt").write_text("the cat sat\n" * 9, encoding="utf-8-sig")
     for level, first in (("word", "the"), ("character", "t")):
         data = TextData(tmp_path / "marked.txt", level=level, batch_size=2, chunk_length=3)
-        assert data.vocabulary.tokens[0] == first or first in data.vocabulary.tokens
+        assert first in data.vocabulary.tokens
         assert not any("\ufeff" in token for token in data.vocabulary.tokens)
 
 

@@ -150,7 +150,6 @@ def test_who_wants_no_sampler_for_ranks_gets_none():
             logger=False,
             enable_checkpointing=False,
         )
-        data.trainer.strategy._num_nodes = 1
         assert len(data.train_dataloader()) == batches
 
 

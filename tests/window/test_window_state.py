@@ -123,6 +123,10 @@ def test_equal_settings_are_the_same_however_they_are_written(radius):
     parameters = make_parameters()
     saved = Window(InnerLoop(ball=L2Ball(radius=radius)), parameters)
     take_steps(saved, parameters, 2)
-    Window(InnerLoop(ball=L2Ball(radius=float(radius))), parameters).load_state_dict(
-        saved.state_dict()
-    )
+    loaded = Window(InnerLoop(ball=L2Ball(radius=float(radius))), parameters)
+    loaded.load_state_dict(saved.state_dict())
+    assert loaded.k == saved.k == 2
+    saved.close()
+    directions = [p.grad.clone() for p in parameters]
+    loaded.close()
+    assert all_equal([p.grad for p in parameters], directions)
