@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import nan
 from typing import Any
 
 from torch import Tensor
 
 from lightning_fw.balls._base import Atoms
+from lightning_fw.balls._first_answer import checked_atoms, is_of_this_package
 from lightning_fw.displacement import Displacement
 from lightning_fw.foreach import inners, mask_, pick, tensor_norms, working_dtype
 from lightning_fw.inner_loop import InnerLoop
@@ -49,6 +51,7 @@ class Arithmetic:
         infos: list[ParameterInfo] | None,
     ) -> None:
         self._inner_loop, self._infos = inner_loop, infos
+        self._is_trusted = is_of_this_package(inner_loop.ball)
         cumulative = inner_loop.trajectory == "cumulative"
         self.displacement = Displacement(parameters, cumulative=cumulative)
         self._momentum = Momentum(inner_loop, parameters, infos)
@@ -92,8 +95,7 @@ class Arithmetic:
         copies = [gradient.clone() for gradient in gradients] if wants_gradients else []
         self.radius.meet(self.displacement.k, gradients, present, weight)
         averages = self._momentum.average(gradients, present, weight)
-        infos = self._infos and pick(self._infos, present)
-        atoms = loop.ball.atoms(averages, infos, norms if averages is gradients else None)
+        atoms = self._unit_atoms(averages, present, norms if averages is gradients else None)
         atoms = self.radius.stretch(atoms, present, weight)
         gap = distance = None
         if wants_gap or loop.step_size.needs_gap or loop.restart_when is not None:
@@ -118,6 +120,15 @@ class Arithmetic:
             copies,
             weight,
         )
+
+    def _unit_atoms(
+        self, gradients: list[Tensor], present: list[int], norms: Sequence[Scalar] | None
+    ) -> Atoms:
+        ball, infos = self._inner_loop.ball, self._infos and pick(self._infos, present)
+        if self._is_trusted:
+            return ball.atoms(gradients, infos, norms)
+        self._is_trusted = True
+        return checked_atoms(ball, gradients, infos, norms)
 
     def end(self, joined: Joined, statistics: WindowStatistics) -> Gathered:
         """Tell of the window, which stays as it is.

@@ -1,0 +1,124 @@
+"""A ball of the user's own: what it answers first is compared with what it must hold."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+
+from lightning_fw import InnerLoop, L2Ball, ProductBall
+from lightning_fw.balls import Atoms, Ball
+from lightning_fw.parameters import ParameterInfo
+from lightning_fw.window import Window
+
+
+class Own(Ball):
+    """An l2 ball of each tensor."""
+
+    def atoms(self, gradients, infos=None, norms=None):
+        return Atoms(list(gradients), [-1 / max(g.norm().item(), 1e-30) for g in gradients])
+
+    def block_norms(self, tensors, infos=None):
+        return torch.stack([t.norm() for t in tensors])
+
+    block_dual_norms = block_norms
+
+
+class Uphill(Own):
+    def atoms(self, gradients, infos=None, norms=None):
+        return Atoms(list(gradients), [1 / g.norm().item() for g in gradients])
+
+
+class Unclamped(Own):
+    def atoms(self, gradients, infos=None, norms=None):
+        return Atoms([-g / g.norm() for g in gradients], [1.0] * len(gradients))
+
+
+class Unnormalized(Own):
+    def atoms(self, gradients, infos=None, norms=None):
+        return Atoms(list(gradients), [-1.0] * len(gradients))
+
+
+class InPlace(Own):
+    def atoms(self, gradients, infos=None, norms=None):
+        return Atoms([g.neg_().sign_().div_(g.numel() ** 0.5) for g in gradients], [1.0, 1.0])
+
+
+class Bare(Own):
+    def atoms(self, gradients, infos=None, norms=None):
+        return [-g / g.norm() for g in gradients]
+
+
+class OneScale(Own):
+    def atoms(self, gradients, infos=None, norms=None):
+        return Atoms([-g / g.norm() for g in gradients], [1.0])
+
+
+class Flat(Own):
+    def atoms(self, gradients, infos=None, norms=None):
+        return Atoms([-g.flatten() / g.norm() for g in gradients], [1.0] * len(gradients))
+
+
+class OfRadius(Own):
+    def atoms(self, gradients, infos=None, norms=None):
+        return Atoms(list(gradients), [-self.radius / g.norm().item() for g in gradients])
+
+
+def one_step(ball, *, zero=False):
+    torch.manual_seed(0)
+    parameters = [torch.nn.Parameter(torch.randn(shape)) for shape in ((3, 4), (5,))]
+    window = Window(InnerLoop(ball=ball, steps=2), parameters)
+    with window.displaced():
+        loss = parameters[0].square().sum() + (0 if zero else 3) * parameters[1].square().sum()
+        loss.backward()
+    window.step()
+    return window
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "message"),
+    [
+        (Uphill, ValueError, "minus sign"),
+        (Unnormalized, ValueError, "ball of radius one, got one of norm"),
+        (InPlace, ValueError, "changed in place"),
+        (Bare, TypeError, "must give an Atoms, got list"),
+        (OneScale, ValueError, "got 2 and 1"),
+        (Flat, ValueError, r"got \(12,\) for \(3, 4\) of parameter 0"),
+    ],
+)
+def test_a_wrong_oracle_is_named_at_its_first_answer(kind, error, message):
+    with pytest.raises(error, match=rf"`atoms` of {kind.__name__} .*{message}"):
+        one_step(kind(radius=0.1))
+
+
+def test_the_atom_of_a_zero_gradient_must_be_finite():
+    one_step(Own(radius=0.1), zero=True)
+    with pytest.raises(ValueError, match="parameter 1, whose gradient has the largest entry 0"):
+        one_step(Unclamped(radius=0.1), zero=True)
+
+
+def test_atoms_far_shorter_than_the_dual_norm_are_warned_of():
+    with pytest.warns(UserWarning, match="whatever `radius` is"):
+        one_step(OfRadius(radius=0.1))
+
+
+def test_a_right_one_is_told_nothing_and_later_answers_are_its_own_matter():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        window = one_step(Own(radius=0.1))
+    object.__setattr__(window.inner_loop.ball, "atoms", Uphill(radius=0.1).atoms)
+    with window.displaced():
+        sum(p.square().sum() for p in window.parameters).backward()
+    window.step()
+
+
+def test_it_is_found_as_a_part_of_a_product_too():
+    ball = ProductBall({"0*": Uphill(radius=0.1), "*": L2Ball(radius=0.1)})
+    parameters = [torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2))]
+    infos = [ParameterInfo(name="0"), ParameterInfo(name="1")]
+    window = Window(InnerLoop(ball=ball), parameters, infos)
+    with window.displaced():
+        (parameters[0].sum() + 0.1 * parameters[1].sum()).backward()
+    with pytest.raises(ValueError, match="minus sign"):
+        window.step()
