@@ -46,6 +46,12 @@ _AUTOMATIC = (
     "Remove the line that sets it."
 )
 
+# By the lists in which a class may tell them.
+_UNKNOWN_TO_TORCHSCRIPT = {
+    "__jit_unused_properties__": ["frank_wolfe"],
+    "__jit_ignored_attributes__": ["_driver", "_saved_driver_state"],
+}
+
 
 class FrankWolfeMixin:
     """Trains a LightningModule by Frank-Wolfe; stands first in the bases.
@@ -93,9 +99,8 @@ class FrankWolfeMixin:
         declared: object = cls.automatic_optimization
         if declared is True:
             raise ValueError(_AUTOMATIC)
-        # torch.jit reads all properties but those.
-        if unused := getattr(cls, "__jit_unused_properties__", None):
-            cls.__jit_unused_properties__ = [*unused, "frank_wolfe"]  # type: ignore[attr-defined]
+        for listed, names in _UNKNOWN_TO_TORCHSCRIPT.items():
+            setattr(cls, listed, [*getattr(cls, listed, ()), *names])
         for name, around in _AROUND.items():
             wrap_method(cls, name, around, only_overridden=name == "training_step")
 
@@ -111,18 +116,7 @@ class FrankWolfeMixin:
 
     @property
     def frank_wolfe(self) -> WindowView:
-        """The live window, read-only.
-
-        Raises:
-            RuntimeError: If no fit is in progress, or no training batch has come yet.
-        """
-        if self._driver is None and self._jit_is_scripting:  # type: ignore[attr-defined]
-            return None  # type: ignore[return-value]
-        if self._driver is None:
-            raise RuntimeError(
-                "`frank_wolfe` is the live window of a fit, and there is none before the first "
-                "training batch or after the fit. Read it in training_step or in a hook after it."
-            )
+        """The live window, read-only; without one, RuntimeError when it is read."""
         return WindowView(self._driver)
 
     def configure_frank_wolfe(self) -> InnerLoop:

@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lightning_fw.driver import Driver
+    from lightning_fw.window import Window
 
 
 class WindowView:
     """What ``module.frank_wolfe`` shows of the window in progress.
 
     Args:
-        driver: Whoever holds the live window, which another one succeeds when parameters join.
+        driver: Whoever holds the live window, which another one succeeds when parameters join;
+            None where there is none.
+
+    Raises:
+        RuntimeError: Whatever is read of it, if no fit is in progress, or no training batch has
+            come yet.
 
     Example:
         >>> import lightning as L, torch
@@ -39,23 +45,33 @@ class WindowView:
         2 False
     """
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver | None) -> None:
         self._driver = driver
+
+    @property
+    def _window(self) -> Window:
+        # Not before it is read: torch.jit reads all properties of a module.
+        if self._driver is None:
+            raise RuntimeError(
+                "`frank_wolfe` is the live window of a fit, and there is none before the first "
+                "training batch or after the fit. Read it in training_step or in a hook after it."
+            )
+        return self._driver.window
 
     @property
     def restart(self) -> int:
         """Windows closed before this one."""
-        return self._driver.window.restart
+        return self._window.restart
 
     @property
     def k(self) -> int:
         """Inner steps taken in this window; skipped ones do not count."""
-        return int(self._driver.window.k)
+        return int(self._window.k)
 
     @property
     def radius(self) -> float:
         """δ of this window."""
-        return float(self._driver.window.radius)
+        return float(self._window.radius)
 
     def at_anchor(self) -> AbstractContextManager[None]:
         """The weights stand at the anchor ω inside, also after a forward pass at ω + d.
@@ -63,4 +79,4 @@ class WindowView:
         They do so anyway outside ``training_step``. Go back through a graph that was made inside by
         ``torch.autograd.grad`` before you leave: torch refuses a loss from there afterwards.
         """
-        return self._driver.window.anchor.restored()
+        return self._window.anchor.restored()

@@ -78,7 +78,7 @@ def test_after_a_fit_a_module_pickles_and_keeps_no_buffers(loader, make_trainer)
     pickle.dumps(module)
     assert window[0]() is None
     with pytest.raises(RuntimeError, match="`frank_wolfe` is the live window of a fit"):
-        _ = module.frank_wolfe
+        _ = module.frank_wolfe.k
 
 
 def test_outputs_of_further_evaluations_die_at_once(loader, make_trainer):

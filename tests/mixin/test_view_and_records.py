@@ -24,7 +24,7 @@ def test_the_live_window_can_be_read(loader, make_trainer):
 
     module = Watched()
     with pytest.raises(RuntimeError, match="`frank_wolfe` is the live window of a fit"):
-        _ = module.frank_wolfe
+        _ = module.frank_wolfe.k
     make_trainer().fit(module, loader)
     assert [(restart, k) for restart, k, _, _ in seen] == [
         (0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0),
@@ -92,6 +92,19 @@ def test_the_view_is_no_part_of_a_module_in_torchscript(method):
     exported = module.to_torchscript(method=method, example_inputs=module.example_input_array)
     x = torch.ones(3, 5, 2)
     assert torch.equal(exported(x), module.eval()(x))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torchscript_takes_a_module_after_its_fit(loader, make_trainer):
+    module, x = Drawn(), torch.ones(3, 5, 2)
+    make_trainer().fit(module, loader)
+    expected = module.eval()(x)
+    for exported in (
+        torch.jit.trace(module, x),
+        torch.jit.script(module),
+        module.to_torchscript(method="script"),
+    ):
+        assert torch.equal(exported(x), expected)
 
 
 @pytest.mark.filterwarnings("ignore")
