@@ -237,8 +237,9 @@ class Driver:
         if not self._has_warned:
             self._has_warned = True
             rank_zero_warn(
-                "Every inner step of a window was skipped, since gradients were not finite, and no "
-                "outer step was made. Look at the losses; `skipped` in the records counts on."
+                "Every inner step of a window was skipped, since gradients were not finite or none "
+                "were there, and no outer step was made. Look at the losses, and whether they "
+                "depend on what the optimizer holds; `skipped` in the records counts on."
             )
 
     def _listen(self, module: Any) -> None:

@@ -77,7 +77,8 @@ def trainable(
         Parameters and infos, of equal length.
 
     Raises:
-        ValueError: If a parameter waits for the first batch to give it a shape.
+        ValueError: If a parameter waits for the first batch to give it a shape, or none of them is
+            the module's.
     """
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     gates = stacked_gates(module)
@@ -111,6 +112,12 @@ def trainable(
                     reads_symbols=id(parameter) in of_symbols,
                 )
             )
+    if parameters and not any(id(parameter) in names for parameter in parameters):
+        raise ValueError(
+            f"`module` must own what the optimizer holds, got a {type(module).__name__} that has "
+            f"none of its {len(parameters)} parameters. Make the optimizer of this module's, after "
+            "its layers have been replaced or copied."
+        )
     return parameters, infos
 
 

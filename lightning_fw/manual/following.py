@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -25,11 +26,25 @@ def require_parameters(module: Any, inner_loop: InnerLoop, optimizer: Optimizer)
     """
     parameters, infos = trainable(optimizer.param_groups, module)
     movable(parameters)
+    _warn_of_strangers(module, parameters)
     if inner_loop.steps > 1 and inner_loop.trajectory != "fixed":
         _require_reading_embeddings(module, parameters)
     inner_loop.ball.check(infos)
     names = dict.fromkeys([*dict(module.named_parameters()), *(info.name for info in infos)])
     require_all_patterns(inner_loop.ball, list(names))
+
+
+def _warn_of_strangers(module: Any, parameters: Sequence[Tensor]) -> None:
+    """The optimizer of layers that have been replaced since goes on with the old ones."""
+    known = set(map(id, module.parameters()))
+    strangers = [p for p in parameters if id(p) not in known]
+    if strangers:
+        shapes = ", ".join(str(tuple(p.shape)) for p in strangers[:3])
+        rank_zero_warn(
+            f"The optimizer holds {len(strangers)} parameters that are not of the module, of the "
+            f"shapes {shapes}{', …' * (len(strangers) > 3)}. If its layers were replaced after the "
+            "optimizer was made, the new ones are not trained."
+        )
 
 
 def _require_reading_embeddings(module: Any, parameters: Sequence[Tensor]) -> None:

@@ -192,6 +192,12 @@ def test_a_parameter_from_elsewhere_is_named_by_its_place() -> None:
     ]
 
 
+def test_a_module_that_owns_none_of_them_is_refused() -> None:
+    module = Tagger()
+    with pytest.raises(ValueError, match="`module` must own .* got a Linear that has none of its"):
+        trainable(torch.optim.SGD(module.parameters(), lr=1.0).param_groups, nn.Linear(2, 2))
+
+
 def test_a_tied_weight_has_its_first_name() -> None:
     module = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
     module[1].weight = module[0].weight

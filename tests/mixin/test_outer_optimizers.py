@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import lightning as L
 import pytest
 import torch
@@ -26,6 +28,27 @@ def test_the_default_optimizer_is_the_inner_loops(loader, make_trainer):
     trainer = make_trainer()
     trainer.fit(Bare(), loader)
     assert trainer.optimizers[0].param_groups[0]["momentum"] == 0.5
+
+
+class Replaced(Recurrent):
+    """Makes its optimizer before some of its layers are replaced."""
+
+    replaced = ("head",)
+
+    def configure_optimizers(self):
+        optimizer = super().configure_optimizers()
+        for name in self.replaced:
+            setattr(self, name, copy.deepcopy(getattr(self, name)))
+        return optimizer
+
+
+def test_an_optimizer_of_layers_that_were_replaced_is_told_of(loader, make_trainer):
+    with pytest.warns(UserWarning, match=r"holds 2 parameters that are not of the module"):
+        make_trainer().fit(Replaced(), loader)
+    module = Replaced()
+    module.replaced = [name for name, _ in module.named_children()]
+    with pytest.raises(ValueError, match="Replaced that has none of its"):
+        make_trainer().fit(module, loader)
 
 
 class WithoutRate(torch.optim.Optimizer):
