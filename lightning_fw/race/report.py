@@ -14,7 +14,7 @@ from lightning_fw.arguments import Parser, file_to_write
 from lightning_fw.json_result import add_json, console_beside, write_json
 from lightning_fw.race.plot import BANDS
 from lightning_fw.race.points import Point
-from lightning_fw.race.results import Results, read_results
+from lightning_fw.race.results import Results, read_results, those_read
 from lightning_fw.race.search_space import written
 from lightning_fw.race.summary import Line, for_machines, runs_of, summarize
 
@@ -204,14 +204,14 @@ def main(argv: Sequence[str]) -> int:
         argv: Arguments after ``report``.
 
     Returns:
-        0, or 2 where a directory holds no race or plotly is missing.
+        0; 1 where a directory is left out that holds no race; 2 where all are or plotly is missing.
     """
     arguments = parser()
     options = arguments.parse_args(argv)
     if options.json and Path(options.json).resolve() == Path(options.out).resolve():
         arguments.error(f"--json must be another file than --out, got {options.json} for both")
     try:
-        races = [read_results(directory) for directory in options.run]
+        races, status = those_read(options.run, read_results, "report")
         options.out.write_text(report(races), encoding="utf-8")
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"lightning-fw report: {error}", file=sys.stderr)
@@ -219,7 +219,7 @@ def main(argv: Sequence[str]) -> int:
     console = console_beside(options.json)
     console.print(f"Wrote {options.out}", soft_wrap=True, highlight=False, markup=False)
     write_json(options.json, [_for_machines(race) for race in races])
-    return 0
+    return status
 
 
 def _for_machines(race: Results) -> dict[str, Any]:

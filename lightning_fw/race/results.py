@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lightning_fw.nn.cells import cell_title
 from lightning_fw.race.entrants import Entrant, shipped
@@ -15,6 +16,8 @@ from lightning_fw.race.methods import METHODS
 from lightning_fw.race.points import Point, finished, read_points
 from lightning_fw.race.settings import require_settings
 from lightning_fw.race.tasks import TASKS, Task
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,27 @@ def read_results(directory: Path) -> Results:
             f"`directory` must hold a race, got {directory} ({error}). "
             "Pass what --out of lightning-fw race wrote, after a run came to its end."
         ) from error
+
+
+def those_read(
+    directories: Sequence[Path], read: Callable[[Path], T], command: str
+) -> tuple[list[T], int]:
+    """What can be read, and a status: 1 if a directory is left out, which is told on stderr.
+
+    Raises:
+        ValueError: That of the first directory, if none can be read.
+    """
+    found, refusals = list[T](), list[ValueError]()
+    for directory in directories:
+        try:
+            found.append(read(directory))
+        except ValueError as error:
+            refusals.append(error)
+    if refusals and not found:
+        raise refusals[0]
+    for refusal in refusals:
+        print(f"lightning-fw {command}: left out: {refusal}", file=sys.stderr)
+    return found, int(bool(refusals))
 
 
 def _read(directory: Path) -> Results:

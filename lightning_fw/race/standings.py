@@ -23,7 +23,7 @@ from lightning_fw.json_result import add_json, console_beside, write_json
 from lightning_fw.race.method import Family
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.points import Point
-from lightning_fw.race.results import read_results
+from lightning_fw.race.results import read_results, those_read
 from lightning_fw.race.summary import arrival, runs_of
 from lightning_fw.race.tasks import Task
 
@@ -217,11 +217,13 @@ def main(argv: Sequence[str]) -> int:
         argv: Arguments after ``standings``.
 
     Returns:
-        0, or 2 where a directory holds no race.
+        0; 1 where a directory is left out that holds no race, 2 where all are.
     """
     options = parser().parse_args(argv)
     try:
-        races = [read_race(directory, options.method) for directory in options.run]
+        races, status = those_read(
+            options.run, lambda directory: read_race(directory, options.method), "standings"
+        )
     except ValueError as error:
         print(f"lightning-fw standings: {error}", file=sys.stderr)
         return _CANNOT_START
@@ -245,4 +247,4 @@ def main(argv: Sequence[str]) -> int:
                 }
             )
     write_json(options.json, {"method": options.method, "standings": found})
-    return 0
+    return status

@@ -88,6 +88,14 @@ def test_a_directory_without_a_race_is_named(tmp_path, capsys):
     assert not (tmp_path / "report.html").exists()
 
 
+def test_a_race_that_was_broken_off_does_not_hide_the_others(runs, tmp_path, capsys):
+    broken, page = tmp_path / "broken", tmp_path / "report.html"
+    broken.mkdir()
+    assert main(["report", str(broken), str(runs[0]), "--out", str(page)]) == 1
+    assert "report: left out: `directory` must hold a race" in capsys.readouterr().err
+    assert page.exists()
+
+
 def test_the_page_and_the_summary_for_machines_are_two_files(runs, tmp_path, capsys):
     page, told = tmp_path / "r[red].html", tmp_path / "report.json"
     assert main(["report", str(runs[0]), "--out", str(page), "--json", str(told)]) == 0

@@ -129,6 +129,16 @@ def test_a_directory_without_a_race_is_named(files, message, tmp_path, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_a_race_that_was_broken_off_does_not_hide_the_others(races, tmp_path, capsys):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "race.lock").touch()
+    assert main([str(races[0]), str(broken)]) == 1
+    told = capsys.readouterr()
+    assert "| geometric mean | | | 0.50 | |" in told.out
+    assert f"standings: left out: `directory` must hold a race, got {broken}" in told.err
+
+
 def test_programs_get_the_ratios(races, capsys):
     assert main([*(str(path) for path in races), "--json"]) == 0
     told = capsys.readouterr()
