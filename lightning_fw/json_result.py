@@ -20,9 +20,9 @@ STDOUT = "-"
 PIPE_CLOSED = 141
 
 
-def add_json(arguments: argparse.ArgumentParser) -> None:
+def add_json(arguments: argparse.ArgumentParser) -> argparse.Action:
     """Let a command take ``--json [FILE]``."""
-    arguments.add_argument(
+    return arguments.add_argument(
         "--json",
         nargs="?",
         const=STDOUT,

@@ -120,7 +120,8 @@ class _CLI(LightningCLI):
         for name, class_path in _DEFAULTS.items():
             if not asked & {f"--{name}", f"--{name}.class_path", "--config", "-c"}:
                 parser.set_defaults({name: {"class_path": class_path}})
-        add_json(parser)
+        # For its help alone, which would show the address of a function.
+        add_json(parser).type = None
         _take_from_the_data(parser)
 
     @override
@@ -140,6 +141,7 @@ class _CLI(LightningCLI):
 
     @override
     def _run_subcommand(self, subcommand: str) -> None:
+        self._tell_what_was_left_out(subcommand)
         try:
             super()._run_subcommand(subcommand)
         except SystemExit as error:
@@ -150,6 +152,16 @@ class _CLI(LightningCLI):
             if self.trainer.state.status != TrainerStatus.INTERRUPTED:
                 raise
             self.is_interrupted = True
+
+    def _tell_what_was_left_out(self, subcommand: str) -> None:
+        if not self.trainer.is_global_zero:
+            return
+        options = {argument.partition("=")[0].partition(".")[0] for argument in self._given}
+        if not options & {"--model", "--data", "--config", "-c"}:
+            network, data = (type(each).__name__ for each in (self.model, self.datamodule))
+            print(f"Neither --model nor --data is given: {network} on {data}.", file=sys.stderr)
+        if subcommand != "fit" and self.config[subcommand].get("ckpt_path") is None:
+            print("No --ckpt_path is given: the network is not trained.", file=sys.stderr)
 
     def found(self) -> dict[str, Any]:
         """What came of the run."""

@@ -84,6 +84,15 @@ def test_fit_alone_trains_on_the_adding_problem(run_here):
         *("--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu"),
     )
     assert status == 0, told
+    assert "Neither" not in told
+
+
+def test_fit_without_a_choice_says_what_it_trains(run_here):
+    status, told = run_here(
+        *("fit", "--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu"),
+    )
+    assert status == 0, told
+    assert "Neither --model nor --data is given: FrankWolfeRegressor on AddingProblem." in told
 
 
 @pytest.mark.parametrize(
@@ -150,6 +159,7 @@ def test_a_test_tells_machines_its_metrics(run_here, tmp_path):
     assert status == 0, told
     found = json.loads((tmp_path / "found.json").read_text())
     assert list(found["metrics"]) == ["test_metric"]
+    assert "No --ckpt_path is given: the network is not trained." in told
     assert found["checkpoint"] is None
     assert "steps" not in found
 
