@@ -60,5 +60,6 @@ def warn_of_short_epochs(trainer: Any, inner_loop: InnerLoop) -> None:
         f"`steps` makes windows of {needed} batches, and an epoch has {batches}: its end closes "
         "every window before that, "
         + ("and SlopeRatio leaves the radius as it is. " if stands else "with fewer inner steps. ")
-        + "Pass fewer steps, or give an epoch more and smaller batches."
+        + ('Pass batches="same"' if stands else "Pass fewer steps")
+        + ", or give an epoch more and smaller batches."
     )

@@ -101,8 +101,12 @@ def test_an_epoch_ends_with_a_closed_window(flags, steps, make_trainer):
 @pytest.mark.parametrize(
     ("batches", "loop", "told"),
     [
-        (2, InnerLoop(steps=3), "windows of 3 batches, and an epoch has 2: .* fewer inner steps"),
-        (1, InnerLoop.spectral(), "windows of 2 batches, and an epoch has 1: .* leaves the radius"),
+        (2, InnerLoop(steps=3), "windows of 3 batches, and an epoch has 2: .* Pass fewer steps"),
+        (
+            1,
+            InnerLoop.spectral(),
+            "windows of 2 batches, and an epoch has 1: .* Pass batches=.same",
+        ),
     ],
     ids=["paper", "spectral"],
 )
