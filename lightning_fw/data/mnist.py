@@ -165,7 +165,8 @@ class SequentialMNIST(SequenceData):
         if path is None:
             raise FileNotFoundError(
                 f"`root` must hold {name}, gzipped or not, got {self.root} without it. "
-                "Put it there, or pass download=True."
+                "Put it there, or have it fetched: lightning_fw.data.SequentialMNIST("
+                f"{str(self.root)!r}, download=True).prepare_data()."
             )
         return path
 

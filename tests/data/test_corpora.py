@@ -106,7 +106,9 @@ def test_a_broken_archive_is_named(tmp_path):
 def test_a_missing_file_says_where_to_get_it(tmp_path, corpus, where):
     corpus(tmp_path).prepare_data()
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(FileNotFoundError, match=rf"`train` must be .*{where}.*download=True\."):
+    with pytest.raises(
+        FileNotFoundError, match=rf"`train` must be .*{where}.*download=True\)\.prepare_data\(\)\."
+    ):
         corpus(tmp_path).train_dataloader()
 
 
