@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from lightning_fw.data.chunk_loader import Chunk, ChunkLoader
 from lightning_fw.data.sequences import Kind, Loader, SequenceData, require_at_least
+from lightning_fw.data.text import TextData
 
 __all__ = ["Chunk", "InChunks"]
 
@@ -49,6 +50,11 @@ class InChunks(L.LightningDataModule):
 
     def __init__(self, data: SequenceData, chunk_length: int) -> None:
         super().__init__()
+        if isinstance(data, TextData):
+            raise TypeError(
+                f"`data` must be a SequenceData, got a {type(data).__name__}, which comes in "
+                "chunks already. Pass it as it is, with a chunk_length of its own."
+            )
         if not isinstance(data, SequenceData):
             raise TypeError(
                 f"`data` must be a SequenceData, got {data!r}. Pass one such as AddingProblem()."
@@ -108,3 +114,7 @@ class InChunks(L.LightningDataModule):
     @override
     def test_dataloader(self) -> Loader:
         return self.data.test_dataloader()
+
+    @override
+    def predict_dataloader(self) -> Loader:
+        return self.data.predict_dataloader()

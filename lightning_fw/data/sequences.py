@@ -83,7 +83,7 @@ class SequenceData(L.LightningDataModule, ABC):
         dealt = self._dealt(dataset)
         return DataLoader(
             dataset,
-            self.batch_size,
+            batch_size=self.batch_size,
             shuffle=dealt is None,
             sampler=dealt,
             generator=torch.Generator().manual_seed(self.seed),
@@ -101,11 +101,15 @@ class SequenceData(L.LightningDataModule, ABC):
 
     @override
     def val_dataloader(self) -> Loader:
-        return DataLoader(self.split("val"), self.batch_size)
+        return DataLoader(self.split("val"), batch_size=self.batch_size)
 
     @override
     def test_dataloader(self) -> Loader:
-        return DataLoader(self.split("test"), self.batch_size)
+        return DataLoader(self.split("test"), batch_size=self.batch_size)
+
+    @override
+    def predict_dataloader(self) -> Loader:
+        return self.test_dataloader()
 
 
 def require_at_least(name: str, value: int, least: int) -> None:

@@ -126,6 +126,10 @@ class TextData(L.LightningDataModule):
     def test_dataloader(self) -> Loader:
         return self._loader("test")
 
+    @override
+    def predict_dataloader(self) -> Loader:
+        return self.test_dataloader()
+
     def _loader(self, split: Split) -> Loader:
         return TokenStream(
             self.tokens(split),

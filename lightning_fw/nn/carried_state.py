@@ -140,6 +140,11 @@ class CarriesState(L.LightningModule):
         super().on_test_batch_start(batch, batch_idx, dataloader_idx)
         self._on_evaluation_batch_start(batch_idx)
 
+    @override
+    def on_predict_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        super().on_predict_batch_start(batch, batch_idx, dataloader_idx)
+        self._on_evaluation_batch_start(batch_idx)
+
     def _on_evaluation_batch_start(self, batch_idx: int) -> None:
         if self.always_carries:
             self._in_evaluation.advance(starts=batch_idx == 0)

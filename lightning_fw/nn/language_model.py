@@ -75,7 +75,7 @@ class LanguageModel(SequenceModel):
         super().__init__(
             cell, input_size=embedding_size or input_size, output_size=output_size, **settings
         )
-        self.vocabulary_size = input_size
+        self.input_size = input_size
         self.embedding = nn.Embedding(input_size, embedding_size) if embedding_size else None
         self.reads_symbols = self.embedding is None
         self.perplexity = _Perplexity()
@@ -83,7 +83,7 @@ class LanguageModel(SequenceModel):
     @override
     def encode(self, x: Tensor) -> Tensor:
         if self.embedding is None:
-            return functional.one_hot(x, self.vocabulary_size).to(self.head.weight.dtype)
+            return functional.one_hot(x, self.input_size).to(self.head.weight.dtype)
         embedded: Tensor = self.embedding(x)
         return embedded
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, get_args
 
 import torch
@@ -94,6 +94,7 @@ class SequenceModel(CarriesState, ABC):
     ) -> None:
         super().__init__()
         require_count("output_size", output_size)
+        self.input_size, self.output_size = input_size, output_size
         self.rnn = make_cell(
             cell,
             input_size,
@@ -165,11 +166,24 @@ class SequenceModel(CarriesState, ABC):
                 f'{type(data).__name__} of the kind "{found}". Pass it to a {_FOR_KIND[found]}.'
             )
 
+    def _require_sizes(self, data: object) -> None:
+        """Raise where the data have more symbols or classes than the network knows."""
+        if getattr(data, "kind", None) not in get_args(Kind):
+            return
+        for name in ("input_size", "output_size"):
+            mine, found = getattr(self, name), getattr(data, name)
+            if mine < found:
+                raise ValueError(
+                    f"`{name}` must be at least {found}, that of {type(data).__name__}, got "
+                    f"{mine}. Pass {name}={found}."
+                )
+
     @override
     def setup(self, stage: str) -> None:
         super().setup(stage)
         data = getattr(self.trainer, "datamodule", None)
         self.require_kind(data)
+        self._require_sizes(data)
         self.reads_symbols = self.reads_symbols or getattr(data, "reads_symbols", False)
 
     @override
@@ -187,6 +201,13 @@ class SequenceModel(CarriesState, ABC):
     @override
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self.log("test_metric", self._evaluated(batch), batch_size=len(batch[0]))
+
+    @override
+    def predict_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> Tensor:
+        """Predictions for x, alone or with targets beside it."""
+        with self.carrying(self._in_evaluation):
+            predictions: Tensor = self(batch if isinstance(batch, Tensor) else batch[0])
+        return predictions
 
     def _evaluated(self, batch: Batch) -> float:
         with self.carrying(self._in_evaluation):
