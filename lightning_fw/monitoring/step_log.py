@@ -42,7 +42,12 @@ class StepLog:
         if trainer.barebones:
             return
         # A CPU tensor, whatever the device: the progress bar reads its values after every batch.
-        tensors = {name: torch.tensor(value) for name, value in values.items() if not isnan(value)}
+        # In float32, whatever the module's precision: totals would stand still in half of it.
+        tensors = {
+            name: torch.tensor(value, dtype=torch.float32)
+            for name, value in values.items()
+            if not isnan(value)
+        }
         results = trainer._results
         for name, tensor in tensors.items():
             key = f"training_step.{name}"

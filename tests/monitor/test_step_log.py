@@ -98,3 +98,10 @@ def test_values_that_did_not_change_are_not_read():
 
     trainer(FWRestartMonitor(table=False), Read()).fit(Restarting(), loader(8))
     assert read == [False, False, False, True, False, False, True, False]
+
+
+def test_totals_are_logged_in_float32_under_half_precision():
+    fit = trainer(FWRestartMonitor(table=False), precision="bf16-true")
+    fit.fit(Restarting(), loader(9))
+    assert fit.callback_metrics["fw/restarts"].dtype == torch.float32
+    assert fit.callback_metrics["fw/radius"].item() == pytest.approx(0.01, rel=1e-6)
