@@ -175,6 +175,21 @@ def test_callbacks_of_ones_own_get_a_module_that_they_can_use(make_trainer, tmp_
     assert len(names(tmp_path / "c")) == 1
 
 
+def test_callbacks_of_ones_own_may_copy_the_module(make_trainer, tmp_path):
+    copies = []
+
+    class Own(ModelCheckpoint):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+            copies.append(copy.deepcopy(pl_module))
+
+    module = ByFrankWolfe()
+    fit(module, make_trainer, Own(tmp_path / "c", every_n_train_steps=1))
+    assert len(copies) == 7
+    assert type(copies[0]) is ByFrankWolfe
+    assert torch.equal(copies[-1].head.weight, module.head.weight)
+
+
 def test_after_a_fit_the_callback_serves_a_plain_module_and_can_be_pickled(make_trainer, tmp_path):
     callback = ModelCheckpoint(tmp_path / "c", every_n_train_steps=2, **EVERY_FILE)
     fit(ByFrankWolfe(), make_trainer, callback)
