@@ -59,14 +59,27 @@ def wrap_method(
     if only_overridden and is_lightning_core(method):
         return
 
+    # training_step as it is: torch.compile sees each frame around it.
+    is_own = only_overridden or name in vars(cls)
+    inner = method if is_own else _next_in_line(cls, name)
+
     @functools.wraps(method)
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return _enter(self, name, around, method, args, kwargs)
+        return _enter(self, name, around, inner, args, kwargs)
 
     # Lightning reads the signature through one `__wrapped__` only.
     wrapper.__wrapped__ = inspect.unwrap(method)
     setattr(wrapper, _WRAPPED, wrapper)
     setattr(cls, name, wrapper)
+
+
+def _next_in_line(cls: type, name: str) -> Callable[..., Any]:
+    """What comes after ``cls`` in the instance's own order, where another base may stand."""
+
+    def inherited(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(super(cls, self), name)(*args, **kwargs)
+
+    return inherited
 
 
 def wrap_attribute(instance: Any, name: str, around: Callable[..., Any]) -> None:
