@@ -170,7 +170,14 @@ class FrankWolfeMixin:
 def _training_step(module: Any, training_step: Callable[..., Any], *arguments: Any) -> Any:
     """The user's training_step inside the inner loop, or as it is where nothing is trained."""
     trainer = module._trainer
-    if trainer is None or not trainer.training or trainer.lightning_module is not module:
+    # Lightning tells what it calls: a hook may call training_step for a loss alone.
+    called = module._current_fx_name == "training_step"
+    if (
+        trainer is None
+        or not trainer.training
+        or trainer.lightning_module is not module
+        or not called
+    ):
         return training_step(module, *arguments)
     if module._driver is None:
         module._driver = Driver(configured_inner_loop(module), module)
@@ -274,6 +281,7 @@ def _teardown(module: Any, teardown: Callable[..., Any], *arguments: Any) -> Non
         ask_every_batch(module.trainer)
         if not any_sharded(module._driver.window.parameters):
             state = module._driver.state_dict(all_ranks=True)
+            state["optimizer"] = type(module.optimizers(False)).__name__
             module._saved_driver_state = apply_to_collection(state, Tensor, Tensor.cpu)
         module._driver = None
 

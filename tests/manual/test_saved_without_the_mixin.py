@@ -134,3 +134,11 @@ def test_an_optimizer_starts_anew_where_the_state_is_anothers(
     (fresh,), _ = after.configure_optimizers()
     assert start.settings.items() >= fresh.defaults.items()
     assert start.state == {}
+
+
+def test_a_file_saved_after_a_fit_knows_its_optimizer(make_trainer, tmp_path):
+    trainer, module = make_trainer(), FrankWolfeByAdam(LOOP)
+    trainer.fit(module, Batches())
+    trainer.save_checkpoint(tmp_path / "after.ckpt")
+    saved = torch.load(tmp_path / "after.ckpt", weights_only=True)
+    assert saved[KEY]["optimizer"] == "Adam"
