@@ -141,4 +141,4 @@ def test_a_file_saved_after_a_fit_knows_its_optimizer(make_trainer, tmp_path):
     trainer.fit(module, Batches())
     trainer.save_checkpoint(tmp_path / "after.ckpt")
     saved = torch.load(tmp_path / "after.ckpt", weights_only=True)
-    assert saved[KEY]["optimizer"] == "Adam"
+    assert saved["frank_wolfe"]["optimizer"] == "Adam"
