@@ -111,6 +111,9 @@ def test_a_right_one_is_told_nothing_and_later_answers_are_its_own_matter():
     with window.displaced():
         sum(p.square().sum() for p in window.parameters).backward()
     window.step()
+    record = window.close()
+    assert (record.steps, record.skipped) == (2, 0)
+    assert record.gap_last == 0 < record.gap_first
 
 
 def test_it_is_found_as_a_part_of_a_product_too():
