@@ -42,9 +42,9 @@ def pieces(module: Any, loop: InnerLoop, arguments: tuple[Any, ...]) -> list[tup
     """
     if loop.batches == "successive":
         return [arguments]
-    if loop.batches == "same":
-        return [arguments] * loop.steps
     batch, *rest = arguments
+    if loop.batches == "same":
+        return [(_in_own_containers(batch), *rest) for _ in range(loop.steps)]
     found = module.split_batch(batch, loop.steps)
     is_single = isinstance(found, Tensor | Mapping | str) or not isinstance(found, Iterable)
     chunks = [] if is_single else list(found)
@@ -60,6 +60,11 @@ def pieces(module: Any, loop: InnerLoop, arguments: tuple[Any, ...]) -> list[tup
             "more inner steps. Return one for each of `chunks`, or pass more steps."
         )
     return [(chunk, *rest) for chunk in chunks]
+
+
+def _in_own_containers(batch: Any) -> Any:
+    """The same tensors, for a training_step that takes entries out: ``batch.pop("labels")``."""
+    return apply_to_collection(batch, Tensor, lambda tensor: tensor)
 
 
 def split_evenly(batch: Any, chunks: int, *, may_be_short: bool) -> list[Any]:

@@ -170,3 +170,19 @@ def test_a_copy_of_a_step_set_on_the_instance_trains_itself(clone, loader, make_
     assert not torch.equal(twin.weights(), before)
     assert len(module.indices) == 7
     assert len(twin.indices) == 14
+
+
+class TakesEntriesOut(Recurrent):
+    def training_step(self, batch, batch_idx):
+        inputs, kept = batch
+        return loss_of(self, (inputs.pop("x"), kept["targets"].pop()))
+
+
+def test_a_training_step_may_take_entries_out_of_a_batch_that_comes_several_times(
+    loader, make_trainer
+):
+    nested = [({"x": x}, {"targets": [y]}) for x, y in loader]
+    modules = [cls(InnerLoop(steps=3, batches="same")) for cls in (TakesEntriesOut, Recurrent)]
+    for module, batches in zip(modules, (nested, list(loader)), strict=True):
+        make_trainer().fit(module, torch.utils.data.DataLoader(batches, batch_size=None))
+    assert torch.equal(modules[0].weights(), modules[1].weights())
