@@ -26,6 +26,7 @@ from lightning_fw.manual.schedulers import attend_to_schedulers, counted_in_wind
 from lightning_fw.manual.settings import configured_inner_loop, require_trainer_settings
 from lightning_fw.manual.strategies import require_local_windows, require_strategy
 from lightning_fw.manual.termination import ask_every_batch
+from lightning_fw.manual.who_calls import called_by_the_loop
 from lightning_fw.manual.wrapping import (
     ENTERED,
     is_lightning_core,
@@ -169,15 +170,7 @@ class FrankWolfeMixin:
 
 def _training_step(module: Any, training_step: Callable[..., Any], *arguments: Any) -> Any:
     """The user's training_step inside the inner loop, or as it is where nothing is trained."""
-    trainer = module._trainer
-    # Lightning tells what it calls: a hook may call training_step for a loss alone.
-    called = module._current_fx_name == "training_step"
-    if (
-        trainer is None
-        or not trainer.training
-        or trainer.lightning_module is not module
-        or not called
-    ):
+    if not called_by_the_loop(module, FrankWolfeMixin):
         return training_step(module, *arguments)
     if module._driver is None:
         module._driver = Driver(configured_inner_loop(module), module)

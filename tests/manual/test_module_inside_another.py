@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
+
 import lightning as L
+import pytest
 import torch
 from torch import nn
 
@@ -33,8 +36,26 @@ def test_a_frank_wolfe_module_inside_a_plain_one_is_trained_by_it(loader, make_t
             return torch.optim.SGD(self.parameters(), lr=self.inner.lr)
 
     module, plain, trainer = Outer(), Plain(), make_trainer()
-    trainer.fit(module, loader)
+    with pytest.warns(UserWarning, match="`training_step` of Recurrent was called by Outer, which"):
+        trainer.fit(module, loader)
     make_trainer().fit(plain, loader)
     assert trainer.global_step == 7
     assert torch.equal(module.inner.weights(), plain.inner.weights())
+    assert module.inner.records == []
+
+
+def test_inside_another_frank_wolfe_module_that_one_trains_and_nothing_warns(loader, make_trainer):
+    class Outer(Recurrent):
+        def __init__(self):
+            super().__init__()
+            self.inner = Recurrent()
+
+        def training_step(self, batch, batch_idx):
+            return self.inner.training_step(batch, batch_idx)
+
+    module = Outer()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="`training_step`")
+        make_trainer().fit(module, loader)
+    assert len(module.records) == 3
     assert module.inner.records == []
