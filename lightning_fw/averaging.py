@@ -44,6 +44,7 @@ class PolynomialAveraging:
         if stage == "fit":
             self._require_full_precision(trainer, pl_module)
             self._require_no_other(trainer)
+            self._require_whole_files(trainer)
             # A Trainer before this one may have come further.
             self._latest_update_step = trainer.global_step
             self._last_anchor = None
@@ -70,6 +71,15 @@ class PolynomialAveraging:
                     "`callbacks` must hold no other average beside AnchorAveraging, got "
                     f"{type(other).__name__}: each would take the other's weights for the "
                     "module's. Remove one of them."
+                )
+
+    def _require_whole_files(self, trainer: Any) -> None:
+        for callback in trainer.checkpoint_callbacks:
+            if getattr(callback, "save_weights_only", False):
+                raise ValueError(
+                    "`save_weights_only` must be False with AnchorAveraging, got True in "
+                    f"{type(callback).__name__}: Lightning asks no callback for weights alone, and "
+                    "its files would hold the anchors in place of their average. Leave it out."
                 )
 
     def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
@@ -132,7 +142,7 @@ class AnchorAveraging(PolynomialAveraging, WeightAveraging):
     Raises:
         TypeError: If ``power`` is not a number.
         ValueError: If ``power`` is negative or not finite; before training, if weights are in half
-            precision, or another callback averages too.
+            precision, another callback averages too, or one saves weights only.
 
     Example:
         >>> import lightning as L

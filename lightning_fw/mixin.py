@@ -21,7 +21,7 @@ from lightning_fw.manual.hooks import clip_direction
 from lightning_fw.manual.lost_ranks import lost_ranks_told
 from lightning_fw.manual.outer_optimizer import single_optimizer, warn_of_other_scale
 from lightning_fw.manual.saved_optimizer import attend_to_saved_optimizer
-from lightning_fw.manual.saved_state import KEY, put_anchor, share_progress
+from lightning_fw.manual.saved_state import KEY, can_resume, put_anchor, share_progress
 from lightning_fw.manual.schedulers import attend_to_schedulers, counted_in_windows
 from lightning_fw.manual.settings import configured_inner_loop, require_trainer_settings
 from lightning_fw.manual.strategies import require_local_windows, require_strategy
@@ -238,6 +238,8 @@ def _on_save_checkpoint(
     # Once more: the hook may have made state of its own of the weights.
     put_anchor(checkpoint, anchor)
     share_progress(checkpoint)
+    if not can_resume(checkpoint):
+        return
     if module._driver is not None:
         # A rank that fails may be alone in it: the others would not answer.
         checkpoint[KEY] = module._driver.state_dict(all_ranks=not module.trainer.interrupted)
@@ -257,7 +259,7 @@ def _on_load_checkpoint(
     resumes = trainer is not None and trainer.state.fn == "fit"
     module._driver = None
     module._saved_driver_state = checkpoint.get(KEY) if resumes else None
-    if resumes and KEY not in checkpoint:
+    if resumes and can_resume(checkpoint) and KEY not in checkpoint:
         rank_zero_warn(
             "The checkpoint was written without FrankWolfeMixin. "
             "A new window opens at the checkpoint's weights."

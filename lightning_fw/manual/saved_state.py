@@ -75,6 +75,11 @@ def _enumerated(parameters: list[str]) -> str:
     return ", ".join(parameters[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
+def can_resume(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a fit can go on from it: weights alone (``save_weights_only``) need no window."""
+    return "optimizer_states" in checkpoint
+
+
 def put_anchor(checkpoint: dict[str, Any], anchor: Sequence[tuple[Tensor, Tensor]]) -> None:
     """Put the anchor's weights in the place of displaced ones, and of copies of these.
 

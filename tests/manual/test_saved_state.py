@@ -137,3 +137,20 @@ def test_a_fit_resumes_where_the_monitor_comes_only_then(make_trainer, tmp_path)
     assert first.cosine != first.cosine
     assert first.gap_last > 0
     assert -1 <= second.cosine <= 1
+
+
+def test_a_file_of_weights_alone_holds_the_anchor_and_no_window(make_trainer, tmp_path):
+    class SavesWeights(L.Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            if batch_idx == 4:
+                trainer.save_checkpoint(tmp_path / "weights.ckpt", weights_only=True)
+                trainer.save_checkpoint(tmp_path / "whole.ckpt")
+
+    make_trainer(callbacks=[SavesWeights()]).fit(Module(LOOP), Batches())
+    weights, whole = (
+        torch.load(tmp_path / f"{name}.ckpt", weights_only=True) for name in ("weights", "whole")
+    )
+    assert "frank_wolfe" not in weights
+    assert whole["frank_wolfe"]["window"]["attempts"] == 2
+    for name, weight in whole["state_dict"].items():
+        assert torch.equal(weights["state_dict"][name], weight)

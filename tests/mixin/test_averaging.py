@@ -175,6 +175,14 @@ def test_a_second_average_is_refused_before_training(other, make_trainer):
     assert module.seen == []
 
 
+def test_files_of_weights_alone_which_would_hold_no_average_are_refused(make_trainer, tmp_path):
+    module, files = ByFrankWolfe(), ModelCheckpoint(tmp_path, save_weights_only=True)
+    trainer = make_trainer(callbacks=[AnchorAveraging(), files], enable_checkpointing=True)
+    with pytest.raises(ValueError, match="`save_weights_only` must be False .* ModelCheckpoint: "):
+        trainer.fit(module)
+    assert module.seen == []
+
+
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* is not empty")
 @pytest.mark.parametrize("how", ["save_checkpoint", "last"])
 def test_a_checkpoint_after_the_fit_goes_on_from_the_anchor(how, make_trainer, tmp_path):
