@@ -13,12 +13,12 @@ def require_number(name: str, value: float) -> None:
         raise TypeError(f"`{name}` must be a number, got {value!r}. Pass a Python float.")
 
 
-def require_count(name: str, value: object) -> None:
-    """Raise unless ``value`` is an int of at least 1."""
+def require_count(name: str, value: object, *, least: int = 1) -> None:
+    """Raise unless ``value`` is an int of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"`{name}` must be an int, got {value!r}. Pass {name} >= 1.")
-    if value < 1:
-        raise ValueError(f"`{name}` must be at least 1, got {value}. Pass {name} >= 1.")
+        raise TypeError(f"`{name}` must be an int, got {value!r}. Pass {name} >= {least}.")
+    if value < least:
+        raise ValueError(f"`{name}` must be at least {least}, got {value}. Pass {name} >= {least}.")
 
 
 def require_positive(name: str, value: float) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightning_fw.balls._matrix import MatrixBall
 from lightning_fw.balls._polar import leading_singular_vectors, polar_newton_schulz
+from lightning_fw.checks import require_count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +49,7 @@ class NuclearBall(MatrixBall):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.iterations, bool) or not isinstance(self.iterations, int):
-            raise TypeError(
-                f"`iterations` must be an int, got {self.iterations!r}. Pass iterations >= 1."
-            )
-        if self.iterations < 1:
-            raise ValueError(
-                f"`iterations` must be at least 1, got {self.iterations}. Pass iterations >= 1."
-            )
+        require_count("iterations", self.iterations)
 
     def _matrix_atoms(self, matrices: Tensor) -> Tensor:
         u, v = leading_singular_vectors(matrices, self.iterations)

@@ -8,13 +8,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_fw.data.sequences import (
-    Kind,
-    SequenceData,
-    Split,
-    require_at_least,
-    require_sizes,
-)
+from lightning_fw.checks import require_count
+from lightning_fw.data.sequences import Kind, SequenceData, Split, require_sizes
 
 
 class AddingProblem(SequenceData):
@@ -57,7 +52,7 @@ class AddingProblem(SequenceData):
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size=batch_size, seed=seed)
-        require_at_least("sequence_length", sequence_length, 2)
+        require_count("sequence_length", sequence_length, least=2)
         self.sequence_length = sequence_length
         self.sizes = require_sizes(train_size, val_size, test_size)
         self.input_size, self.output_size = 2, 1

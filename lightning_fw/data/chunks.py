@@ -9,8 +9,9 @@ from lightning.pytorch.trainer.states import RunningStage
 from torch.utils.data import RandomSampler
 from typing_extensions import override
 
+from lightning_fw.checks import require_count
 from lightning_fw.data.chunk_loader import Chunk, ChunkLoader
-from lightning_fw.data.sequences import Kind, Loader, SequenceData, require_at_least
+from lightning_fw.data.sequences import Kind, Loader, SequenceData
 from lightning_fw.data.text import TextData
 
 __all__ = ["Chunk", "InChunks"]
@@ -59,7 +60,7 @@ class InChunks(L.LightningDataModule):
             raise TypeError(
                 f"`data` must be a SequenceData, got {data!r}. Pass one such as AddingProblem()."
             )
-        require_at_least("chunk_length", chunk_length, 1)
+        require_count("chunk_length", chunk_length)
         self.data = data
         self.chunk_length = chunk_length
 

@@ -9,13 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 from typing_extensions import override
 
-from lightning_fw.data.sequences import (
-    Kind,
-    SequenceData,
-    Split,
-    require_at_least,
-    require_sizes,
-)
+from lightning_fw.checks import require_count
+from lightning_fw.data.sequences import Kind, SequenceData, Split, require_sizes
 
 _SYMBOLS, _LENGTH = 8, 10
 _BLANK, _DELIMITER = 8, 9
@@ -70,7 +65,7 @@ class CopyMemory(SequenceData):
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size=batch_size, seed=seed)
-        require_at_least("delay", delay, 1)
+        require_count("delay", delay)
         self.delay = delay
         self.sizes = require_sizes(train_size, val_size, test_size)
         # A delimiter is read, never answered.

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 from typing_extensions import override
 
+from lightning_fw.checks import require_count
 from lightning_fw.data.noise import NoisySequences
 
 Split = Literal["train", "val", "test"]
@@ -49,8 +50,8 @@ class SequenceData(L.LightningDataModule, ABC):
 
     def __init__(self, *, batch_size: int, seed: int) -> None:
         super().__init__()
-        require_at_least("batch_size", batch_size, 1)
-        require_at_least("seed", seed, 0)
+        require_count("batch_size", batch_size)
+        require_count("seed", seed, least=0)
         self.batch_size = batch_size
         self.seed = seed
         self._splits: dict[Split, Sequences] = {}
@@ -112,19 +113,6 @@ class SequenceData(L.LightningDataModule, ABC):
         return self.test_dataloader()
 
 
-def require_at_least(name: str, value: int, least: int) -> None:
-    """Raise if ``value`` is below ``least``.
-
-    Raises:
-        TypeError: If it is not an int.
-        ValueError: Naming the parameter.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"`{name}` must be an int, got {value!r}. Pass {name} >= {least}.")
-    if value < least:
-        raise ValueError(f"`{name}` must be at least {least}, got {value}. Pass {name} >= {least}.")
-
-
 def require_sizes(train_size: int, val_size: int, test_size: int) -> dict[Split, int]:
     """Sizes by split.
 
@@ -134,5 +122,5 @@ def require_sizes(train_size: int, val_size: int, test_size: int) -> dict[Split,
     """
     sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
     for split, size in sizes.items():
-        require_at_least(f"{split}_size", size, 1)
+        require_count(f"{split}_size", size)
     return sizes

@@ -9,8 +9,8 @@ import lightning as L
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_fw.checks import require_choice
-from lightning_fw.data.sequences import Kind, Loader, Split, require_at_least
+from lightning_fw.checks import require_choice, require_count
+from lightning_fw.data.sequences import Kind, Loader, Split
 from lightning_fw.data.token_stream import TokenStream
 from lightning_fw.data.vocabulary import Vocabulary
 
@@ -79,9 +79,9 @@ class TextData(L.LightningDataModule):
     ) -> None:
         super().__init__()
         require_choice("level", level, get_args(Level))
-        require_at_least("batch_size", batch_size, 1)
-        require_at_least("chunk_length", chunk_length, 1)
-        require_at_least("min_count", min_count, 1)
+        require_count("batch_size", batch_size)
+        require_count("chunk_length", chunk_length)
+        require_count("min_count", min_count)
         self.paths: dict[Split, str | Path | None] = {"train": train, "val": val, "test": test}
         self.level = level
         self.batch_size = batch_size
