@@ -31,7 +31,7 @@ def require_positive(name: str, value: float) -> None:
         raise ValueError(f"`{name}` must be finite, got {value}. Pass a finite {name} > 0.")
 
 
-def require_probability(name: str, value: float) -> None:
+def require_share(name: str, value: float) -> None:
     """Raise unless ``value`` is a number in [0, 1)."""
     require_number(name, value)
     if not 0 <= value < 1:

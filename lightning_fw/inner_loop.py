@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_fw.balls import Ball, L2Ball, ProductBall, SpectralBall
 from lightning_fw.balls.product import require_all_patterns
-from lightning_fw.checks import require_choice, require_count, require_number, require_positive
+from lightning_fw.checks import require_choice, require_count, require_positive, require_share
 from lightning_fw.parameters import ParameterInfo
 from lightning_fw.radius_rules import RadiusRule, RadiusSchedule, SlopeRatio
 from lightning_fw.restarts import RestartRule
@@ -116,9 +116,9 @@ class InnerLoop:
         self._check_radius_rule()
 
     def _check_momentum(self) -> None:
-        _require_beta("momentum", self.momentum)
+        require_share("momentum", self.momentum)
         if self.recurrent_momentum is not None:
-            _require_beta("recurrent_momentum", self.recurrent_momentum)
+            require_share("recurrent_momentum", self.recurrent_momentum)
         for name, unused in (("nesterov", False), ("recurrent_momentum", None)):
             value = getattr(self, name)
             if value is not unused and not self.momentum:
@@ -229,12 +229,6 @@ class InnerLoop:
         if isinstance(self.ball, ProductBall):
             return torch.optim.SGD(params, lr=self.ball.radius)
         return torch.optim.Adam(params, lr=self.ball.radius)
-
-
-def _require_beta(name: str, beta: float) -> None:
-    require_number(name, beta)
-    if not 0 <= beta < 1:
-        raise ValueError(f"`{name}` must be in [0, 1), got {beta}. Pass 0 <= {name} < 1.")
 
 
 def _require_kind(name: str, value: object, kind: type, example: str) -> None:

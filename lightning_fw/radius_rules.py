@@ -10,7 +10,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from lightning_fw.checks import require_count, require_number, require_positive
+from lightning_fw.checks import require_count, require_number, require_positive, require_share
 
 RadiusSchedule: TypeAlias = Callable[[int], float]
 """Outer step, from 0, to a factor > 0 on the ball's radius."""
@@ -207,8 +207,7 @@ class SlopeRatio(RadiusRule):
             raise ValueError(
                 f"`early_rate` must be finite and >= 0, got {self.early_rate}. Pass 0 for none."
             )
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"`decay` must be in [0, 1), got {self.decay}. Pass 0 <= decay < 1.")
+        require_share("decay", self.decay)
         if not 0 <= self.own_share <= 1:
             raise ValueError(
                 f"`own_share` must be in [0, 1], got {self.own_share}. Pass 0 <= own_share <= 1."

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
-from lightning_fw.checks import require_choice, require_count, require_probability
+from lightning_fw.checks import require_choice, require_count, require_share
 from lightning_fw.nn.equilibrium_rnn import EquilibriumRNN
 from lightning_fw.nn.fast_grnn import FastGRNN
 from lightning_fw.nn.fast_rnn import FastRNN
@@ -106,7 +106,7 @@ def make_cell(
     require_choice("cell", cell, get_args(Cell))
     require_count("input_size", input_size)
     require_count("hidden_size", hidden_size)
-    require_probability("dropout", dropout)
+    require_share("dropout", dropout)
     if num_layers is not None:
         require_count("num_layers", num_layers)
     if bidirectional and cell not in _TORCHS:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from lightning_fw.checks import require_count, require_probability
+from lightning_fw.checks import require_count, require_share
 from lightning_fw.nn.indrnn import IndRNN
 from lightning_fw.nn.recurrent_layer import require_sequences, require_states
 
@@ -64,7 +64,7 @@ class IndRNNStack(nn.Module):
     ) -> None:
         super().__init__()
         require_count("num_layers", num_layers)
-        require_probability("dropout", dropout)
+        require_share("dropout", dropout)
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.batch_first = batch_first
