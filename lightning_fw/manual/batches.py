@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from numbers import Number
 from typing import Any
 
 import torch
-from lightning_utilities.core.apply_func import apply_to_collection
+from lightning_utilities.core.apply_func import apply_to_collection, is_dataclass_instance
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
@@ -116,13 +117,17 @@ def batch_length(batch: Any) -> int:
 
 def _require_no_lists_of_numbers(batch: Any) -> None:
     """A list or an array of numbers has an entry a sample, and would go whole to every chunk."""
-    members = batch.values() if isinstance(batch, Mapping) else batch
     if hasattr(batch, "__array__") and not isinstance(batch, Tensor):
         raise _unsplittable(batch)
-    if not isinstance(batch, Mapping | list | tuple):
-        return
-    if isinstance(batch, list | tuple) and all(isinstance(entry, Number) for entry in batch):
-        raise _unsplittable(batch)
+    members: Iterable[Any] = ()
+    if isinstance(batch, Mapping):
+        members = batch.values()
+    elif is_dataclass_instance(batch):
+        members = [getattr(batch, field.name) for field in fields(batch)]
+    elif isinstance(batch, list | tuple):
+        if all(isinstance(entry, Number) for entry in batch):
+            raise _unsplittable(batch)
+        members = batch
     for member in members:
         _require_no_lists_of_numbers(member)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
@@ -49,6 +51,19 @@ def test_a_batch_that_cannot_be_split_is_named(batch, error, message, make_train
 def test_an_array_is_no_tensor_to_split():
     with pytest.raises(TypeError, match="must hold tensors alone .* got a ndarray"):
         batch_length({"x": torch.ones(4), "lengths": np.ones(4)})
+
+
+@dataclass(slots=True)
+class Measured:
+    x: torch.Tensor
+    lengths: object
+
+
+@pytest.mark.parametrize(("lengths", "kind"), [([3, 5, 5, 2], "list"), (np.ones(4), "ndarray")])
+def test_no_chunk_of_a_dataclass_gets_the_numbers_of_all_samples(lengths, kind):
+    with pytest.raises(TypeError, match=f"must hold tensors alone .* got a {kind}"):
+        batch_length(Measured(torch.ones(4, 5), lengths))
+    assert batch_length(Measured(torch.ones(4, 5), torch.ones(4))) == 4
 
 
 def test_a_module_may_split_batches_its_own_way(make_trainer):
