@@ -54,11 +54,10 @@ def pieces(module: Any, loop: InnerLoop, arguments: tuple[Any, ...]) -> list[tup
             f"`split_batch` must return a list of batches, got {found!r:.60}. "
             "Return one for each of `chunks` inner steps."
         )
-    most = loop.steps * loop.accumulate_grad_batches
-    if len(chunks) > most:
+    if len(chunks) > loop.steps:
         raise ValueError(
-            f"`split_batch` must return at most {most} batches, got {len(chunks)}: a window has no "
-            "more inner steps. Return one for each of `chunks`, or pass more steps."
+            f"`split_batch` must return at most {loop.steps} batches, got {len(chunks)}: a window "
+            "has no more inner steps. Return one for each of `chunks`, or pass more steps."
         )
     return [(chunk, *rest) for chunk in chunks]
 
