@@ -7,6 +7,7 @@ import errno
 import io
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
@@ -14,8 +15,16 @@ from lightning_fw.arguments import Parser, one_of
 from lightning_fw.json_result import PIPE_CLOSED, close_pipe
 
 _LIGHTNING_COMMANDS = ("fit", "validate", "test")
-_OWN_COMMANDS = ("race", "standings", "bench", "report", "tasks", "completion")
-_COMMANDS = (*_OWN_COMMANDS, *_LIGHTNING_COMMANDS)
+# The module of each, imported when it is asked for: torch alone takes seconds.
+OWN_COMMANDS = {
+    "race": "lightning_fw.race.command",
+    "standings": "lightning_fw.race.standings",
+    "bench": "lightning_fw.bench.command",
+    "report": "lightning_fw.race.report",
+    "tasks": "lightning_fw.catalogue",
+    "completion": "lightning_fw.completion",
+}
+_COMMANDS = (*OWN_COMMANDS, *_LIGHTNING_COMMANDS)
 _CANNOT_WRITE = 1
 _CANNOT_START = 2
 # As a shell tells of SIGINT.
@@ -66,30 +75,9 @@ def _write_what_the_terminal_can() -> None:
 
 
 def _run(command: str, rest: list[str], arguments: list[str] | None) -> int:
-    if command == "race":
-        from lightning_fw.race.command import main as race
-
-        return race(rest)
-    if command == "standings":
-        from lightning_fw.race.standings import main as standings
-
-        return standings(rest)
-    if command == "bench":
-        from lightning_fw.bench.command import main as bench
-
-        return bench(rest)
-    if command == "report":
-        from lightning_fw.race.report import main as report
-
-        return report(rest)
-    if command == "tasks":
-        from lightning_fw.catalogue import main as tasks
-
-        return tasks(rest)
-    if command == "completion":
-        from lightning_fw.completion import main as completion
-
-        return completion(rest)
+    if command in OWN_COMMANDS:
+        status: int = import_module(OWN_COMMANDS[command]).main(rest)
+        return status
     if find_spec("jsonargparse") is None:
         print(
             f"lightning-fw {command} needs jsonargparse. Run pip install 'lightning-fw[cli]'.",

@@ -6,10 +6,12 @@ import argparse
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 from lightning_fw.arguments import Parser, file_to_write, one_of, picture_to_write
+from lightning_fw.cli import OWN_COMMANDS
 from lightning_fw.json_result import json_file
 
 _CANNOT_START = 2
@@ -74,17 +76,8 @@ def script(shell: str) -> str:
 
 def commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     """Every command's name and arguments."""
-    from lightning_fw import catalogue
-    from lightning_fw.bench import command as bench
-    from lightning_fw.race import command as race
-    from lightning_fw.race import report, standings
-
-    yield "race", race.parser()
-    yield "standings", standings.parser()
-    yield "bench", bench.parser()
-    yield "report", report.parser()
-    yield "tasks", catalogue.parser()
-    yield "completion", parser()
+    for name, module in OWN_COMMANDS.items():
+        yield name, import_module(module).parser()
     yield from _lightning()
 
 
