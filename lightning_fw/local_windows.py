@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from lightning_fw.displacement import Displacement
-from lightning_fw.inner_loop import Sync
 from lightning_fw.scalars import Scalar
 
 # Keeps 0 / 0 at 0 where no rank took a step.
@@ -29,38 +28,12 @@ class Joined(NamedTuple):
     agreement: Scalar = nan
 
 
-def share(
-    sync: Sync,
-    displacement: Displacement,
-    slopes: Tensor | None,
-    mean: Callable[[Tensor], Tensor],
-    *,
-    ended: bool,
-) -> Joined:
-    """Average over ranks what they have apart when a window closes.
-
-    Args:
-        sync: With ``"step"`` nothing: gradients were averaged, and all that follows from them is
-            the same on every rank; with ``"restart"`` slopes and d_K.
-        displacement: This rank's.
-        slopes: Those of SlopeRatio on this rank, shape (2, tensors); None without it.
-        mean: Averages a tensor over ranks; called at most once.
-        ended: Whether this is the epoch's last window here.
-
-    Raises:
-        ValueError: With ``"restart"``, if it is on some ranks alone.
-    """
-    if sync == "restart":
-        return join(displacement, slopes, mean, ended=ended)
-    return Joined(slopes)
-
-
 def join(
     displacement: Displacement,
     slopes: Tensor | None,
     mean: Callable[[Tensor], Tensor],
     *,
-    ended: bool = False,
+    ended: bool,
 ) -> Joined:
     """d_K ← the mean of d_K over the ranks that took a step, in one message.
 
@@ -70,7 +43,7 @@ def join(
 
     Args:
         displacement: This rank's, changed in place.
-        slopes: This rank's, shape (2, tensors).
+        slopes: This rank's of SlopeRatio, shape (2, tensors); None without it.
         mean: Averages a tensor over ranks; called once.
         ended: Whether this is the epoch's last window here.
 

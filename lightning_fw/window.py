@@ -17,7 +17,7 @@ from lightning_fw.graphs import GraphedArithmetic, are_worthwhile
 from lightning_fw.host_copy import HostCopy
 from lightning_fw.in_words import require_same, settings_in_words
 from lightning_fw.inner_loop import InnerLoop, require_infos, require_inner_loop
-from lightning_fw.local_windows import Joined, share
+from lightning_fw.local_windows import Joined, join
 from lightning_fw.parameters import ParameterInfo, movable
 from lightning_fw.record import RestartRecord
 from lightning_fw.scalars import Scalar
@@ -259,8 +259,11 @@ class Window:
         require_anchor(self)
         if self._gradients.batches:
             self.step(last=True)
-        sync, slopes = self.inner_loop.sync, self._arithmetic.radius.slopes()
-        return share(sync, self._displacement, slopes, reduce, ended=ended)
+        slopes = self._arithmetic.radius.slopes()
+        if self.inner_loop.sync == "step":
+            # Gradients were averaged: all that follows from them is the same on every rank.
+            return Joined(slopes)
+        return join(self._displacement, slopes, reduce, ended=ended)
 
     def _hand_over(self, joined: Joined, *, stepped: bool) -> None:
         """Write the direction into ``p.grad`` if there is one, and open the next window."""
