@@ -78,10 +78,8 @@ class ProductBall(Ball):
         return all(ball.is_per_tensor for ball in self.balls.values())
 
     def check(self, infos: Infos) -> None:
-        parts = self._parts(len(infos), infos)
-        for ball, part in zip(self.balls.values(), parts, strict=True):
-            if part:
-                ball.check([infos[index] for index in part])
+        for part, ball in self._members(len(infos), infos):
+            ball.check([infos[index] for index in part])
 
     def atoms(
         self,
@@ -136,12 +134,9 @@ class ProductBall(Ball):
 
     def _members(self, count: int, infos: Infos | None) -> list[tuple[list[int], Ball]]:
         """The parts that have parameters here, with their balls."""
-        parts = self._parts(count, infos)
-        return [(part, ball) for part, ball in zip(parts, self.balls.values(), strict=True) if part]
-
-    def _parts(self, count: int, infos: Infos | None) -> tuple[list[int], ...]:
         names = tuple(info.name for info in infos) if infos is not None else ("",) * count
-        return _assignment(tuple(self.balls), names)
+        parts = _assignment(tuple(self.balls), names)
+        return [(part, ball) for part, ball in zip(parts, self.balls.values(), strict=True) if part]
 
 
 def require_all_patterns(ball: Ball, names: Sequence[str]) -> None:
