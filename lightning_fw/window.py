@@ -184,8 +184,7 @@ class Window:
         Raises:
             RuntimeError: If the window is full, or no evaluation has come since it opened.
         """
-        if self.has_direction or self.is_full:
-            require_evaluation(self, "step", self._displacement)
+        require_evaluation(self, "step", self._displacement)
         self.attempts += 1
         present, gradients, loss = self._gradients.take(loss)
         first, told = self.attempts == 1, self.statistics.enabled
