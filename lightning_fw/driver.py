@@ -247,10 +247,11 @@ class Driver:
         self._is_heard = is_heard(module, self.window.parameters)
         self.window.statistics.enabled = self._tally.timed = self._is_heard
 
-    def state_dict(self, *, all_ranks: bool = False) -> dict[str, Any]:
+    def state_dict(self, module: Any, *, all_ranks: bool) -> dict[str, Any]:
         """The window in progress, the cost counted in it, and what both depend on.
 
         Args:
+            module: The LightningModule, with its optimizer.
             all_ranks: Whether every rank asks, so that rank 0 gets the windows of all.
         """
         window = self.window.state_dict()
@@ -260,6 +261,7 @@ class Driver:
             "windows": of_all_ranks(window) if all_ranks and self._apart else [],
             "tally": self._tally.state_dict(),
             "outer_steps": asdict(self.outer_steps),
+            "optimizer": type(module.optimizers(False)).__name__,
         }
 
     def load_state_dict(self, state: dict[str, Any], module: Any) -> None:

@@ -242,8 +242,8 @@ def _on_save_checkpoint(
         return
     if module._driver is not None:
         # A rank that fails may be alone in it: the others would not answer.
-        checkpoint[KEY] = module._driver.state_dict(all_ranks=not module.trainer.interrupted)
-        checkpoint[KEY]["optimizer"] = type(module.optimizers(False)).__name__
+        all_ranks = not module.trainer.interrupted
+        checkpoint[KEY] = module._driver.state_dict(module, all_ranks=all_ranks)
     else:
         # None before the first batch, where Lightning's finders save and load what they saved.
         checkpoint[KEY] = module._saved_driver_state
@@ -275,8 +275,7 @@ def _teardown(module: Any, teardown: Callable[..., Any], *arguments: Any) -> Non
     if module._driver is not None:
         ask_every_batch(module.trainer)
         if not any_sharded(module._driver.window.parameters):
-            state = module._driver.state_dict(all_ranks=True)
-            state["optimizer"] = type(module.optimizers(False)).__name__
+            state = module._driver.state_dict(module, all_ranks=True)
             module._saved_driver_state = apply_to_collection(state, Tensor, Tensor.cpu)
         module._driver = None
 
