@@ -269,9 +269,7 @@ class Driver:
         self.window = window_as_saved(self.window, module, state["settings"])
         self._listen(module)
         found = differences(state["settings"], self._describe())
-        window, goes_on = to_go_on_with(
-            state["window"], state.get("windows", []), self._rank, self._ranks
-        )
+        window, goes_on = to_go_on_with(state["window"], state["windows"], self._rank, self._ranks)
         self.outer_steps = OuterSteps(**state["outer_steps"])
         # Also what a window cost that is not gone on with.
         self._tally.load_state_dict(state["tally"])

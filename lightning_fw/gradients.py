@@ -115,4 +115,4 @@ class Gradients:
         }
         self._losses = [loss.to(device) for loss in state["losses"]]
         self.batches = state["batches"]
-        self.skipped = state.get("skipped", 0)
+        self.skipped = state["skipped"]

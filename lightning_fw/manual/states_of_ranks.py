@@ -39,7 +39,7 @@ def to_go_on_with(
     if len(windows) == ranks:
         return windows[rank], True
     mean = _mean([other["momentum"] for other in windows])
-    nothing_held = {"sums": {}, "losses": [], "batches": 0}
+    nothing_held = {"sums": {}, "losses": [], "batches": 0, "skipped": 0}
     return {**window, "momentum": mean, "gradients": nothing_held}, False
 
 

@@ -100,12 +100,12 @@ class FrankWolfeRun:
         rows = zip(*(columns[name] for name in _NUMBERS), strict=True)
         self.records[:] = [
             RestartRecord(radii=radii, **dict(zip(_NUMBERS, row, strict=True)))
-            for radii, row in zip(_radii(state.get("radii", {}), len(columns["steps"])), rows)
+            for radii, row in zip(_radii(state["radii"], len(columns["steps"])), rows, strict=True)
         ]
         self._seconds = list(state["seconds"])
         self._total = torch.tensor(state["total"], dtype=torch.float64)
         self._pending = state["pending"]
-        self.watch.reset(state.get("watch", self._seconds[-1] if self._seconds else 0.0))
+        self.watch.reset(state["watch"])
 
 
 def _radii(by_name: dict[str, list[float]], records: int) -> list[dict[str, float]]:
