@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
-from torch.nn import functional
 from typing_extensions import override
 
 from lightning_fw.nn.cells import Cell
-from lightning_fw.nn.sequence_model import SequenceModel, require_shape
+from lightning_fw.nn.sequence_model import SequenceModel, cross_entropy, require_shape
 
 
 class SequenceClassifier(SequenceModel):
@@ -35,8 +34,7 @@ class SequenceClassifier(SequenceModel):
 
     @override
     def criterion(self, predictions: Tensor, y: Tensor) -> Tensor:
-        require_shape(y, predictions.shape[:-1])
-        return functional.cross_entropy(predictions.flatten(0, -2), y.flatten())
+        return cross_entropy(predictions, y)
 
     @override
     def score(self, predictions: Tensor, y: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from typing_extensions import override
 from lightning_fw.checks import require_count
 from lightning_fw.data.sequences import Kind
 from lightning_fw.nn.cells import Cell
-from lightning_fw.nn.sequence_model import Batch, SequenceModel
+from lightning_fw.nn.sequence_model import Batch, SequenceModel, cross_entropy
 
 
 class _Perplexity(MeanMetric):
@@ -89,7 +89,7 @@ class LanguageModel(SequenceModel):
 
     @override
     def criterion(self, predictions: Tensor, y: Tensor) -> Tensor:
-        return functional.cross_entropy(predictions.flatten(0, -2), y.flatten())
+        return cross_entropy(predictions, y)
 
     @override
     def score(self, predictions: Tensor, y: Tensor) -> Tensor:

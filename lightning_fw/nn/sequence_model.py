@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.optim import Adam, Optimizer
 from typing_extensions import override
 
@@ -218,6 +219,12 @@ class SequenceModel(CarriesState, ABC):
         return self.optimizer(self.parameters())
 
 
+def cross_entropy(predictions: Tensor, y: Tensor) -> Tensor:
+    """The mean over all targets, which have the shape of predictions without the classes."""
+    require_shape(y, predictions.shape[:-1])
+    return functional.cross_entropy(predictions.flatten(0, -2), y.flatten())
+
+
 def require_shape(y: Tensor, shape: torch.Size) -> None:
     """Raise unless targets have the shape that predictions ask for: others would broadcast.
 
@@ -227,5 +234,5 @@ def require_shape(y: Tensor, shape: torch.Size) -> None:
     if y.shape != shape:
         raise ValueError(
             f"`y` must have the shape {tuple(shape)}, as the network answers, got "
-            f"{tuple(y.shape)}. Reshape the targets, or pass the per_step that fits them."
+            f"{tuple(y.shape)}. Reshape the targets, or pass the classifier's per_step that fits."
         )

@@ -165,6 +165,13 @@ def test_targets_that_would_broadcast_are_refused(network, shape, wanted):
             measure(batch)
 
 
+def test_tokens_of_the_transposed_shape_are_refused():
+    model, x = LanguageModel(input_size=6, output_size=6), torch.randint(6, (3, 9))
+    for measure in (model.loss, model.metric):
+        with pytest.raises(ValueError, match=r"`y` must have the shape \(3, 9\), .* got \(9, 3\)"):
+            measure((x, x.mT))
+
+
 def test_mean_squared_error_is_loss_and_metric_of_a_regression():
     model = SequenceRegressor("rnn", **SIZES)
     x, y = torch.randn(50, 7, 3), torch.randn(50, 2)
