@@ -35,6 +35,11 @@ class ParameterInfo:
         group: Index of its param group, which ``scope="group"`` joins.
         gates: Matrices stacked along its first dimension: 4 in an LSTM's weights, 3 in a GRU's.
         reads_symbols: Whether it reads symbols, such as characters, each a one-hot vector.
+
+    Example:
+        >>> info = ParameterInfo("rnn.weight_hh_l0", gates=4)
+        >>> info.is_recurrent, info.reads_input, info.is_of_head
+        (True, False, False)
     """
 
     name: str = ""
@@ -79,6 +84,14 @@ def trainable(
     Raises:
         ValueError: If a parameter waits for the first batch to give it a shape, or none of them is
             the module's.
+
+    Example:
+        >>> import torch
+        >>> module = nn.ModuleDict({"rnn": nn.GRU(2, 3), "head": nn.Linear(3, 1)})
+        >>> optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
+        >>> parameters, infos = trainable(optimizer.param_groups, module)
+        >>> [(info.name, info.gates) for info in infos[:2]]
+        [('rnn.weight_ih_l0', 3), ('rnn.weight_hh_l0', 3)]
     """
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     gates = stacked_gates(module)

@@ -34,6 +34,13 @@ class RestartRule(ABC):
 
     The decision is read on the host, one synchronization a step, and under several ranks it is
     taken together: the window closes when any rank wants it.
+
+    Example:
+        >>> class GapBelow(RestartRule):
+        ...     def __call__(self, progress):
+        ...         return progress.gap < 1e-3
+        >>> GapBelow()(Progress(k=3, gap=1e-4, first_gap=1.0, length=0.8, noise=0.6))
+        True
     """
 
     @abstractmethod

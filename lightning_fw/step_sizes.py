@@ -23,6 +23,13 @@ class StepSize(ABC):
     Attributes:
         needs_gap: Whether the rule reads ``gap`` and ``squared_distance``, which cost a pass over
             the parameters; they are None otherwise.
+
+    Example:
+        >>> class InverseRoot(StepSize):
+        ...     def __call__(self, k, gap, squared_distance):
+        ...         return k**-0.5
+        >>> InverseRoot()(4, None, None)
+        0.5
     """
 
     needs_gap: ClassVar[bool] = False
