@@ -5,13 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from lightning_fw.race.entrants import Entrant
 from lightning_fw.race.method import Family
-from lightning_fw.race.points import Point
+from lightning_fw.race.points import Point, Unit
 from lightning_fw.race.settings import RaceSettings
-from lightning_fw.race.summary import runs_of
+from lightning_fw.race.summary import by_point, runs_of
 from lightning_fw.race.tasks import Task
 
 # Okabe and Ito's colours, told apart by colour-blind readers too, dark ones first.
@@ -67,7 +67,7 @@ def draw(
     panels = figure.subplots(1, 2, sharey=True)
     goal = f"target: {task.metric} {task.goal}"
     racing = [entrant for entrant in entrants if runs_of(points, entrant.name)]
-    for panel, unit in zip(panels, ("evaluations", "seconds"), strict=True):
+    for panel, unit in zip(panels, get_args(Unit), strict=True):
         for number, entrant in enumerate(racing):
             runs = list(runs_of(points, entrant.name).values())
             band = number == 0 or len(racing) <= BANDS
@@ -96,7 +96,7 @@ def draw(
 def _draw_runs(
     panel: Any,
     runs: Sequence[Sequence[Point]],
-    unit: str,
+    unit: Unit,
     entrant: Entrant,
     number: int,
     *,
@@ -104,9 +104,7 @@ def _draw_runs(
 ) -> None:
     color = _COLORS[number % len(_COLORS)]
     line = _LINES[entrant.method.family][number // len(_COLORS) % 2]
-    columns = list(zip(*runs, strict=True))
-    x = [statistics.median(getattr(point, unit) for point in column) for column in columns]
-    metrics = [[point.test_metric for point in column] for column in columns]
+    x, metrics = by_point(runs, unit)
     median = list(map(statistics.median, metrics))
     label = f"{entrant.method.title} ({entrant.origin})"
     panel.plot(x, median, color=color, linestyle=line, linewidth=1.8, label=label)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from lightning_fw.race.rows import append_row, whole_rows, write_rows
+
+Unit = Literal["evaluations", "seconds"]
+"""What a point lies at."""
 
 
 class Point(NamedTuple):

@@ -5,21 +5,20 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from lightning_fw.arguments import Parser, file_to_write
 from lightning_fw.json_result import add_json, console_beside, write_json
 from lightning_fw.race.plot import BANDS
-from lightning_fw.race.points import Point
+from lightning_fw.race.points import Point, Unit
 from lightning_fw.race.results import Results, read_results, those_read
 from lightning_fw.race.search_space import written
-from lightning_fw.race.summary import Line, for_machines, runs_of, summarize
+from lightning_fw.race.summary import Line, by_point, for_machines, runs_of, summarize
 
 _CANNOT_START = 2
-Unit = Literal["evaluations", "seconds"]
 _UNITS: dict[Unit, str] = {"evaluations": "gradient evaluations", "seconds": "seconds of training"}
 _HEADINGS = ("method", "setting", "reached", "evaluations", "seconds", "final", "worst")
 # Okabe and Ito's: told apart by the colour-blind, too.
@@ -42,8 +41,9 @@ def report(races: Sequence[Results]) -> str:
     Raises:
         ModuleNotFoundError: If plotly is missing.
     """
-    titles = [f'<li><a href="#race-{n}">{escape(race.title)}</a></li>' for n, race in _count(races)]
-    sections = [_section(n, race) for n, race in _count(races)]
+    numbered = list(enumerate(races, 1))
+    titles = [f'<li><a href="#race-{n}">{escape(race.title)}</a></li>' for n, race in numbered]
+    sections = [_section(n, race) for n, race in numbered]
     return "\n".join(
         (
             "<!DOCTYPE html>",
@@ -57,10 +57,6 @@ def report(races: Sequence[Results]) -> str:
             "",
         )
     )
-
-
-def _count(races: Sequence[Results]) -> Iterator[tuple[int, Results]]:
-    return iter(enumerate(races, 1))
 
 
 def _section(number: int, race: Results) -> str:
@@ -149,7 +145,7 @@ def _median(
 ) -> Any:
     from plotly.graph_objects import Scatter
 
-    x, metrics = _by_point(runs, unit)
+    x, metrics = by_point(runs, unit)
     return Scatter(x=x, y=list(map(statistics.median, metrics)), showlegend=labelled, **shown)
 
 
@@ -158,7 +154,7 @@ def _band(runs: Sequence[Sequence[Point]], unit: Unit, shown: dict[str, Any]) ->
     from plotly.colors import hex_to_rgb
     from plotly.graph_objects import Scatter
 
-    x, metrics = _by_point(runs, unit)
+    x, metrics = by_point(runs, unit)
     rim = {
         "mode": "lines",
         "line": {"width": 0},
@@ -171,13 +167,6 @@ def _band(runs: Sequence[Sequence[Point]], unit: Unit, shown: dict[str, Any]) ->
         Scatter(x=x, y=list(map(min, metrics)), **rim),
         Scatter(x=x, y=list(map(max, metrics)), fill="tonexty", fillcolor=color, **rim),
     ]
-
-
-def _by_point(runs: Sequence[Sequence[Point]], unit: Unit) -> tuple[list[float], list[list[float]]]:
-    """Of each point the median of the seeds' x, and all of their metrics."""
-    columns = list(zip(*runs, strict=True))
-    x = [statistics.median(getattr(point, unit) for point in column) for column in columns]
-    return x, [[point.test_metric for point in column] for column in columns]
 
 
 def parser() -> argparse.ArgumentParser:

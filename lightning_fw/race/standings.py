@@ -16,18 +16,16 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from lightning_fw.arguments import Parser, one_of
 from lightning_fw.json_result import add_json, console_beside, write_json
 from lightning_fw.race.method import Family
 from lightning_fw.race.methods import METHODS
-from lightning_fw.race.points import Point
+from lightning_fw.race.points import Point, Unit
 from lightning_fw.race.results import read_results, those_read
 from lightning_fw.race.summary import arrival, runs_of
 from lightning_fw.race.tasks import Task
-
-Unit = Literal["evaluations", "seconds"]
 
 _CANNOT_START = 2
 _FAMILIES: tuple[Family, ...] = ("back-propagation", "one LMO a step", "Frank-Wolfe")
@@ -55,7 +53,7 @@ class Race:
         A run that does not arrive counts with all that it spent.
         """
         found = []
-        for run in runs_of(self.points, method).values():
+        for run in self._runs(method):
             at_target = arrival(run, self.task)
             found.append((getattr(at_target or run[-1], unit), at_target is not None))
         found.sort(key=lambda run: (not run[1], run[0]))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightning_fw.race.entrants import Entrant
-from lightning_fw.race.points import Point
+from lightning_fw.race.points import Point, Unit
 from lightning_fw.race.tasks import Task
 
 
@@ -78,6 +78,13 @@ def _median(values: Sequence[float | None]) -> float | None:
     """The median, with None as the largest value."""
     median = statistics.median(math.inf if value is None else value for value in values)
     return median if math.isfinite(median) else None
+
+
+def by_point(runs: Sequence[Sequence[Point]], unit: Unit) -> tuple[list[float], list[list[float]]]:
+    """Of each point the median of the runs' evaluations or seconds, and all of their metrics."""
+    columns = list(zip(*runs, strict=True))
+    x = [statistics.median(getattr(point, unit) for point in column) for column in columns]
+    return x, [[point.test_metric for point in column] for column in columns]
 
 
 def write_summary(path: Path, lines: Sequence[Line]) -> None:
