@@ -15,12 +15,12 @@ from lightning_fw.communication.traffic import Counts, Traffic
 from lightning_fw.inner_loop import Sync
 from lightning_fw.processes import Tell, on_ranks
 from lightning_fw.race.entrants import Entrant, enter
+from lightning_fw.race.frank_wolfe import windows
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.points import Point
 from lightning_fw.race.run import Course, run
 from lightning_fw.race.summary import arrival
 from lightning_fw.race.tasks import TASKS
-from lightning_fw.race.windows import windows
 
 FORMAT = "lightning_fw bench --comm 1"
 

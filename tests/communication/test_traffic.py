@@ -15,10 +15,10 @@ from lightning_fw.communication.measure import CommunicationSettings, Contender,
 from lightning_fw.communication.traffic import Counts, Traffic
 from lightning_fw.processes import on_ranks
 from lightning_fw.race.entrants import Entrant
+from lightning_fw.race.frank_wolfe import windows
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.run import Course, run
 from lightning_fw.race.tasks import TASKS
-from lightning_fw.race.windows import windows
 
 # With the digits: a rank forked from here need not import them.
 pytest.importorskip("sklearn.datasets", reason="needs the extra `data`")

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from torch.optim import Optimizer
-
 from lightning_fw.balls import (
     Ball,
     L1Ball,
@@ -19,7 +17,6 @@ from lightning_fw.balls import (
     SpectralBall,
 )
 from lightning_fw.inner_loop import InnerLoop, Sync, Trajectory
-from lightning_fw.nn import SequenceModel
 from lightning_fw.race.baselines import adam
 from lightning_fw.race.method import Method
 from lightning_fw.race.search_space import Range, Setting
@@ -115,16 +112,12 @@ def _rows(setting: Setting) -> InnerLoop:
     return replace(loop, ball=ball, radius_rule=replace(loop.radius_rule, minimum=8e-3))
 
 
-def _adam_outside(network: SequenceModel, setting: Setting) -> Optimizer:
-    return adam(network, setting)
-
-
 _L2 = Method(
     name="l2",
     title="Frank-Wolfe, l2 at its best",
     family="Frank-Wolfe",
     inner_loop=_paper,
-    optimizer=_adam_outside,
+    optimizer=adam,
     space={"radius": _RADIUS, "lr": _LR, "steps": _STEPS},
     usual={"radius": 0.01, "lr": 0.01, "steps": 5},
 )
