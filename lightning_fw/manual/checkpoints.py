@@ -6,7 +6,7 @@ import copy
 from functools import partial
 from typing import Any
 
-from lightning_fw.manual.hooks import sibling
+from lightning_fw.manual.namespaces import sibling
 
 
 class _AsAutomatic:

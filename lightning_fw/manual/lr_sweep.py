@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from lightning_fw.manual.hooks import sibling
+from lightning_fw.manual.namespaces import sibling
 
 
 def attend_to_sweep(trainer: Any, *, opens: bool, closes: bool) -> None:

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.manual.epoch import close_cut_off_window
-from lightning_fw.manual.hooks import sibling
+from lightning_fw.manual.namespaces import sibling
 
 
 @dataclass
