@@ -15,11 +15,11 @@ from lightning_fw.call_order import require_anchor, require_evaluation
 from lightning_fw.gradients import Gradients
 from lightning_fw.graphs import GraphedArithmetic, are_worthwhile
 from lightning_fw.host_copy import HostCopy
-from lightning_fw.in_words import require_same, settings_in_words
 from lightning_fw.inner_loop import InnerLoop, require_infos, require_inner_loop
 from lightning_fw.local_windows import Joined, join
 from lightning_fw.parameters import ParameterInfo, movable
 from lightning_fw.record import RestartRecord
+from lightning_fw.saved_settings import require_same, settings_in_words
 from lightning_fw.scalars import Scalar
 from lightning_fw.statistics import WindowStatistics
 

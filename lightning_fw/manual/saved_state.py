@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from lightning_fw import balls, inner_loop, radius_rules, restarts, step_sizes
-from lightning_fw.in_words import changes, settings_in_words
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.parameters import ParameterInfo
+from lightning_fw.saved_settings import changes, settings_in_words
 
 KEY = "frank_wolfe"
 _PARAMETERS = "parameters"
