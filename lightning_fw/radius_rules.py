@@ -39,6 +39,7 @@ class LinearDecay:
         end: The last factor, in (0, 1].
 
     Raises:
+        TypeError: If ``total_steps`` is not an int or ``end`` not a number.
         ValueError: If ``total_steps`` < 1 or ``end`` is not in (0, 1].
 
     Example:
@@ -66,6 +67,7 @@ class CosineDecay:
         end: The last factor, in (0, 1].
 
     Raises:
+        TypeError: If ``total_steps`` is not an int or ``end`` not a number.
         ValueError: If ``total_steps`` < 1 or ``end`` is not in (0, 1].
 
     Example:
@@ -94,6 +96,7 @@ class PowerDecay:
         timescale: Outer steps after which the decay sets in, > 0.
 
     Raises:
+        TypeError: If a setting is not a number.
         ValueError: If ``power`` is not in (0, 1] or ``timescale`` is not positive.
 
     Example:
@@ -177,6 +180,7 @@ class SlopeRatio(RadiusRule):
         maximum: Ceiling of δ, at least the floor.
 
     Raises:
+        TypeError: If a setting is not a number.
         ValueError: If a setting is out of its range.
 
     Example:

@@ -58,6 +58,7 @@ class GapFraction(RestartRule):
         fraction: In (0, 1).
 
     Raises:
+        TypeError: If ``fraction`` is not a number.
         ValueError: If ``fraction`` is not in (0, 1).
 
     Example:
@@ -89,6 +90,7 @@ class NoiseFloor(RestartRule):
         factor: Close at ‖d_k‖₂ / δ ≤ factor · √q_k, from the second step on; a factor ≥ 1.
 
     Raises:
+        TypeError: If ``factor`` is not a number.
         ValueError: If ``factor`` is below 1: lengths hardly ever fall under the noise.
 
     Example:

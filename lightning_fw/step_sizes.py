@@ -83,6 +83,7 @@ class ConstantStep(StepSize):
         gamma: 0 < γ ≤ 1.
 
     Raises:
+        TypeError: If ``gamma`` is not a number.
         ValueError: If ``gamma`` is not in (0, 1].
 
     Example:
@@ -114,6 +115,7 @@ class ShortStep(StepSize):
         lipschitz: L > 0, a Lipschitz constant of the gradient in the l2 norm.
 
     Raises:
+        TypeError: If ``lipschitz`` is not a number.
         ValueError: If ``lipschitz`` is not positive and finite.
 
     Example:

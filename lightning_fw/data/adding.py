@@ -29,6 +29,7 @@ class AddingProblem(SequenceData):
         seed: Of the sequences and of the order of the batches.
 
     Raises:
+        TypeError: If a number is not an int.
         ValueError: If ``sequence_length`` < 2, or a size is below 1.
 
     Example:

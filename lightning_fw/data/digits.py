@@ -31,7 +31,8 @@ class SequentialDigits(SequenceData):
         seed: Of the order of the batches.
 
     Raises:
-        ValueError: If ``by`` is unknown or ``batch_size`` < 1.
+        TypeError: If a number is not an int.
+        ValueError: If ``by`` is unknown, ``batch_size`` < 1 or ``seed`` < 0.
         ModuleNotFoundError: If scikit-learn is missing.
 
     Example:

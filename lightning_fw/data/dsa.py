@@ -39,6 +39,7 @@ class DSA19(ActivityData):
         seed: Of the order of the batches.
 
     Raises:
+        TypeError: If a number is not an int.
         ValueError: If ``batch_size`` < 1; when read, if a file is broken.
         FileNotFoundError: When read, if a file is missing.
 

@@ -47,7 +47,7 @@ class HAR2(ActivityData):
         seed: Of the order of the batches and of the noise.
 
     Raises:
-        TypeError: If ``noise`` is no number.
+        TypeError: If ``noise`` is no number, or another one not an int.
         ValueError: If ``noise`` is negative or not finite, ``batch_size`` < 1, or a file is broken.
         FileNotFoundError: When read, if a file is missing.
 

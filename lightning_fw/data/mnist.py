@@ -61,7 +61,7 @@ class SequentialMNIST(SequenceData):
         base_url: Where from.
 
     Raises:
-        TypeError: If ``noise`` is no number.
+        TypeError: If ``noise`` is no number, or another one not an int.
         ValueError: If ``by`` is unknown, ``noise`` is negative or not finite, ``batch_size`` < 1,
             or a file is broken.
         FileNotFoundError: If the test files are missing.
