@@ -13,7 +13,7 @@ from lightning_fw.displacement import Displacement
 from lightning_fw.scalars import Scalar
 
 # Keeps 0 / 0 at 0 where no rank took a step.
-_TINY = 1.1754943508222875e-38
+_TINY = torch.finfo(torch.float32).tiny
 
 
 class Joined(NamedTuple):

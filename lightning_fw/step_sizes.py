@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from lightning_fw.checks import require_number, require_positive
 from lightning_fw.scalars import Scalar, at_least, at_most, scalar
 
 # Keeps 0 / 0 at 0 where the displacement already stands on the atom: any γ is right there.
-_TINY = 1.1754943508222875e-38
+_TINY = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
