@@ -12,7 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from lightning_fw.arguments import Parser, one_of
-from lightning_fw.json_result import PIPE_CLOSED, close_pipe
+from lightning_fw.exit_status import CANNOT_START, CANNOT_WRITE, INTERRUPTED, PIPE_CLOSED
+from lightning_fw.json_result import close_pipe
 
 _LIGHTNING_COMMANDS = ("fit", "validate", "test")
 # The module of each, imported when it is asked for: torch alone takes seconds.
@@ -25,10 +26,6 @@ OWN_COMMANDS = {
     "completion": "lightning_fw.completion",
 }
 _COMMANDS = (*OWN_COMMANDS, *_LIGHTNING_COMMANDS)
-_CANNOT_WRITE = 1
-_CANNOT_START = 2
-# As a shell tells of SIGINT.
-_INTERRUPTED = 130
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -56,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return PIPE_CLOSED
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
-        return _INTERRUPTED
+        return INTERRUPTED
     except OSError as error:
         if error.errno not in _FULL:
             raise
@@ -65,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         except OSError:
             close_pipe(sys.stdout)
-        return _CANNOT_WRITE
+        return CANNOT_WRITE
 
 
 def _write_what_the_terminal_can() -> None:
@@ -83,7 +80,7 @@ def _run(command: str, rest: list[str], arguments: list[str] | None) -> int:
             f"lightning-fw {command} needs jsonargparse. Run pip install 'lightning-fw[cli]'.",
             file=sys.stderr,
         )
-        return _CANNOT_START
+        return CANNOT_START
     from lightning_fw.lightning_cli import lightning_cli
 
     # LightningCLI reads the process's arguments itself, and warns when it gets them, too.

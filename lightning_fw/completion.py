@@ -12,9 +12,9 @@ from pathlib import Path
 
 from lightning_fw.arguments import Parser, file_to_write, one_of, picture_to_write
 from lightning_fw.cli import OWN_COMMANDS
+from lightning_fw.exit_status import CANNOT_START
 from lightning_fw.json_result import json_file
 
-_CANNOT_START = 2
 _SHELLS = ("bash", "zsh", "tcsh", "fish")
 _TAKE_FILES = {"--config", "--ckpt_path", "--json"}
 _FILES = (Path, file_to_write, picture_to_write, json_file)
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
                 f"lightning-fw completion needs {package}. Run pip install 'lightning-fw[cli]'.",
                 file=sys.stderr,
             )
-            return _CANNOT_START
+            return CANNOT_START
     print(script(shell))
     return 0
 

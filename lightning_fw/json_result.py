@@ -14,10 +14,9 @@ from rich.console import Console
 from typing_extensions import override
 
 from lightning_fw.arguments import file_to_write
+from lightning_fw.exit_status import PIPE_CLOSED
 
 STDOUT = "-"
-# As a shell tells of SIGPIPE.
-PIPE_CLOSED = 141
 
 
 def add_json(arguments: argparse.ArgumentParser) -> argparse.Action:

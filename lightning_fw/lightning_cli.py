@@ -19,6 +19,7 @@ from typing_extensions import override
 from lightning_fw import data, nn
 from lightning_fw.arguments import nearest_option
 from lightning_fw.checks import require_choice
+from lightning_fw.exit_status import CANNOT_START
 from lightning_fw.json_result import STDOUT, add_json, write_json
 from lightning_fw.mistakes import WrongArgument, told_in_a_line
 from lightning_fw.nn.cells import CELLS
@@ -39,7 +40,6 @@ _NAMED: dict[str, Sequence[str]] = {
 }
 _SIZES = ("input_size", "output_size")
 _OF_JSONARGPARSE = ("class_path", "init_args", "dict_kwargs", "help")
-_CANNOT_START = 2
 
 
 def lightning_cli(arguments: list[str] | None) -> None:
@@ -63,7 +63,7 @@ def lightning_cli(arguments: list[str] | None) -> None:
             cli = _CLI(None if of_process else given, given)
     except WrongArgument as error:
         print(f"lightning-fw: {error}", file=sys.stderr)
-        raise SystemExit(_CANNOT_START) from None
+        raise SystemExit(CANNOT_START) from None
     if cli.trainer.is_global_zero:
         write_json(path, cli.found())
     if cli.is_interrupted:

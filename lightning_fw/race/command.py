@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from lightning_fw.arguments import Parser, above_zero, one_of, positive, whole
 from lightning_fw.checks import perhaps
+from lightning_fw.exit_status import CANNOT_START, INTERRUPTED
 from lightning_fw.json_result import add_json, console_beside
 from lightning_fw.nn.cells import CELLS, usual_layers
 from lightning_fw.race.contest import Contest
@@ -25,8 +26,6 @@ from lightning_fw.race.settings import FILES, Accelerator, RaceSettings, Strateg
 from lightning_fw.race.tasks import TASKS
 from lightning_fw.race.tuning import SEEDS as TUNING_SEEDS
 
-_CANNOT_START = 2
-_INTERRUPTED = 130
 _USUAL_SIZE = 128
 _NETWORK = ("hidden_size", "num_layers", "bidirectional", "dropout", "layer_norm")
 
@@ -266,9 +265,9 @@ def main(argv: Sequence[str]) -> int:
                 contest = Contest(settings, console_beside(settings.json))
             except (OSError, ValueError, ModuleNotFoundError) as error:
                 print(f"lightning-fw race: {error}", file=sys.stderr)
-                return _CANNOT_START
+                return CANNOT_START
             return contest.run()
     except KeyboardInterrupt:
         # Before the first run or after the last; Contest.run answers for those between.
         print("Interrupted. Run the same command again to go on.", file=sys.stderr)
-        return _INTERRUPTED
+        return INTERRUPTED

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.progress import Progress
 from rich.table import Table
 
+from lightning_fw.exit_status import INTERRUPTED
 from lightning_fw.json_result import write_json
 from lightning_fw.processes import Tell, on_ranks
 from lightning_fw.race.entrants import Entrant, Tuned
@@ -27,7 +28,6 @@ from lightning_fw.race.tables import bar_of, live_table, markdown, summary_table
 from lightning_fw.race.tasks import TASKS
 from lightning_fw.race.tuning import Trial, tune, write_tuned
 
-_INTERRUPTED = 130
 _WARM_UP_EVALUATIONS = 3
 
 
@@ -78,7 +78,7 @@ class Contest:
             except KeyboardInterrupt:
                 # Lightning 2.6.6 leaves the signal ignored.
                 signal.signal(signal.SIGINT, signal.default_int_handler)
-                status = _INTERRUPTED
+                status = INTERRUPTED
         self.console.print()
         self._finish()
         if status:

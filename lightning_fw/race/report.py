@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from lightning_fw.arguments import Parser, file_to_write
+from lightning_fw.exit_status import CANNOT_START
 from lightning_fw.json_result import add_json, console_beside, write_json
 from lightning_fw.race.plot import BANDS
 from lightning_fw.race.points import Point, Unit
@@ -18,7 +19,6 @@ from lightning_fw.race.results import Results, read_results, those_read
 from lightning_fw.race.search_space import written
 from lightning_fw.race.summary import Line, by_point, for_machines, runs_of, summarize
 
-_CANNOT_START = 2
 _UNITS: dict[Unit, str] = {"evaluations": "gradient evaluations", "seconds": "seconds of training"}
 _HEADINGS = ("method", "setting", "reached", "evaluations", "seconds", "final", "worst")
 # Okabe and Ito's: told apart by the colour-blind, too.
@@ -204,7 +204,7 @@ def main(argv: Sequence[str]) -> int:
         options.out.write_text(report(races), encoding="utf-8")
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"lightning-fw report: {error}", file=sys.stderr)
-        return _CANNOT_START
+        return CANNOT_START
     console = console_beside(options.json)
     console.print(f"Wrote {options.out}", soft_wrap=True, highlight=False, markup=False)
     write_json(options.json, [_for_machines(race) for race in races])

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import get_args
 
 from lightning_fw.arguments import Parser, one_of
+from lightning_fw.exit_status import CANNOT_START
 from lightning_fw.json_result import add_json, console_beside, write_json
 from lightning_fw.race.method import Family
 from lightning_fw.race.methods import METHODS
@@ -27,7 +28,6 @@ from lightning_fw.race.results import read_results, those_read
 from lightning_fw.race.summary import arrival, runs_of
 from lightning_fw.race.tasks import Task
 
-_CANNOT_START = 2
 _FAMILIES: tuple[Family, ...] = ("back-propagation", "one LMO a step", "Frank-Wolfe")
 
 
@@ -224,7 +224,7 @@ def main(argv: Sequence[str]) -> int:
         )
     except ValueError as error:
         print(f"lightning-fw standings: {error}", file=sys.stderr)
-        return _CANNOT_START
+        return CANNOT_START
     console = console_beside(options.json)
     found = []
     for family in _FAMILIES:
