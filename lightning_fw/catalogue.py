@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import get_args
 
 from lightning_fw.arguments import Parser
 from lightning_fw.bench.contenders import BALLS
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.json_result import add_json, write_json
 from lightning_fw.nn.cells import CELLS
+from lightning_fw.nn.frank_wolfe import Preset
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.tasks import TASKS
-
-_PRESETS = ("paper", "authors", "spectral")
 
 
 def catalogue() -> dict[str, dict[str, str]]:
@@ -22,7 +22,7 @@ def catalogue() -> dict[str, dict[str, str]]:
         "tasks": {task.name: f"{task.title}: {task.metric} {task.goal}" for task in TASKS.values()},
         "cells": {str(name): line for name, line in CELLS.items()},
         "methods": {method.name: method.title for method in METHODS.values()},
-        "presets": {name: _first_line(getattr(InnerLoop, name)) for name in _PRESETS},
+        "presets": {name: _first_line(getattr(InnerLoop, name)) for name in get_args(Preset)},
         "balls": {name: _first_line(type(balls[0])) for name, balls in BALLS.items()},
     }
 
