@@ -97,23 +97,12 @@ class Arithmetic:
         averages = self._momentum.average(gradients, present, weight)
         atoms = self._unit_atoms(averages, present, norms if averages is gradients else None)
         atoms = self.radius.stretch(atoms, present, weight)
-        gap = distance = None
-        if wants_gap or loop.step_size.needs_gap or loop.restart_when is not None:
+        has_rule = loop.restart_when is not None
+        gap = None
+        if wants_gap or loop.step_size.needs_gap or has_rule:
             gap = self._gap(averages, atoms, present)
-        if loop.step_size.needs_gap:
-            length = self.displacement.squared_distance_to(atoms, present)
-            distance = self.radius.now**2 * length
-        k = self.displacement.k + 1
-        gamma = loop.step_size(k, gap, distance)
-        if type(gamma) is not float or not 0 <= gamma <= 1:
-            gamma = checked(gamma, k)
-        self.displacement.toward(
-            atoms,
-            present,
-            gamma,
-            weight,
-            noise=loop.restart_when is not None,
-        )
+        gamma = self._gamma(gap, atoms, present)
+        self.displacement.toward(atoms, present, gamma, weight, noise=has_rule)
         return Seen(
             nan if loss is None else unless_skipped(loss.detach().reshape(()), weight),
             None if gap is None else unless_skipped(gap, weight),
@@ -129,6 +118,14 @@ class Arithmetic:
             return ball.atoms(gradients, infos, norms)
         self._is_trusted = True
         return checked_atoms(ball, gradients, infos, norms)
+
+    def _gamma(self, gap: Scalar | None, atoms: Atoms, present: list[int]) -> Scalar:
+        """γ_k of a step toward these atoms."""
+        rule, k, distance = self._inner_loop.step_size, self.displacement.k + 1, None
+        if rule.needs_gap:
+            length = self.displacement.squared_distance_to(atoms, present)
+            distance = self.radius.now**2 * length
+        return checked(rule(k, gap, distance), k)
 
     def end(self, joined: Joined, statistics: WindowStatistics) -> Gathered:
         """Tell of the window, which stays as it is.

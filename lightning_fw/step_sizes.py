@@ -146,6 +146,9 @@ def checked(gamma: Scalar, k: Scalar) -> Scalar:
         TypeError: If it is no number.
         ValueError: If it is not in [0, 1].
     """
+    if type(gamma) is float and 0 <= gamma <= 1:
+        # What most rules give: to ask whether it is a Real takes longer.
+        return gamma
     if isinstance(gamma, Tensor):
         gamma = scalar(gamma)
         if isinstance(gamma, Tensor):
