@@ -60,6 +60,18 @@ def parser() -> argparse.ArgumentParser:
         metavar="METHOD",
         help="(default: spectral paper adam-clip)",
     )
+    _add_runs(arguments)
+    add("--set", nargs="+", default=[], metavar="NAME=VALUE", help="instead of tuned values")
+    add("--out", type=Path, help="directory of the results (default: runs/TASK-CELL)")
+    add("--data", type=Path, default=Path("data"), help="directory of the task's files")
+    add_json(arguments)
+    _add_processes(arguments)
+    _add_network(arguments)
+    return arguments
+
+
+def _add_runs(arguments: argparse.ArgumentParser) -> None:
+    add = arguments.add_argument
     add(
         "--seeds",
         type=whole,
@@ -82,13 +94,6 @@ def parser() -> argparse.ArgumentParser:
         metavar="TRIALS",
         help="random trials of each method, on seeds of their own, before the race (default: none)",
     )
-    add("--set", nargs="+", default=[], metavar="NAME=VALUE", help="instead of tuned values")
-    add("--out", type=Path, help="directory of the results (default: runs/TASK-CELL)")
-    add("--data", type=Path, default=Path("data"), help="directory of the task's files")
-    add_json(arguments)
-    _add_processes(arguments)
-    _add_network(arguments)
-    return arguments
 
 
 def _add_processes(arguments: argparse.ArgumentParser) -> None:
