@@ -11,9 +11,14 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from lightning_fw.arguments import Parser, one_of
-from lightning_fw.exit_status import CANNOT_START, CANNOT_WRITE, INTERRUPTED, PIPE_CLOSED
-from lightning_fw.json_result import close_pipe
+from lightning_fw.command_line.arguments import Parser, one_of
+from lightning_fw.command_line.exit_status import (
+    CANNOT_START,
+    CANNOT_WRITE,
+    INTERRUPTED,
+    PIPE_CLOSED,
+)
+from lightning_fw.command_line.json_result import close_pipe
 
 _LIGHTNING_COMMANDS = ("fit", "validate", "test")
 # The module of each, imported when it is asked for: torch alone takes seconds.
@@ -22,8 +27,8 @@ OWN_COMMANDS = {
     "standings": "lightning_fw.race.standings",
     "bench": "lightning_fw.bench.command",
     "report": "lightning_fw.race.report",
-    "tasks": "lightning_fw.catalogue",
-    "completion": "lightning_fw.completion",
+    "tasks": "lightning_fw.command_line.catalogue",
+    "completion": "lightning_fw.command_line.completion",
 }
 _COMMANDS = (*OWN_COMMANDS, *_LIGHTNING_COMMANDS)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -81,7 +86,7 @@ def _run(command: str, rest: list[str], arguments: list[str] | None) -> int:
             file=sys.stderr,
         )
         return CANNOT_START
-    from lightning_fw.lightning_cli import lightning_cli
+    from lightning_fw.command_line.lightning_cli import lightning_cli
 
     # LightningCLI reads the process's arguments itself, and warns when it gets them, too.
     lightning_cli(arguments)

@@ -86,7 +86,7 @@ def test_a_full_disk_is_told_in_a_line(tmp_path):
 
 def test_a_file_that_cannot_be_written_is_named_before_anything_runs(capsys, monkeypatch):
     # Root may write everywhere.
-    monkeypatch.setattr("lightning_fw.arguments.os.access", lambda *_: False)
+    monkeypatch.setattr("lightning_fw.command_line.arguments.os.access", lambda *_: False)
     with pytest.raises(SystemExit, match="2"):
         main(["bench", "--json", "found.json"])
     assert "--json: must be a file that can be written, got found.json" in capsys.readouterr().err

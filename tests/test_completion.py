@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from lightning_fw.cli import main
-from lightning_fw.completion import script
+from lightning_fw.command_line.completion import script
 
 pytest.importorskip("shtab", reason="needs the extra `cli`")
 pytest.importorskip("jsonargparse", reason="needs the extra `cli`")
@@ -87,7 +87,8 @@ def test_an_unknown_shell_is_named(capsys):
 def test_a_missing_package_is_named(package, capsys, monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr(
-        "lightning_fw.completion.find_spec", lambda name: None if name == package else found(name)
+        "lightning_fw.command_line.completion.find_spec",
+        lambda name: None if name == package else found(name),
     )
     assert main(["completion", "bash"]) == 2
     told = capsys.readouterr().err

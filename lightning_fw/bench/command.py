@@ -11,7 +11,6 @@ import torch
 from rich.table import Table
 from torch import nn
 
-from lightning_fw.arguments import Parser, one_of, picture_to_write, positive
 from lightning_fw.bench.contenders import BALLS, list_contenders
 from lightning_fw.bench.growth import measure_growth
 from lightning_fw.bench.growth_figure import draw_growth
@@ -19,7 +18,8 @@ from lightning_fw.bench.memory import bytes_kept
 from lightning_fw.bench.tables import batches_table, growth_table, memory_table, steps_table
 from lightning_fw.bench.timing import RUNS_A_TURN, measure, summarize
 from lightning_fw.bench.whole_batch import measure_batches
-from lightning_fw.json_result import add_json, console_beside, write_json
+from lightning_fw.command_line.arguments import Parser, one_of, picture_to_write, positive
+from lightning_fw.command_line.json_result import add_json, console_beside, write_json
 
 _CELLS: dict[str, Callable[[int, int], nn.Module]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 

@@ -9,7 +9,8 @@ import torch
 from rich.live import Live
 from rich.table import Table
 
-from lightning_fw.arguments import Parser, one_of, positive, whole
+from lightning_fw.command_line.arguments import Parser, one_of, positive, whole
+from lightning_fw.command_line.json_result import add_json, console_beside, write_json
 from lightning_fw.communication.measure import (
     CommunicationSettings,
     Row,
@@ -17,7 +18,6 @@ from lightning_fw.communication.measure import (
     measure,
     report,
 )
-from lightning_fw.json_result import add_json, console_beside, write_json
 from lightning_fw.nn.cells import CELLS, cell_title
 from lightning_fw.race.run import quiet_lightning
 from lightning_fw.race.tasks import TASKS, Task

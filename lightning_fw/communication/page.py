@@ -17,7 +17,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from lightning_fw.arguments import file_to_write
+from lightning_fw.command_line.arguments import file_to_write
 from lightning_fw.communication.figure import (
     CASES,
     GIGABIT,

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from lightning_fw.arguments import positive
+from lightning_fw.command_line.arguments import positive
 from lightning_fw.nn.equilibrium_rnn import EquilibriumRNN
 from lightning_fw.nn.fast_grnn import FastGRNN
 from lightning_fw.nn.fast_rnn import FastRNN

@@ -13,10 +13,10 @@ from typing import NoReturn, get_args
 import torch
 from typing_extensions import override
 
-from lightning_fw.arguments import Parser, above_zero, one_of, positive, whole
 from lightning_fw.checks import perhaps
-from lightning_fw.exit_status import CANNOT_START, INTERRUPTED
-from lightning_fw.json_result import add_json, console_beside
+from lightning_fw.command_line.arguments import Parser, above_zero, one_of, positive, whole
+from lightning_fw.command_line.exit_status import CANNOT_START, INTERRUPTED
+from lightning_fw.command_line.json_result import add_json, console_beside
 from lightning_fw.nn.cells import CELLS, usual_layers
 from lightning_fw.race.contest import Contest
 from lightning_fw.race.lock import lock

@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.progress import Progress
 from rich.table import Table
 
-from lightning_fw.exit_status import INTERRUPTED
-from lightning_fw.json_result import write_json
+from lightning_fw.command_line.exit_status import INTERRUPTED
+from lightning_fw.command_line.json_result import write_json
 from lightning_fw.processes import Tell, on_ranks
 from lightning_fw.race.entrants import Entrant, Tuned
 from lightning_fw.race.judge import judged_on, judged_size

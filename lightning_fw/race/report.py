@@ -10,9 +10,9 @@ from html import escape
 from pathlib import Path
 from typing import Any, get_args
 
-from lightning_fw.arguments import Parser, file_to_write
-from lightning_fw.exit_status import CANNOT_START
-from lightning_fw.json_result import add_json, console_beside, write_json
+from lightning_fw.command_line.arguments import Parser, file_to_write
+from lightning_fw.command_line.exit_status import CANNOT_START
+from lightning_fw.command_line.json_result import add_json, console_beside, write_json
 from lightning_fw.race.plot import BANDS
 from lightning_fw.race.points import Point, Unit
 from lightning_fw.race.results import Results, read_results, those_read

@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import get_args
 
-from lightning_fw.arguments import Parser, one_of
-from lightning_fw.exit_status import CANNOT_START
-from lightning_fw.json_result import add_json, console_beside, write_json
+from lightning_fw.command_line.arguments import Parser, one_of
+from lightning_fw.command_line.exit_status import CANNOT_START
+from lightning_fw.command_line.json_result import add_json, console_beside, write_json
 from lightning_fw.race.method import Family
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.points import Point, Unit

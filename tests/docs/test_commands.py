@@ -12,9 +12,9 @@ import pytest
 
 pytest.importorskip("jsonargparse", reason="needs the extra `cli`")
 
+from lightning_fw.command_line.completion import commands
+from lightning_fw.command_line.lightning_cli import _require_known_names
 from lightning_fw.communication import command as communication
-from lightning_fw.completion import commands
-from lightning_fw.lightning_cli import _require_known_names
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

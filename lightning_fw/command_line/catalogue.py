@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Sequence
 from typing import get_args
 
-from lightning_fw.arguments import Parser
 from lightning_fw.bench.contenders import BALLS
+from lightning_fw.command_line.arguments import Parser
+from lightning_fw.command_line.json_result import add_json, write_json
 from lightning_fw.inner_loop import InnerLoop
-from lightning_fw.json_result import add_json, write_json
 from lightning_fw.nn.cells import CELLS
 from lightning_fw.nn.frank_wolfe import Preset
 from lightning_fw.race.methods import METHODS

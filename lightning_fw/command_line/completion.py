@@ -10,10 +10,10 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from lightning_fw.arguments import Parser, file_to_write, one_of, picture_to_write
 from lightning_fw.cli import OWN_COMMANDS
-from lightning_fw.exit_status import CANNOT_START
-from lightning_fw.json_result import json_file
+from lightning_fw.command_line.arguments import Parser, file_to_write, one_of, picture_to_write
+from lightning_fw.command_line.exit_status import CANNOT_START
+from lightning_fw.command_line.json_result import json_file
 
 _SHELLS = ("bash", "zsh", "tcsh", "fish")
 _TAKE_FILES = {"--config", "--ckpt_path", "--json"}
@@ -84,7 +84,11 @@ def commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
 def _lightning() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     from jsonargparse import capture_parser
 
-    from lightning_fw.lightning_cli import lightning_cli, names_of_values, subcommand_parsers
+    from lightning_fw.command_line.lightning_cli import (
+        lightning_cli,
+        names_of_values,
+        subcommand_parsers,
+    )
 
     names = names_of_values()
 

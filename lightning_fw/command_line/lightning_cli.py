@@ -17,11 +17,11 @@ from lightning.pytorch.trainer.states import TrainerStatus
 from typing_extensions import override
 
 from lightning_fw import data, nn
-from lightning_fw.arguments import nearest_option
 from lightning_fw.checks import require_choice
-from lightning_fw.exit_status import CANNOT_START
-from lightning_fw.json_result import STDOUT, add_json, write_json
-from lightning_fw.mistakes import WrongArgument, told_in_a_line
+from lightning_fw.command_line.arguments import nearest_option
+from lightning_fw.command_line.exit_status import CANNOT_START
+from lightning_fw.command_line.json_result import STDOUT, add_json, write_json
+from lightning_fw.command_line.mistakes import WrongArgument, told_in_a_line
 from lightning_fw.nn.cells import CELLS
 from lightning_fw.nn.frank_wolfe import Preset
 

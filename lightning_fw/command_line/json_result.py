@@ -13,8 +13,8 @@ from typing import IO, Any, NoReturn
 from rich.console import Console
 from typing_extensions import override
 
-from lightning_fw.arguments import file_to_write
-from lightning_fw.exit_status import PIPE_CLOSED
+from lightning_fw.command_line.arguments import file_to_write
+from lightning_fw.command_line.exit_status import PIPE_CLOSED
 
 STDOUT = "-"
 
