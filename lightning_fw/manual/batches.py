@@ -124,7 +124,7 @@ def _require_no_lists_of_numbers(batch: Any) -> None:
     elif is_dataclass_instance(batch):
         members = [getattr(batch, field.name) for field in fields(batch)]
     elif isinstance(batch, list | tuple):
-        if all(isinstance(entry, Number) for entry in batch):
+        if batch and all(isinstance(entry, Number) for entry in batch):
             raise _unsplittable(batch)
         members = batch
     for member in members:

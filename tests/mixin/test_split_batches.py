@@ -66,6 +66,11 @@ def test_no_chunk_of_a_dataclass_gets_the_numbers_of_all_samples(lengths, kind):
     assert batch_length(Measured(torch.ones(4, 5), torch.ones(4))) == 4
 
 
+@pytest.mark.parametrize("empty", [[], ()])
+def test_an_empty_list_holds_no_numbers_to_split(empty):
+    assert batch_length({"x": torch.ones(4, 5), "notes": empty}) == 4
+
+
 def test_a_module_may_split_batches_its_own_way(make_trainer):
     class Own(Recurrent):
         def split_batch(self, batch, chunks):
