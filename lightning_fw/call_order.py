@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
 if TYPE_CHECKING:
     from lightning_fw.displacement import Displacement
     from lightning_fw.window import Window
 
 
-def require_evaluation(window: Window, call: str, displacement: Displacement) -> None:
+def require_evaluation(
+    window: Window, call: str, displacement: Displacement, loss: Tensor | None
+) -> None:
     """Raise unless a further gradient has its place in the window, and was made for it.
 
     Args:
         window: The window.
         call: The name of the method that was called.
         displacement: Of the window.
+        loss: What the call was given.
 
     Raises:
         RuntimeError: If it is full, or no evaluation has come since it opened.
+        TypeError: If the loss is no tensor.
+        ValueError: If it has more than one entry.
     """
+    if loss is not None:
+        _require_scalar_tensor(loss)
     if window.is_full:
         raise RuntimeError(
             f"`{call}` must come at most {window.inner_loop.steps} times a window, got one more. "
@@ -30,6 +39,17 @@ def require_evaluation(window: Window, call: str, displacement: Displacement) ->
             f"`{call}` must come after an evaluation inside displaced(), got the direction of the "
             "window before in `p.grad`. Make loss and backward pass in "
             "`with window.displaced():`."
+        )
+
+
+def _require_scalar_tensor(loss: object) -> None:
+    if not isinstance(loss, Tensor):
+        raise TypeError(
+            f"`loss` must be a tensor, got {loss!r}. Pass what backward() was called on."
+        )
+    if loss.numel() != 1:
+        raise ValueError(
+            f"`loss` must have one entry, got shape {tuple(loss.shape)}. Pass its mean."
         )
 
 

@@ -17,7 +17,7 @@ _TINY = torch.finfo(torch.float32).tiny
 
 
 class Joined(NamedTuple):
-    """What ranks have in common when their windows close.
+    """What ranks have in common when their windows close: all, with ``sync="step"``.
 
     Attributes:
         slopes: Those of SlopeRatio, shape (2, tensors); None without it.

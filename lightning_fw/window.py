@@ -144,9 +144,8 @@ class Window:
     def displaced(self, *, drop_direction: bool = True) -> Iterator[None]:
         """The weights stand at ω + d_{k−1} inside, at ω before and after, also on an error.
 
-        Args:
-            drop_direction: Whether to drop the direction of the window before from ``p.grad``; if
-                not, call :meth:`drop_direction` before the backward pass.
+        The direction of the window before is dropped from ``p.grad``; without ``drop_direction``
+        call :meth:`drop_direction` before the backward pass.
         """
         if drop_direction:
             self.drop_direction()
@@ -163,7 +162,7 @@ class Window:
 
     def accumulate(self, loss: Tensor | None = None) -> None:
         """Hold gradients and loss of a batch for the inner step to come."""
-        require_evaluation(self, "accumulate", self._displacement)
+        require_evaluation(self, "accumulate", self._displacement, loss)
         self._gradients.hold(loss)
 
     def skip(self) -> None:
@@ -173,9 +172,8 @@ class Window:
     def step(self, loss: Tensor | None = None, *, last: bool = False) -> None:
         """Take one inner step along the gradients in ``p.grad``, and set these to None.
 
-        After :meth:`accumulate` it is along the mean of these and of those held.
-        A parameter without a gradient stays where it is. A gradient with a NaN or an infinity
-        skips the step for all parameters; it counts as one of the K tried.
+        After :meth:`accumulate` it is along the mean of these and of those held. A parameter
+        without one stays; a NaN or an infinity skips the step for all, one of the K tried.
 
         Args:
             loss: The loss at this step, a scalar, for the record.
@@ -183,8 +181,9 @@ class Window:
 
         Raises:
             RuntimeError: If the window is full, or no evaluation has come since it opened.
+            TypeError, ValueError: If the loss is no tensor of one entry.
         """
-        require_evaluation(self, "step", self._displacement)
+        require_evaluation(self, "step", self._displacement, loss)
         self.attempts += 1
         present, gradients, loss = self._gradients.take(loss)
         first, told = self.attempts == 1, self.statistics.enabled
@@ -259,10 +258,9 @@ class Window:
         if self._gradients.batches:
             self.step(last=True)
         slopes = self._arithmetic.radius.slopes()
-        if self.inner_loop.sync == "step":
-            # Gradients were averaged: all that follows from them is the same on every rank.
-            return Joined(slopes)
-        return join(self._displacement, slopes, reduce, ended=ended)
+        if self.inner_loop.sync == "restart":
+            return join(self._displacement, slopes, reduce, ended=ended)
+        return Joined(slopes)
 
     def _hand_over(self, joined: Joined, *, stepped: bool) -> None:
         """Write the direction into ``p.grad`` if there is one, and open the next window."""

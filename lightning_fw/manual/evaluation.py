@@ -57,7 +57,8 @@ def evaluate(
         The user's output, and its loss: None when the user skips the batch.
 
     Raises:
-        RuntimeError: If ``training_step`` stepped the outer optimizer, or left gradients behind.
+        RuntimeError: If ``training_step`` stepped the outer optimizer, or left gradients where
+            there were none.
         TypeError: If it returned no loss.
     """
     without = [p for p in parameters if p.grad is None]

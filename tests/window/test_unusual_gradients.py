@@ -158,3 +158,12 @@ def test_an_expanded_gradient_is_taken_with_nesterov_too():
         window.step()
     window.close()
     torch.testing.assert_close(weight.grad, torch.full((3,), 3**-0.5))
+
+
+def test_a_loss_that_is_no_tensor_of_one_entry_is_refused_with_nothing_lost():
+    window = Window(InnerLoop(), make_parameters())
+    with pytest.raises(TypeError, match=r"`loss` must be a tensor, got 0\.5\. Pass what backward"):
+        window.step(0.5)
+    with pytest.raises(ValueError, match=r"`loss` must have one entry, got shape \(2,\)"):
+        window.accumulate(torch.ones(2))
+    assert window.is_fresh
