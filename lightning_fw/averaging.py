@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from lightning_fw.checks import require_number
@@ -19,6 +19,9 @@ class PolynomialAveraging:
     """The weights of :class:`AnchorAveraging`, for either namespace's ``WeightAveraging``."""
 
     _average_model: AveragedModel | None
+    _device: torch.device | int | None
+    _use_buffers: bool
+    _kwargs: dict[str, Any]
     _last_anchor: dict[str, Any] | None = None
     _fitted: int | None = None
 
@@ -42,6 +45,7 @@ class PolynomialAveraging:
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Refuse weights in half precision and a second average, before any are trained."""
         if stage == "fit":
+            self._require_whole_weights(trainer)
             self._require_full_precision(trainer, pl_module)
             self._require_no_other(trainer)
             self._require_whole_files(trainer)
@@ -49,9 +53,42 @@ class PolynomialAveraging:
             self._latest_update_step = trainer.global_step
             self._last_anchor = None
         super().setup(trainer, pl_module, stage)  # type: ignore[misc]
-        if stage == "fit" and self._average_model is not None and trainer.precision == "64-true":
-            # Lightning converts the module after this hook.
-            self._average_model.double()
+        if stage == "fit":
+            self._place(trainer)
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """Average the layers, too, that the module made after this callback's setup."""
+        super().on_fit_start(trainer, pl_module)  # type: ignore[misc]
+        self._take_in_late_layers(trainer, pl_module)
+
+    def _take_in_late_layers(self, trainer: Any, pl_module: Any) -> None:
+        average = self._average_model
+        if average is not None and _shapes(average.module) != _shapes(pl_module):
+            self._average_model = AveragedModel(
+                pl_module, self._device, use_buffers=self._use_buffers, **self._kwargs
+            )
+            self._place(trainer)
+
+    def _place(self, trainer: Any) -> None:
+        """Put the average where the module will be, in its precision.
+
+        Lightning moves and converts the module after setup.
+        """
+        average = self._average_model
+        if average is None:
+            return
+        if self._device is None:
+            average.to(trainer.strategy.root_device)
+        if trainer.precision == "64-true":
+            average.double()
+
+    def _require_whole_weights(self, trainer: Any) -> None:
+        if any(base.__name__ == "ModelParallelStrategy" for base in type(trainer.strategy).__mro__):
+            raise ValueError(
+                "`strategy` must leave weights whole with AnchorAveraging, got "
+                "ModelParallelStrategy: Lightning's average is of a copy, which weights in parts "
+                'do not allow. Pass strategy="ddp", or leave the callback out.'
+            )
 
     def _require_full_precision(self, trainer: Any, pl_module: Any) -> None:
         has_halves = any(
@@ -93,18 +130,25 @@ class PolynomialAveraging:
             super().on_validation_epoch_end(trainer, pl_module)  # type: ignore[misc]
 
     def _is_in_use(self, trainer: Any) -> bool:
-        average = self._average_model
-        return trainer.state.fn == "fit" and average is not None and bool(average.n_averaged > 0)
+        return trainer.state.fn == "fit" and self._has_average
+
+    @property
+    def _has_average(self) -> bool:
+        """Whether a window has closed: before, the copy holds what the module once was."""
+        return self._average_model is not None and bool(self._average_model.n_averaged > 0)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Put the average into the module; checkpoints that are saved later hold the anchor."""
-        self._last_anchor = {k: v.detach().clone() for k, v in pl_module.state_dict().items()}
-        self._fitted = id(pl_module)
-        super().on_train_end(trainer, pl_module)  # type: ignore[misc]
+        if self._has_average:
+            self._last_anchor = {k: v.detach().clone() for k, v in pl_module.state_dict().items()}
+            self._fitted = id(pl_module)
+            super().on_train_end(trainer, pl_module)  # type: ignore[misc]
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Save the average as the module's weights, and the anchor to go on from."""
         super().on_save_checkpoint(trainer, pl_module, checkpoint)  # type: ignore[misc]
+        if "current_model_state" in checkpoint and not self._has_average:
+            checkpoint["state_dict"] = dict(checkpoint["current_model_state"])
         if self._last_anchor is not None and self._fitted == id(pl_module):
             checkpoint["current_model_state"] = self._last_anchor
 
@@ -114,6 +158,7 @@ class PolynomialAveraging:
         After a fit Lightning's would put the anchor into a test, too (Lightning 2.6.6).
         """
         if trainer.state.fn == "fit":
+            self._take_in_late_layers(trainer, pl_module)
             super().on_load_checkpoint(trainer, pl_module, checkpoint)  # type: ignore[misc]
 
 
@@ -142,7 +187,8 @@ class AnchorAveraging(PolynomialAveraging, WeightAveraging):
     Raises:
         TypeError: If ``power`` is not a number.
         ValueError: If ``power`` is negative or not finite; before training, if weights are in half
-            precision, another callback averages too, or one saves weights only.
+            precision or in parts (``ModelParallelStrategy``), another callback averages too, or one
+            saves weights only.
 
     Example:
         >>> import lightning as L
@@ -150,6 +196,11 @@ class AnchorAveraging(PolynomialAveraging, WeightAveraging):
         >>> isinstance(trainer.callbacks[0], AnchorAveraging)
         True
     """
+
+
+def _shapes(module: nn.Module) -> list[tuple[str, torch.Size]]:
+    tensors = (*module.named_parameters(), *module.named_buffers())
+    return [(name, tensor.shape) for name, tensor in tensors]
 
 
 @torch.no_grad()

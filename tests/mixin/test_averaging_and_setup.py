@@ -1,0 +1,87 @@
+"""AnchorAveraging, whose setup comes before the module's."""
+
+from __future__ import annotations
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch.nn.utils import parameters_to_vector
+
+from lightning_fw import AnchorAveraging
+from tests.manual.callback_nets import Anchors, ByFrankWolfe
+
+
+class MadeInSetup(ByFrankWolfe):
+    """Its head comes first among the parameters, and late."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.head = None, None
+
+    def setup(self, stage):
+        whole = ByFrankWolfe()
+        self.head, self.rnn = whole.head, whole.rnn
+
+
+class FilledInSetup(ByFrankWolfe):
+    def setup(self, stage):
+        with torch.no_grad():
+            for weight in self.parameters():
+                weight.fill_(0.1)
+
+
+class StopsAtOnce(L.Callback):
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        trainer.should_stop = True
+
+
+def whole_file(trainer, path):
+    trainer.save_checkpoint(path)
+    return torch.load(path, weights_only=True)
+
+
+def test_layers_that_the_module_makes_in_its_setup_are_averaged(make_trainer, tmp_path):
+    module, anchors = MadeInSetup(), Anchors()
+    trainer = make_trainer(callbacks=[anchors, AnchorAveraging(power=0.0)], max_epochs=2)
+    trainer.fit(module)
+    found = [anchors.after_restart(step) for step in range(1, trainer.global_step + 1)]
+    torch.testing.assert_close(module.weights(), torch.stack(found).mean(0))
+    saved = whole_file(trainer, tmp_path / "last.ckpt")
+    assert torch.equal(parameters_to_vector(saved["state_dict"].values()), module.weights())
+
+
+def test_such_a_fit_resumes_its_average(make_trainer, tmp_path):
+    def fit(epochs, path=None):
+        module = MadeInSetup()
+        trainer = make_trainer(callbacks=[AnchorAveraging()], max_epochs=epochs)
+        trainer.fit(module, ckpt_path=path)
+        trainer.save_checkpoint(tmp_path / f"{epochs}.ckpt")
+        return module.weights()
+
+    straight = fit(2)
+    fit(1)
+    assert torch.equal(fit(2, tmp_path / "1.ckpt"), straight)
+
+
+@pytest.mark.parametrize("cls", [FilledInSetup, ByFrankWolfe])
+def test_before_the_first_window_closes_weights_stay_those_of_the_module(
+    cls, make_trainer, tmp_path
+):
+    averaged, plain = cls(), cls()
+    trainer = make_trainer(callbacks=[AnchorAveraging(), StopsAtOnce()])
+    trainer.fit(averaged)
+    make_trainer(callbacks=[StopsAtOnce()]).fit(plain)
+    assert len(averaged.seen) == 1
+    assert torch.equal(averaged.weights(), plain.weights())
+    saved = whole_file(trainer, tmp_path / "first.ckpt")["state_dict"]
+    assert torch.equal(parameters_to_vector(saved.values()), plain.weights())
+
+
+def test_weights_in_parts_are_refused_before_training(make_trainer):
+    module = ByFrankWolfe()
+    strategy = ModelParallelStrategy(data_parallel_size=1, tensor_parallel_size=1)
+    averaging = AnchorAveraging()
+    trainer = make_trainer(callbacks=[averaging], strategy=strategy)
+    with pytest.raises(ValueError, match="`strategy` must leave weights whole with AnchorAvera"):
+        averaging.setup(trainer, module, "fit")
