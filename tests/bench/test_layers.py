@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_fw.nn.timing import LAYERS, main, measure
+from lightning_fw.bench.layers import LAYERS, main, measure
 
 
 def test_every_layer_has_a_row(capsys):

@@ -1,4 +1,4 @@
-"""``python -m lightning_fw.nn.timing``: what the layers cost beside :class:`torch.nn.RNN`."""
+"""``python -m lightning_fw.bench.layers``: what recurrent layers cost beside torch's RNN."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         The exit status.
     """
-    parser = argparse.ArgumentParser(prog="python -m lightning_fw.nn.timing")
+    parser = argparse.ArgumentParser(prog="python -m lightning_fw.bench.layers")
     add = parser.add_argument
     add("--time", type=positive, default=784, help="steps of a sequence (default: 784)")
     add("--batch", type=positive, default=64, help="sequences (default: 64)")
