@@ -102,8 +102,7 @@ class FrankWolfeMixin:
             raise ValueError(_AUTOMATIC)
         for listed, names in _UNKNOWN_TO_TORCHSCRIPT.items():
             setattr(cls, listed, [*getattr(cls, listed, ()), *names])
-        for name, around in _AROUND.items():
-            wrap_method(cls, name, around, only_overridden=name == "training_step")
+        _wrap_methods(cls)
 
     @property
     def automatic_optimization(self) -> bool:
@@ -168,6 +167,11 @@ class FrankWolfeMixin:
         super().manual_backward(loss, *args, **kwargs)  # type: ignore[misc]
 
 
+def _wrap_methods(cls: type) -> None:
+    for name, around in _AROUND.items():
+        wrap_method(cls, name, around, only_overridden=name == "training_step")
+
+
 def _training_step(module: Any, training_step: Callable[..., Any], *arguments: Any) -> Any:
     """The user's training_step inside the inner loop, or as it is where nothing is trained."""
     if not called_by_the_loop(module, FrankWolfeMixin):
@@ -214,8 +218,8 @@ def _configure_callbacks(module: Any, configure_callbacks: Callable[..., Any]) -
         uncompile_around(module)
         # What was assigned since the class was made: on the class, and, as LightningCLI does it, on
         # the instance.
+        _wrap_methods(type(module))
         for name, around in _AROUND.items():
-            wrap_method(type(module), name, around, only_overridden=name == "training_step")
             wrap_attribute(module, name, around)
     return configured
 
