@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -94,7 +96,25 @@ def test_a_step_size_may_be_numpys():
     window = Window(InnerLoop(step_size=Numpys(), steps=2), [weight])
     weight.grad = torch.ones(2)
     window.step()
+    file = io.BytesIO()
+    torch.save(window.state_dict(), file)
+    file.seek(0)
+    window.load_state_dict(torch.load(file, weights_only=True))
     assert window.close().ball_usage == pytest.approx(1)
+
+
+def test_a_step_size_may_be_zero():
+    class First(StepSize):
+        def __call__(self, k, gap, squared_distance):
+            return float(k == 1)
+
+    weight = torch.nn.Parameter(torch.ones(2))
+    window = Window(InnerLoop(step_size=First(), steps=2), [weight])
+    for gradient in ([3.0, 4.0], [-1.0, 0.0]):
+        weight.grad = torch.tensor(gradient)
+        window.step()
+    window.close()
+    torch.testing.assert_close(weight.grad, torch.tensor([0.6, 0.8]))
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,10 @@ def test_power_decay():
         (lambda: PowerDecay(power=0.0), r"`power` must be in \(0, 1\], got 0.0"),
         (lambda: PowerDecay(timescale=0.0), "`timescale` must be positive, got 0.0"),
         (lambda: SlopeRatio(target=1.0), r"`target` must be in \(-1, 1\), got 1.0"),
+        (lambda: SlopeRatio(target=-1.0), r"`target` must be in \(-1, 1\), got -1.0"),
         (lambda: SlopeRatio(rate=0.0), "`rate` must be positive, got 0.0"),
         (lambda: SlopeRatio(early_rate=-0.1), "`early_rate` must be finite and >= 0, got -0.1"),
+        (lambda: SlopeRatio(early_rate=math.inf), "`early_rate` must be finite and >= 0, got inf"),
         (lambda: SlopeRatio(decay=1.0), r"`decay` must be in \[0, 1\), got 1.0"),
         (lambda: SlopeRatio(own_share=-0.1), r"`own_share` must be in \[0, 1\], got -0.1"),
         (lambda: SlopeRatio(own_share=1.5), r"`own_share` must be in \[0, 1\], got 1.5"),
@@ -50,6 +52,13 @@ def test_power_decay():
 def test_a_wrong_setting_is_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_the_ends_of_ranges_that_belong_to_them():
+    assert LinearDecay(total_steps=2, end=1.0)(2) == CosineDecay(total_steps=2, end=1.0)(1) == 1.0
+    fixed = SlopeRatio(minimum=0.02, maximum=0.02, decay=0.0, own_share=0.0)
+    state = fixed.update(fixed.initial_state(0.02, CPU), torch.tensor(-1.0), torch.tensor(-1.0))
+    assert state["radius"].item() == pytest.approx(0.02)
 
 
 def test_slope_ratio_follows_its_formula():
@@ -152,6 +161,19 @@ def test_without_a_share_all_radii_are_that_of_the_sums():
 def test_a_tensor_without_a_slope_yet_follows_the_sums():
     own = updated(SlopeRatio(own_share=1.0), [(-1.0, -1.0), (0.0, 0.0)])["radius"]
     assert own[0] == own[1] > 0.02
+
+
+@pytest.mark.parametrize("later", [(-1.0, 0.0), (0.0, 1.0)])
+def test_a_slope_at_one_end_is_a_tensors_own_once_it_has_had_one_at_an_anchor(later):
+    """Past its bottom, while all others are on a line."""
+    rule = SlopeRatio(own_share=1.0)
+    others = [(-20.0, -20.0)] * 2
+    for first, falls in ((-1.0, True), (0.0, later[0] != 0)):
+        before = updated(rule, [*others, (first, -first)], windows=2)
+        a, b = torch.tensor([*others, later]).unbind(dim=1)
+        ratios = rule.update(before, a, b)["radius"] / before["radius"]
+        assert ratios[0] > 1
+        assert (ratios[2] < 1) == falls
 
 
 def test_a_tensor_that_is_frozen_follows_the_sums():

@@ -38,3 +38,8 @@ def test_a_wrong_fraction_is_named(fraction):
 def test_a_wrong_factor_is_named(factor):
     with pytest.raises(ValueError, match="`factor` must be at least 1, got"):
         NoiseFloor(factor)
+
+
+def test_a_factor_of_one_is_allowed():
+    assert NoiseFloor(1.0)(progress(length=0.5))
+    assert not NoiseFloor(1.0)(progress(length=0.51))

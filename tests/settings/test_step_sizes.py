@@ -45,6 +45,17 @@ def test_a_short_step_where_the_atom_is_reached_stays():
     assert ShortStep(1.0)(1, 0.0, 0.0) == 0.0
 
 
+@pytest.mark.parametrize("gap", [-1e-9, -1.0])
+def test_a_short_step_does_not_go_backwards(gap):
+    """A gap may fall below 0 by rounding."""
+    assert ShortStep(1.0)(2, gap, 0.5) == 0.0
+    assert ShortStep(1.0)(2, torch.tensor(gap), torch.tensor(0.5)) == 0.0
+
+
+def test_a_constant_step_may_keep_the_newest_atom_alone():
+    assert ConstantStep(1.0)(7, None, None) == 1.0
+
+
 @pytest.mark.parametrize("gamma", [0.0, -0.1, 1.1, float("nan")])
 def test_a_constant_step_outside_its_range_is_named(gamma):
     with pytest.raises(ValueError, match=r"`gamma` must be in \(0, 1\], got"):
