@@ -133,6 +133,39 @@ def test_a_parameter_that_misses_a_step_has_the_slope_0_there():
     assert after["anchor_slope"][1] != pytest.approx(RULE.decay * before["anchor_slope"][1])
 
 
+def test_a_parameter_without_a_gradient_leaves_the_others_their_own_radii():
+    window, parameters = parted()
+    radii = radii_of(window)
+    take_steps(window, parameters[1:], 1)
+    window.close()
+    assert parameters[0].grad is None
+    norms = [float(p.grad.norm()) for p in parameters[1:]]
+    assert norms == pytest.approx(radii[1:], rel=1e-6)
+
+
+def test_a_window_of_one_step_leaves_the_radii_as_they_are():
+    window, parameters = parted()
+    before = window.state_dict()["slopes"]["radius"]
+    take_steps(window, parameters, 1)
+    record = window.close()
+    after = window.state_dict()["slopes"]["radius"]
+    assert record.steps == 1
+    assert {k: v.tolist() for k, v in after.items()} == {k: v.tolist() for k, v in before.items()}
+
+
+def test_a_parameter_that_joins_in_mid_window_has_no_slopes_of_its_own():
+    window, parameters = parted()
+    take_steps(window, parameters[1:], 1)
+    take_steps(window, parameters, 1)
+    joined = nn.Parameter(torch.ones(2, dtype=torch.float64))
+    successor = Window(window.inner_loop, [*parameters, joined])
+    successor.succeed(window)
+    take_steps(successor, parameters, 1)
+    successor.close()
+    state = successor.state_dict()["slopes"]["radius"]
+    assert state["anchor_slope"][3] == state["end_slope"][3] == 0
+
+
 def test_a_window_on_other_parameters_keeps_the_radii_of_those_that_stay():
     window, parameters = parted()
     radii, slopes = radii_of(window), window.state_dict()["slopes"]["radius"]

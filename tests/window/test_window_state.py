@@ -24,20 +24,20 @@ STATEFUL = [
 ]
 
 
+def run(window, parameters, steps):
+    records = []
+    for _ in range(steps):
+        take_steps(window, parameters, 1)
+        if window.is_full:
+            records.append(window.close())
+            torch.optim.SGD(parameters, lr=0.1).step()
+    return records
+
+
 @pytest.mark.parametrize("loop", STATEFUL)
-@pytest.mark.parametrize("steps_before", [4, 6, 8])
+@pytest.mark.parametrize("steps_before", [0, 4, 6, 8])
 def test_a_saved_window_goes_on_to_the_last_bit(loop, steps_before):
     """Saved in mid-window and between windows, loaded with ``weights_only=True``."""
-
-    def run(window, parameters, steps):
-        records = []
-        for _ in range(steps):
-            take_steps(window, parameters, 1)
-            if window.is_full:
-                records.append(window.close())
-                torch.optim.SGD(parameters, lr=0.1).step()
-        return records
-
     straight = make_parameters()
     expected = run(Window(loop, straight), straight, 16)
 
@@ -53,6 +53,43 @@ def test_a_saved_window_goes_on_to_the_last_bit(loop, steps_before):
     records = run(again, resumed, 16 - steps_before)
     assert all_equal(resumed, straight)
     assert repr(records) == repr(expected[-len(records) :])
+
+
+@pytest.mark.parametrize("loop", STATEFUL)
+@pytest.mark.parametrize("steps_before", [0, 4, 6, 8])
+def test_a_successor_goes_on_to_the_last_bit(loop, steps_before):
+    """So does a window that loads its state, saved before it has taken a step of its own."""
+    straight, parameters = make_parameters(), make_parameters()
+    expected = run(Window(loop, straight), straight, 16)
+
+    window, successor = Window(loop, parameters), Window(loop, parameters)
+    run(window, parameters, steps_before)
+    state = repr(window.state_dict())
+    successor.succeed(window)
+    assert repr(successor.state_dict()) == state
+    resumed = [nn.Parameter(p.detach().clone()) for p in parameters]
+    loaded = Window(loop, resumed)
+    loaded.load_state_dict(successor.state_dict())
+    for goes_on, own in ((successor, parameters), (loaded, resumed)):
+        records = run(goes_on, own, 16 - steps_before)
+        assert all_equal(own, straight)
+        assert repr(records) == repr(expected[-len(records) :])
+
+
+@pytest.mark.parametrize("loop", STATEFUL)
+def test_a_state_stays_what_it_was(loop):
+    """Whatever becomes of the window that it was taken of, and of one that loads it."""
+    parameters = make_parameters()
+    window, again = Window(loop, parameters), Window(loop, parameters)
+    run(window, parameters, 6)
+    state = window.state_dict()
+    before = repr(state)
+    run(window, parameters, 6)
+    assert repr(state) == before
+    again.load_state_dict(state)
+    assert repr(again.state_dict()) == before
+    run(again, parameters, 6)
+    assert repr(state) == before
 
 
 def test_a_state_of_other_parameters_is_refused():
