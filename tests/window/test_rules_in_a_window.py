@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import nn
 
-from lightning_fw import GapFraction, InnerLoop, L2Ball, NoiseFloor, ShortStep
+from lightning_fw import (
+    ConstantStep,
+    GapFraction,
+    Harmonic,
+    InnerLoop,
+    L2Ball,
+    NoiseFloor,
+    OpenLoop,
+    RMSBall,
+    ShortStep,
+)
+from lightning_fw.restarts import RestartRule
 from lightning_fw.window import Window
 from tests.window.convex_loss import make_parameters, take_steps
 
@@ -51,6 +64,45 @@ def test_atoms_that_became_noise_close_a_window_early():
         weight.grad = torch.ones(10_000)
         agreeing.step()
         assert not agreeing.wants_restart()
+
+
+@pytest.mark.parametrize("step_size", [Harmonic(), OpenLoop(), ConstantStep(0.3)], ids=str)
+@pytest.mark.parametrize("ball", [L2Ball(radius=0.1), RMSBall(radius=0.1)], ids=str)
+def test_atoms_at_right_angles_leave_the_displacement_at_the_noise(ball, step_size):
+    @dataclass(frozen=True)
+    class Watch(RestartRule):
+        def __call__(self, progress):
+            seen.append(progress)
+            return False
+
+    seen = []
+    weights = [nn.Parameter(torch.zeros(9, dtype=torch.float64)) for _ in range(2)]
+    window = Window(
+        InnerLoop(ball=ball, steps=9, step_size=step_size, restart_when=Watch()), weights
+    )
+    for place in range(9):
+        for weight in weights:
+            weight.grad = torch.eye(9, dtype=torch.float64)[place]
+        window.step()
+        window.wants_restart()
+    noise = [progress.noise for progress in seen]
+    assert noise == pytest.approx([progress.length for progress in seen])
+    first = step_size(1, None, None) * ball.lmo([weights[0].new_ones(9)])[0].norm() / 0.1
+    assert noise[0] == pytest.approx(2**0.5 * float(first))
+
+
+def test_a_short_step_counts_how_far_a_parameter_without_a_gradient_stands():
+    first, second = (nn.Parameter(torch.zeros(2, dtype=torch.float64)) for _ in range(2))
+    loop = InnerLoop(ball=L2Ball(radius=1.0), steps=2, step_size=ShortStep(7.0))
+    window = Window(loop, [first, second])
+    first.grad, second.grad = first.new_tensor([3.0, 0.0]), second.new_tensor([0.0, 4.0])
+    window.step()  # γ = 7 / (7 · 2): to (−1/2, 0) and (0, −1/2)
+    first.grad = first.new_tensor([0.0, 2.0])
+    window.step()  # toward (0, −1) and (0, 0): a gap of 2, squared distances of 5/4 and 1/4
+    window.close()
+    gamma = 2 / (7 * (5 / 4 + 1 / 4))
+    torch.testing.assert_close(first.grad, first.new_tensor([(1 - gamma) / 2, gamma]))
+    torch.testing.assert_close(second.grad, second.new_tensor([0.0, (1 - gamma) / 2]))
 
 
 def test_a_short_step_minimizes_a_quadratic_along_the_way():
