@@ -115,6 +115,19 @@ def test_a_short_step_minimizes_a_quadratic_along_the_way():
     torch.testing.assert_close(weight.detach(), torch.zeros(2, dtype=torch.float64))
 
 
+def test_a_sum_of_displacements_outlasts_a_step_that_forgets_them():
+    weight = nn.Parameter(torch.zeros(2))
+    loop = InnerLoop(
+        ball=L2Ball(radius=1.0), steps=3, step_size=ConstantStep(1.0), trajectory="cumulative"
+    )
+    window = Window(loop, [weight])
+    for gradient in ([1.0, 0.0], [0.0, 2.0]):
+        weight.grad = torch.tensor(gradient)
+        window.step()
+    with window.displaced():
+        torch.testing.assert_close(weight.detach(), torch.tensor([-1.0, -1.0]))
+
+
 def test_a_schedule_sets_the_radius_of_each_window():
     parameters = make_parameters()
     loop = InnerLoop(ball=L2Ball(radius=0.5), steps=1, radius_rule=lambda t: 0.5**t)
