@@ -32,7 +32,7 @@ def test_autocast_as_a_decorator_is_autocast_inside(loader, make_trainer):
     assert torch.equal(decorated.weights(), inside.weights())
 
 
-def test_the_anchor_is_seen_fresh_inside_the_users_autocast(loader, make_trainer):
+def test_each_point_is_seen_fresh_inside_the_users_autocast(loader, make_trainer):
     pairs = []
 
     class Both(Recurrent):
@@ -42,6 +42,7 @@ def test_the_anchor_is_seen_fresh_inside_the_users_autocast(loader, make_trainer
                 displaced = self.head(x)
                 with self.frank_wolfe.at_anchor():
                     at_anchor = self.head(x)
+                assert torch.equal(self.head(x), displaced)
             with self.frank_wolfe.at_anchor(), torch.autocast("cpu", torch.bfloat16):
                 pairs.append((at_anchor, self.head(x), displaced))
             return displaced.float().square().mean()
