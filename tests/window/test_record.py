@@ -33,6 +33,34 @@ def test_the_record_of_a_straight_line():
     assert record.loss_drop == pytest.approx(0.5)
 
 
+def test_a_window_that_is_cut_short_tells_the_gap_of_its_last_step():
+    full, short = make_parameters(), make_parameters()
+    window = Window(InnerLoop(steps=2), full)
+    take_steps(window, full, 2)
+    expected = window.close()
+    window = Window(InnerLoop(steps=5), short)
+    take_steps(window, short, 1)
+    with window.displaced():
+        loss = distance_to(short, 0.5)
+        loss.backward()
+    window.step(loss, last=True)
+    assert window.close() == expected
+    assert expected.gap_last != expected.gap_first
+
+
+def test_the_cosine_is_that_of_the_first_gradients_in_a_successor_too():
+    parameters, straight = make_parameters(), make_parameters()
+    window = Window(InnerLoop(steps=2), straight)
+    take_steps(window, straight, 2)
+    expected = window.close().cosine
+    window, successor = (Window(InnerLoop(steps=2), ps) for ps in (parameters, parameters[::-1]))
+    take_steps(window, parameters, 1)
+    successor.succeed(window)
+    take_steps(successor, parameters, 1)
+    assert successor.close().cosine == pytest.approx(expected)
+    assert 0.1 < expected < 0.999
+
+
 def test_without_statistics_the_direction_is_the_same():
     directions = []
     for statistics in (True, False):
