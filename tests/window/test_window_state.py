@@ -13,7 +13,7 @@ from lightning_fw import InnerLoop, L2Ball, NoiseFloor, OpenLoop, SlopeRatio
 from lightning_fw.balls._base import Atoms
 from lightning_fw.displacement import Displacement
 from lightning_fw.window import Window
-from tests.window.convex_loss import all_equal, make_parameters, take_steps
+from tests.window.convex_loss import all_equal, distance_to, make_parameters, take_steps
 
 STATEFUL = [
     InnerLoop(steps=4),
@@ -76,12 +76,39 @@ def test_a_successor_goes_on_to_the_last_bit(loop, steps_before):
         assert repr(records) == repr(expected[-len(records) :])
 
 
+def test_a_successor_on_other_parameters_holds_what_waits_for_a_step():
+    found = []
+    for succeeds in (False, True):
+        parameters = make_parameters()
+        window = Window(InnerLoop(steps=1), parameters)
+        for scale in (1.0, -3.0):
+            loss = distance_to(parameters[1:], 0.5, scale)
+            loss.backward()
+            window.accumulate(loss)
+        window.skip()
+        if succeeds:
+            before, window = (
+                window,
+                Window(InnerLoop(steps=1), [*parameters[::-1], *make_parameters()]),
+            )
+            window.succeed(before)
+        assert window.holds == 3
+        loss = distance_to(parameters, 0.5)
+        loss.backward()
+        window.step(loss)
+        assert window.holds == 0
+        found.append((window.close().loss_first, [p.grad for p in parameters]))
+    assert found[0][0] == found[1][0]
+    assert all_equal(found[0][1], found[1][1])
+
+
 @pytest.mark.parametrize("loop", STATEFUL)
 def test_a_state_stays_what_it_was(loop):
     """Whatever becomes of the window that it was taken of, and of one that loads it."""
     parameters = make_parameters()
     window, again = Window(loop, parameters), Window(loop, parameters)
-    run(window, parameters, 6)
+    run(window, parameters, 4)
+    take_steps(window, parameters[1:], 2)
     state = window.state_dict()
     before = repr(state)
     run(window, parameters, 6)
@@ -137,6 +164,22 @@ def test_a_state_of_other_settings_is_refused(other, what):
 def test_a_state_of_something_else_is_refused():
     with pytest.raises(ValueError, match="`state` must be a window's, got the keys a, 1. Pass"):
         Window(InnerLoop(), make_parameters()).load_state_dict({"a": 1, 1: 2})
+
+
+def test_copies_of_the_anchor_stay_what_they_were():
+    parameters = make_parameters()
+    window, anchor = Window(InnerLoop(steps=2), parameters), [p.tolist() for p in parameters]
+    take_steps(window, parameters, 1)
+    assert window.anchor.copies() == []
+    with window.displaced():
+        kept = window.anchor.copies()
+        distance_to(parameters, 0.5).backward()
+    window.step()
+    window.close()
+    torch.optim.SGD(parameters, lr=1.0).step()
+    take_steps(window, parameters, 2)
+    assert all(p is parameter for (p, _), parameter in zip(kept, parameters, strict=True))
+    assert [copy.tolist() for _, copy in kept] == anchor
 
 
 @pytest.mark.parametrize("trajectory", ["anchored", "cumulative"])
