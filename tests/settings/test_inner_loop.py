@@ -100,6 +100,11 @@ def test_it_is_frozen_keyword_only_and_can_be_pickled():
             ValueError,
             "`recurrent_momentum` must be None without momentum, got 0.8. Pass momentum=0.9",
         ),
+        (
+            {"recurrent_momentum": 0.0},
+            ValueError,
+            "`recurrent_momentum` must be None without momentum, got 0.0. Pass momentum=0.9",
+        ),
         ({"momentum": float("nan")}, ValueError, r"`momentum` must be in \[0, 1\), got nan"),
         ({"restart_when": 0.1}, TypeError, r"`restart_when` must be a RestartRule, got 0.1"),
         ({"radius_rule": 0.1}, TypeError, "`radius_rule` must be None, a schedule or SlopeRatio"),
@@ -136,6 +141,12 @@ def test_it_is_frozen_keyword_only_and_can_be_pickled():
 def test_a_wrong_setting_is_named(settings, error, message):
     with pytest.raises(error, match=message):
         InnerLoop(**settings)
+
+
+@pytest.mark.parametrize("radius", [0.1, 1.0])
+def test_a_radius_may_start_at_an_end_of_its_range(radius):
+    rule = SlopeRatio(minimum=0.1, maximum=1.0)
+    assert InnerLoop(ball=L2Ball(radius=radius), radius_rule=rule).radius_rule is rule
 
 
 def test_tensors_have_radii_of_their_own_where_they_have_balls_of_their_own():
