@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lightning_fw import InnerLoop
 from lightning_fw import displacement as displacement_module
 from lightning_fw import scalars as scalars_module
+from lightning_fw.window import Window
+from tests.window.convex_loss import distance_to, make_parameters, take_steps
 
 from .device_loops import LOOPS, assert_same_way, train
 
@@ -36,3 +41,19 @@ def test_tensor_scalars_give_what_float_scalars_give(loop, poisoned, keep_scalar
     expected = train(loop, 4, poisoned)
     keep_scalars_as_tensors()
     assert_same_way(train(loop, 4, poisoned, ForbidReading), expected)
+
+
+def test_a_saved_window_knows_that_its_first_step_was_skipped(keep_scalars_as_tensors):
+    keep_scalars_as_tensors()
+    parameters = make_parameters()
+    window = Window(InnerLoop(steps=2), parameters)
+    with window.displaced():
+        distance_to(parameters, 0.5, float("nan")).backward()
+    window.step()
+    again = Window(InnerLoop(steps=2), parameters)
+    again.load_state_dict(window.state_dict())
+    take_steps(again, parameters, 1)
+    record = again.close()
+    assert (record.steps, record.skipped) == (1, 1)
+    assert math.isnan(record.cosine) and math.isnan(record.gap_first)
+    assert record.gap_last > 0

@@ -77,6 +77,13 @@ def test_the_record_tells_every_radius():
     assert told == pytest.approx(dict(zip("abc", radii, strict=True)), rel=1e-6)
 
 
+def test_radii_of_parameters_without_names_are_told_by_their_places():
+    parameters = make_parameters()
+    window = Window(InnerLoop(ball=L2Ball(radius=0.1), radius_rule=RULE), parameters)
+    take_steps(window, parameters, 5)
+    assert window.close().radii == pytest.approx({"0": 0.1, "1": 0.1, "2": 0.1})
+
+
 def test_one_radius_for_all_is_told_once():
     parameters = make_parameters()
     window = Window(InnerLoop(ball=L2Ball(radius=0.1), radius_rule=SlopeRatio()), parameters)

@@ -145,3 +145,13 @@ def test_the_cosine_is_one_at_most_at_every_scale(scale):
     window.step()
     cosine = window.close().cosine
     assert cosine == pytest.approx(1.0) if scale > 1e-15 else 0 <= cosine <= 1
+
+
+def test_the_cosine_is_never_above_one_by_rounding():
+    generator = torch.Generator().manual_seed(0)
+    weight = nn.Parameter(torch.zeros(7))
+    window = Window(InnerLoop(steps=1), [weight])
+    for sign in (1.0, -1.0) * 20:
+        weight.grad = sign * torch.randn(7, generator=generator)
+        window.step()
+        assert 0.999 < window.close().cosine <= 1
