@@ -9,7 +9,9 @@ import time
 import pytest
 import torch
 
+from lightning_fw import RestartRecord
 from lightning_fw.cost import CostMeter, Stopwatch
+from lightning_fw.tally import Tally
 
 
 def work():
@@ -141,3 +143,21 @@ def test_on_cuda_the_device_is_timed_not_the_launch():
     assert seconds[0] == {"gradient": 0.0}
     assert launched < seconds[1]["gradient"] <= time.perf_counter() - start
     assert meter.take() == {"gradient": 0.0}
+
+
+def test_a_record_splits_the_seconds_of_a_window_that_was_saved_and_goes_on():
+    saved = {"gradient": 2.0, "inner": 5.0, "outer": 1.0}
+    tally = Tally(torch.device("cpu"))
+    tally.load_state_dict({"batches": 3, "evaluations": 2.5, "seconds": saved})
+    for name in ("inner", "gradient", "outer"):
+        with tally.measure(name):
+            work()
+    again = Tally(torch.device("cpu"))
+    again.load_state_dict(tally.state_dict())
+    empty = RestartRecord(restart=0, steps=1, skipped=0, early=False)
+    record = again.close(empty)
+    assert (record.batches, record.gradient_evaluations) == (3, 2.5)
+    assert 2 < record.gradient_seconds < 2.5
+    assert record.oracle_seconds == pytest.approx(3.0, abs=0.5)
+    assert 1 < record.outer_seconds < 1.5
+    assert again.close(empty) == empty
