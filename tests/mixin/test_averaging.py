@@ -136,6 +136,14 @@ def test_weights_in_half_precision_are_refused_before_training(precision, loader
     assert module.seen == []
 
 
+def test_a_layer_in_half_precision_is_refused_before_training(make_trainer):
+    module = ByFrankWolfe()
+    module.head.to(torch.bfloat16)
+    with pytest.raises(ValueError, match="got 32-true and weights in half precision"):
+        make_trainer(callbacks=[AnchorAveraging()]).fit(module)
+    assert module.seen == []
+
+
 def test_a_trainer_after_another_averages_from_its_start(make_trainer):
     averaging, ends = AnchorAveraging(), []
     for _ in range(2):
@@ -256,6 +264,7 @@ def test_a_checkpoint_holds_the_anchor_of_its_own_fit_and_module(make_trainer, t
             self.anchor = pl_module.head.weight.detach().clone()
 
     saving = Saving()
-    make_trainer(callbacks=[averaging, saving], max_epochs=1).fit(other)
-    saved = torch.load(tmp_path / "mid.ckpt")["current_model_state"]
-    assert torch.equal(saved["head.weight"], saving.anchor)
+    for _ in range(2):
+        make_trainer(callbacks=[averaging, saving], max_epochs=1).fit(other)
+        saved = torch.load(tmp_path / "mid.ckpt")["current_model_state"]
+        assert torch.equal(saved["head.weight"], saving.anchor)
