@@ -40,6 +40,11 @@ class Unnormalized(Own):
         return Atoms(list(gradients), [-1.0] * len(gradients))
 
 
+class HalfAgainTooLong(Own):
+    def atoms(self, gradients, infos=None, norms=None):
+        return Atoms(list(gradients), [-1.5 / g.norm().item() for g in gradients])
+
+
 class InPlace(Own):
     def atoms(self, gradients, infos=None, norms=None):
         return Atoms([g.neg_().sign_().div_(g.numel() ** 0.5) for g in gradients], [1.0, 1.0])
@@ -81,6 +86,7 @@ def one_step(ball, *, zero=False):
     [
         (Uphill, ValueError, "minus sign"),
         (Unnormalized, ValueError, "ball of radius one, got one of norm"),
+        (HalfAgainTooLong, ValueError, "ball of radius one, got one of norm 1.5 by"),
         (InPlace, ValueError, "changed in place"),
         (Bare, TypeError, "must give an Atoms, got list"),
         (OneScale, ValueError, "got 2 and 1"),
