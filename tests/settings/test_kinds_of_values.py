@@ -77,6 +77,8 @@ def test_a_radius_rule_is_made_already(rule):
     [
         (0.0, ValueError, "factor > 0"),
         (float("nan"), ValueError, "factor > 0"),
+        (float("inf"), ValueError, "factor > 0"),
+        (True, TypeError, "Python number"),
         ("x", TypeError, "Python number"),
         (None, TypeError, "Python number"),
         (torch.tensor(0.5), TypeError, "Python number"),

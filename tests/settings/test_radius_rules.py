@@ -46,6 +46,7 @@ def test_power_decay():
             r"`own_share` must be in \[0, 1\], got nan. Pass 0 <= own_share <= 1.",
         ),
         (lambda: SlopeRatio(minimum=0.0), "`minimum` must be positive, got 0.0"),
+        (lambda: SlopeRatio(maximum=math.inf), "`maximum` must be at least `minimum` .* got inf"),
         (lambda: SlopeRatio(minimum=1.0, maximum=0.5), "`maximum` must be at least `minimum` = 1"),
     ],
 )
