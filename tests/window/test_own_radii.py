@@ -162,8 +162,7 @@ def test_a_window_of_one_step_leaves_the_radii_as_they_are():
 
 def test_a_parameter_that_joins_in_mid_window_has_no_slopes_of_its_own():
     window, parameters = parted()
-    take_steps(window, parameters[1:], 1)
-    take_steps(window, parameters, 1)
+    take_steps(window, parameters, 2)
     joined = nn.Parameter(torch.ones(2, dtype=torch.float64))
     successor = Window(window.inner_loop, [*parameters, joined])
     successor.succeed(window)
