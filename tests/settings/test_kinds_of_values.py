@@ -95,9 +95,10 @@ def test_a_step_size_may_be_numpys():
             return np.float32(1 / k)
 
     weight = torch.nn.Parameter(torch.ones(2))
-    window = Window(InnerLoop(step_size=Numpys(), steps=2), [weight])
-    weight.grad = torch.ones(2)
-    window.step()
+    window = Window(InnerLoop(step_size=Numpys(), steps=3), [weight])
+    for _ in range(2):
+        weight.grad = torch.ones(2)
+        window.step()
     file = io.BytesIO()
     torch.save(window.state_dict(), file)
     file.seek(0)
@@ -108,7 +109,7 @@ def test_a_step_size_may_be_numpys():
 def test_a_step_size_may_be_zero():
     class First(StepSize):
         def __call__(self, k, gap, squared_distance):
-            return float(k == 1)
+            return int(k == 1)
 
     weight = torch.nn.Parameter(torch.ones(2))
     window = Window(InnerLoop(step_size=First(), steps=2), [weight])
