@@ -157,3 +157,10 @@ def test_a_loss_of_several_numbers_is_not_known():
 
     monitor = fitted(Several(), batches=60)
     assert monitor.summary()["bptt/gradient_evaluations"] == 60
+
+
+def test_seconds_are_told_per_batch():
+    run = BPTTRun()
+    curve = {"evaluations": [0.0, 1.0], "seconds": [0.0, 2.0], "losses": [3.0, 2.0]}
+    run.load_state_dict({"curve": curve, "batches": 4, "gradient_evaluations": 4.0, "seconds": 6.0})
+    assert run.summary()["bptt/seconds_per_batch"] == 1.5
