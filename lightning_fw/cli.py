@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 
 from lightning_fw.command_line.arguments import Parser, one_of
 from lightning_fw.command_line.exit_status import (
@@ -18,6 +17,7 @@ from lightning_fw.command_line.exit_status import (
     INTERRUPTED,
     PIPE_CLOSED,
 )
+from lightning_fw.command_line.extra import is_installed
 from lightning_fw.command_line.json_result import close_pipe
 
 _LIGHTNING_COMMANDS = ("fit", "validate", "test")
@@ -80,11 +80,7 @@ def _run(command: str, rest: list[str], arguments: list[str] | None) -> int:
     if command in OWN_COMMANDS:
         status: int = import_module(OWN_COMMANDS[command]).main(rest)
         return status
-    if find_spec("jsonargparse") is None:
-        print(
-            f"lightning-fw {command} needs jsonargparse. Run pip install 'lightning-fw[cli]'.",
-            file=sys.stderr,
-        )
+    if not is_installed("jsonargparse", command=command):
         return CANNOT_START
     from lightning_fw.command_line.lightning_cli import lightning_cli
 

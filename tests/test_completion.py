@@ -87,7 +87,7 @@ def test_an_unknown_shell_is_named(capsys):
 def test_a_missing_package_is_named(package, capsys, monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr(
-        "lightning_fw.command_line.completion.find_spec",
+        "lightning_fw.command_line.extra.find_spec",
         lambda name: None if name == package else found(name),
     )
     assert main(["completion", "bash"]) == 2

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 from lightning_fw.cli import OWN_COMMANDS
 from lightning_fw.command_line.arguments import Parser, file_to_write, one_of, picture_to_write
 from lightning_fw.command_line.exit_status import CANNOT_START
+from lightning_fw.command_line.extra import is_installed
 from lightning_fw.command_line.json_result import json_file
 
 _SHELLS = ("bash", "zsh", "tcsh", "fish")
@@ -30,13 +29,8 @@ def main(argv: Sequence[str]) -> int:
         0, or 2 where a package is missing.
     """
     shell = parser().parse_args(argv).shell
-    for package in ("shtab", "jsonargparse"):
-        if find_spec(package) is None:
-            print(
-                f"lightning-fw completion needs {package}. Run pip install 'lightning-fw[cli]'.",
-                file=sys.stderr,
-            )
-            return CANNOT_START
+    if not is_installed("shtab", "jsonargparse", command="completion"):
+        return CANNOT_START
     print(script(shell))
     return 0
 
