@@ -43,7 +43,7 @@ class PolynomialAveraging:
         )
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Refuse weights in half precision and a second average, before any are trained."""
+        """Refuse what no average can be of or be saved by, before any weights are trained."""
         if stage == "fit":
             self._require_whole_weights(trainer)
             self._require_full_precision(trainer, pl_module)
