@@ -53,10 +53,10 @@ def polar_newton_schulz(matrices: Tensor) -> Tensor:
     x = _normalized(x)
     if x.shape[-2] > 1:
         with _without_autocast(x):
-            x = (x / _ROOM).to(_coarse_dtype(x))
+            x = x.div_(_ROOM).to(_coarse_dtype(x))
             x = _quintics_of_oblong(x) if _is_oblong(x) else _quintics(x, _QUINTICS)
             x = x.to(matrices.dtype)
-            x = torch.baddbmm(x, x @ x.mT, x, beta=1.5, alpha=-0.5)
+            x = torch.baddbmm(x, torch.bmm(x, x.mT), x, beta=1.5, alpha=-0.5)
     return x.mT if tall else x
 
 
@@ -69,7 +69,7 @@ def _without_autocast(x: Tensor) -> AbstractContextManager[object]:
 
 def _quintics(x: Tensor, coefficients: Sequence[tuple[float, float, float]]) -> Tensor:
     for a, b, c in coefficients:
-        gram = x @ x.mT
+        gram = torch.bmm(x, x.mT)
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x
 
