@@ -178,7 +178,7 @@ class MatrixBall(Ball):
             key = (matrices.shape[1:], matrices.dtype, matrices.device)
             alike.setdefault(key, []).append(member)
         return [
-            _Stack(torch.cat([m.matrices for m in members]), members) for members in alike.values()
+            _Stack(_joint([m.matrices for m in members]), members) for members in alike.values()
         ]
 
     def _reach(self, rows: int, columns: int, info: ParameterInfo) -> float:
@@ -192,6 +192,10 @@ class MatrixBall(Ball):
         if info.reads_input and self.input_radius is not None:
             return reach * self.input_radius
         return reach * self.gate_radius
+
+
+def _joint(matrices: list[Tensor]) -> Tensor:
+    return matrices[0] if len(matrices) == 1 else torch.cat(matrices)
 
 
 def _joined(stacks: list[_Stack]) -> list[_Stack]:
