@@ -206,10 +206,14 @@ def blend_(
     add_scaled_(targets, tensors, multiples(scales, weight))
 
 
-def lerp_(targets: Sequence[Tensor], ends: Sequence[Tensor], share: float) -> None:
-    """targets_i ← (1 − share) targets_i + share · ends_i, in place."""
-    if targets:
-        torch._foreach_lerp_(list(parts(targets)), list(parts(ends)), share)
+def lerp(starts: Sequence[Tensor], ends: Sequence[Tensor], share: float) -> list[Tensor]:
+    """(1 − share) starts_i + share · ends_i, of the dtype of ends_i."""
+    if any_sharded(ends):
+        found = [start.to(end.dtype, copy=True) for start, end in zip(starts, ends, strict=True)]
+        torch._foreach_lerp_(list(parts(found)), list(parts(ends)), share)
+        return found
+    starts = [start.to(end.dtype) for start, end in zip(starts, ends, strict=True)]
+    return list(torch._foreach_lerp(starts, list(ends), share))
 
 
 def mask_(tensors: Sequence[Tensor], bad: Tensor) -> list[Tensor]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor
 
 from lightning_fw.buffers import clones, copy_shared, load, zeros_beside
-from lightning_fw.foreach import blend_, lerp_, pick
+from lightning_fw.foreach import blend_, lerp, pick
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.parameters import ParameterInfo
 from lightning_fw.scalars import Scalar
@@ -40,17 +40,14 @@ class Momentum:
         if not self._averages:
             return gradients
         averages = pick(self._averages, present)
-        # Copies: autograd may hand out views of what others read, such as a saved tensor.
-        ahead = (
-            [g.to(m.dtype, copy=True) for g, m in zip(gradients, averages, strict=True)]
-            if self._nesterov
-            else averages
-        )
+        ahead = list(averages)
         for beta, alike in self._by_beta(present):
-            mine = pick(averages, alike)
-            blend_(mine, pick(gradients, alike), [1.0] * len(alike), (1 - beta) * weight)
+            mine, theirs = pick(averages, alike), pick(gradients, alike)
+            blend_(mine, theirs, [1.0] * len(alike), (1 - beta) * weight)
             if self._nesterov:
-                lerp_(pick(ahead, alike), mine, beta)
+                # Not in place: autograd may hand out views of what others read.
+                for position, tensor in zip(alike, lerp(theirs, mine, beta), strict=True):
+                    ahead[position] = tensor
         return ahead
 
     def _by_beta(self, present: Sequence[int]) -> Iterator[tuple[float, list[int]]]:
