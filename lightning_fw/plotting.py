@@ -70,14 +70,28 @@ def plot_run(
     return figure
 
 
+def draw_line(axes: Any, x: Sequence[float], y: Sequence[float], **style: Any) -> None:
+    """Draw a line, and a dot at a value without a neighbour, of which a line would show nothing."""
+    known = [False, *map(isfinite, y), False]
+    alone = [
+        here and not (before or after)
+        for before, here, after in zip(known, known[1:-1], known[2:], strict=False)
+    ]
+    # A marker also stands in the legend: where there is none to see, it must not.
+    dots: dict[str, Any] = {"marker": ".", "markevery": alone} if any(alone) else {}
+    axes.plot(x, y, **dots, **style)
+
+
 def _draw_loss(axes: Any, curve: LossCurve, baseline: LossCurve | None) -> None:
     smoothed = curve.smoothed()
-    axes.plot(curve.evaluations, curve.losses, color=_FAINT, alpha=0.4, label="one batch")
-    axes.plot(smoothed.evaluations, smoothed.losses, color=_OURS, label=f"average over {HORIZON:g}")
+    draw_line(axes, curve.evaluations, curve.losses, color=_FAINT, alpha=0.4, label="one batch")
+    draw_line(
+        axes, smoothed.evaluations, smoothed.losses, color=_OURS, label=f"average over {HORIZON:g}"
+    )
     if baseline is not None:
         theirs = baseline.smoothed()
         label = f"BPTT, average over {HORIZON:g}"
-        axes.plot(theirs.evaluations, theirs.losses, color=_BASELINE, label=label)
+        draw_line(axes, theirs.evaluations, theirs.losses, color=_BASELINE, label=label)
     axes.set(title="Training loss", xlabel=_EVALUATIONS, ylabel="loss")
     _finish(axes)
 
@@ -85,8 +99,8 @@ def _draw_loss(axes: Any, curve: LossCurve, baseline: LossCurve | None) -> None:
 def _draw_gap(axes: Any, records: Sequence[RestartRecord]) -> None:
     evaluations = _evaluations(records)
     first, last = ([r.gap_first for r in records], [r.gap_last for r in records])
-    axes.plot(evaluations, first, color=_FAINT, label="first step")
-    axes.plot(evaluations, last, color=_OURS, label="last step")
+    draw_line(axes, evaluations, first, color=_FAINT, label="first step")
+    draw_line(axes, evaluations, last, color=_OURS, label="last step")
     axes.set(title="Frank-Wolfe gap, on one batch", ylabel="gap (units of the loss)")
     if any(gap > 0 for gap in (*first, *last)):
         # An oracle that only comes near the minimum can make a small gap negative.
@@ -96,10 +110,14 @@ def _draw_gap(axes: Any, records: Sequence[RestartRecord]) -> None:
 
 def _draw_usage(axes: Any, records: Sequence[RestartRecord]) -> None:
     evaluations = _evaluations(records)
-    axes.plot(evaluations, [r.ball_usage for r in records], color=_OURS, label="ball usage ‖d‖/δ")
-    axes.plot(evaluations, [r.cosine for r in records], color=_BASELINE, label="cosine")
+    draw_line(
+        axes, evaluations, [r.ball_usage for r in records], color=_OURS, label="ball usage ‖d‖/δ"
+    )
+    draw_line(axes, evaluations, [r.cosine for r in records], color=_BASELINE, label="cosine")
     noise = [max(r.steps, 1) ** -0.5 for r in records]
-    axes.plot(evaluations, noise, color=_FAINT, ls="--", label="1/√K: noise in an l2 ball, γ = 1/k")
+    draw_line(
+        axes, evaluations, noise, color=_FAINT, ls="--", label="1/√K: noise in an l2 ball, γ = 1/k"
+    )
     axes.set(title="How far the atoms agree", ylabel="ratio (no unit)")
     # Room for the legend: the curves fill the rest.
     axes.set_ylim(top=1.5)
@@ -114,8 +132,8 @@ def _draw_radius(axes: Any, records: Sequence[RestartRecord]) -> None:
         # A legend leaves out what begins with an underscore, as a private part of a module does.
         shown = f" {name}" if name.startswith("_") else name
         color, label = (_FAINT, None) if len(own) > _MOST_NAMES else (f"C{index + 1}", shown)
-        axes.plot(evaluations, radii, color=color, lw=1, alpha=0.6, label=label)
-    axes.plot(evaluations, [r.radius for r in records], color=_OURS, label="the window's, δ")
+        draw_line(axes, evaluations, radii, color=color, lw=1, alpha=0.6, label=label)
+    draw_line(axes, evaluations, [r.radius for r in records], color=_OURS, label="the window's, δ")
     axes.set(title="Radius", ylabel="δ (units of the weights)")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)

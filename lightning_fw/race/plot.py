@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from lightning_fw.plotting import draw_line
 from lightning_fw.race.entrants import Entrant
 from lightning_fw.race.method import Family
 from lightning_fw.race.points import Point, Unit
@@ -107,7 +108,7 @@ def _draw_runs(
     x, metrics = by_point(runs, unit)
     median = list(map(statistics.median, metrics))
     label = f"{entrant.method.title} ({entrant.origin})"
-    panel.plot(x, median, color=color, linestyle=line, linewidth=1.8, label=label)
+    draw_line(panel, x, median, color=color, linestyle=line, linewidth=1.8, label=label)
     if band:
         best, worst = list(map(min, metrics)), list(map(max, metrics))
         panel.fill_between(x, best, worst, color=color, alpha=0.15, linewidth=0)

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from lightning_fw import FWRestartMonitor, InnerLoop, RestartRecord
 from lightning_fw.monitoring.frank_wolfe_run import FrankWolfeRun
@@ -33,6 +34,19 @@ def baseline():
 def data(axes, label):
     line = next(line for line in axes.lines if line.get_label() == label)
     return list(line.get_xdata()), list(line.get_ydata())
+
+
+def is_seen(line):
+    """Whether the picture, without legends, is another where the line is left out."""
+    canvas = FigureCanvasAgg(line.figure)
+    line.axes.get_legend().set_visible(False)
+    pictures = []
+    for shown in (True, False):
+        line.set_visible(shown)
+        canvas.draw()
+        pictures.append(np.array(canvas.buffer_rgba()))
+    line.set_visible(True)
+    return not np.array_equal(*pictures)
 
 
 def test_a_run_is_drawn_against_evaluations(baseline, tmp_path):
@@ -141,6 +155,26 @@ def test_gaps_of_zero_and_below_are_drawn(tmp_path):
     assert some.axes[1].get_yscale() == "log"
     assert np.isnan(some.axes[1].yaxis.get_transform().transform(np.array([-1.0])))
     plot_run(windows[:1], LossCurve(), None).savefig(tmp_path / "none.png")
+
+
+def test_a_single_window_is_seen():
+    run = FrankWolfeRun()
+    run.add(record(0, radii={"a": 0.05}))
+    figure = plot_run(run.records, run.curve(), LossCurve([3.0], [1.0], [2.0]))
+    for axes in figure.axes[:-1]:
+        assert all(is_seen(line) for line in axes.lines)
+
+
+def test_a_window_between_skipped_ones_is_seen():
+    skipped = {"gap_first": np.nan, "gap_last": np.nan, "ball_usage": np.nan, "cosine": np.nan}
+    windows = [record(0, **skipped), record(1), record(2, **skipped)]
+    gap, usage = plot_run(windows, LossCurve(), None).axes[1:3]
+    assert all(is_seen(line) for line in (*gap.lines, *usage.lines))
+
+
+def test_a_line_that_shows_has_no_dots():
+    loss = plot_run([record(n) for n in range(3)], LossCurve([0, 2], [0, 1], [3, 2]), None).axes[0]
+    assert {line.get_marker() for line in loss.lines} == {"None"}
 
 
 def test_no_window_is_opened(baseline):

@@ -88,6 +88,16 @@ def test_a_picture_copes_with_a_run_that_diverged(tmp_path):
     assert (tmp_path / "race.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_run_of_one_point_is_seen(tmp_path):
+    figure = pytest.importorskip("matplotlib.figure", reason="needs the extra `plot`").Figure()
+    panel = figure.subplots()
+    plot._draw_runs(panel, [run("adam", 0, [0.2])], "evaluations", METHODS[2], 0, band=False)
+    figure.savefig(tmp_path / "with.png")
+    panel.lines[0].set_visible(False)
+    figure.savefig(tmp_path / "without.png")
+    assert (tmp_path / "with.png").read_bytes() != (tmp_path / "without.png").read_bytes()
+
+
 def test_no_two_methods_look_alike():
     # One line of a family for the first eight, another from then on.
     styles = [style for family in plot._LINES.values() for style in family]
