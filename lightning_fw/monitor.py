@@ -104,7 +104,7 @@ class RestartMonitor(_Hooks):
         Raises:
             RuntimeError: If nothing was recorded.
         """
-        if not len(self.curve()):
+        if not self.summary():
             raise RuntimeError(
                 "save() needs a run, and nothing was recorded yet. Fit a module first."
             )

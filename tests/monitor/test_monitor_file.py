@@ -43,6 +43,19 @@ def test_a_save_replaces_the_file(saved):
     assert json.loads(saved[1].read_text())["gradient_evaluations"] == 3
 
 
+@pytest.mark.filterwarnings("ignore:Every inner step of a window was skipped")
+@pytest.mark.parametrize("module", [Plain, Restarting])
+def test_a_fit_without_a_finite_loss_is_saved(module, tmp_path):
+    class Diverged(module):
+        def training_step(self, batch, batch_idx):
+            return nan * super().training_step(batch, batch_idx)
+
+    monitor = fitted(Diverged(), batches=6)
+    monitor.save(tmp_path / "run.json")
+    summary = json.loads((tmp_path / "run.json").read_text())["summary"]
+    assert 6 in summary.values() and summary.keys() == monitor.summary().keys()
+
+
 def test_infinities_are_told_from_what_is_not_known(tmp_path):
     write(tmp_path / "run.json", {"a": [inf, -inf, nan, 1.0]}, {})
     assert json.loads((tmp_path / "run.json").read_text())["a"] == ["inf", "-inf", None, 1.0]
