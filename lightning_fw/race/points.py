@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -56,10 +57,13 @@ def read_points(path: Path) -> list[Point]:
 
 
 def finished(points: Iterable[Point], budget: int) -> list[Point]:
-    """The points of the runs that spent their budget."""
+    """The points of the runs that spent their budget; one that lost a point is to run again."""
     points = list(points)
     done = {(point.method, point.seed) for point in points if point.evaluations >= budget}
-    return [point for point in points if (point.method, point.seed) in done]
+    counts = Counter(point[:2] for point in {point[:3]: point for point in points}.values())
+    most = {method: max(counts[run] for run in done if run[0] == method) for method, _ in done}
+    whole = {run for run in done if counts[run] == most[run[0]]}
+    return [point for point in points if (point.method, point.seed) in whole]
 
 
 def write_points(path: Path, points: Iterable[Point]) -> None:

@@ -26,6 +26,7 @@ class Results:
 
     Attributes:
         directory: Where they were read.
+        title: Task and cell.
         settings: What ``race.json`` holds.
         task: What was raced on, with the race's batch size.
         entrants: The methods that have a finished run, with their settings.
@@ -33,15 +34,11 @@ class Results:
     """
 
     directory: Path
+    title: str
     settings: dict[str, Any]
     task: Task
     entrants: Sequence[Entrant]
     points: Sequence[Point]
-
-    @property
-    def title(self) -> str:
-        """Task and cell."""
-        return f"{self.task.title}, {cell_title(self.settings['cell'])}"
 
 
 def read_results(directory: Path) -> Results:
@@ -94,7 +91,8 @@ def _read(directory: Path) -> Results:
         if name in ran
     ]
     task = replace(task, batch_size=settings.get("batch_size") or task.batch_size)
-    return Results(directory, settings, task, entrants, points)
+    title = f"{task.title}, {cell_title(settings['cell'])}"
+    return Results(directory, title, settings, task, entrants, points)
 
 
 def _is_tuned(directory: Path, settings: dict[str, Any], name: str) -> bool:

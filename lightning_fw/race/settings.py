@@ -268,6 +268,9 @@ def require_settings(methods: dict[str, Setting]) -> None:
         ValueError: Naming the method.
     """
     for name, setting in methods.items():
-        if set(setting) != set(METHODS[name].space):
-            needed = " and ".join(METHODS[name].space) or "nothing"
-            raise ValueError(f"the setting of {name} must hold {needed}, got {setting}")
+        numbers = all(isinstance(value, int | float) for value in setting.values())
+        if not numbers or set(setting) != set(METHODS[name].space):
+            needed = " and ".join(f"a number for {each}" for each in METHODS[name].space)
+            raise ValueError(
+                f"the setting of {name} must hold {needed or 'nothing'}, got {setting}"
+            )

@@ -40,6 +40,17 @@ def raced(a_race, tmp_path, capsys):
     return shutil.copytree(a_race, tmp_path, dirs_exist_ok=True)
 
 
+def test_a_run_that_lost_a_point_is_made_again(tmp_path):
+    arguments = ("--seeds", "2", "--every", "1")
+    race(tmp_path, *arguments)
+    whole = read_points(tmp_path / "race.csv")
+    write_points(tmp_path / "race.csv", whole[1:])
+    assert race(tmp_path, *arguments) == 0
+    again = read_points(tmp_path / "race.csv")
+    assert again[:2] == whole[2:]
+    assert [point[:3] for point in again[2:]] == [point[:3] for point in whole[:2]]
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [

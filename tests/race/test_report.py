@@ -72,7 +72,14 @@ def test_shipped_settings_are_tuned_for_their_own_network_alone(runs):
 
 @pytest.mark.parametrize(
     "change",
-    [{"methods": ["adam"]}, {"methods": {"adam": None}}, {"budget": "10"}, {"task": "sorting"}],
+    [
+        {"methods": ["adam"]},
+        {"methods": {"adam": None}},
+        {"methods": {"spectral": {}, "adam": {"lr": "fast"}}},
+        {"budget": "10"},
+        {"task": "sorting"},
+        {"cell": 5},
+    ],
     ids=str,
 )
 def test_a_broken_race_is_named(runs, change, tmp_path, capsys):
@@ -94,6 +101,15 @@ def test_a_race_that_was_broken_off_does_not_hide_the_others(runs, tmp_path, cap
     assert main(["report", str(broken), str(runs[0]), "--out", str(page)]) == 1
     assert "report: left out: `directory` must hold a race" in capsys.readouterr().err
     assert page.exists()
+
+
+def test_a_run_that_lost_a_point_does_not_count(runs, tmp_path):
+    path, told = runs[1] / "race.csv", tmp_path / "report.json"
+    header, _, *others = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([header, *others]))
+    page = tmp_path / "report.html"
+    assert main(["report", *map(str, runs), "--out", str(page), "--json", str(told)]) == 0
+    assert [race["methods"][0]["seeds"] for race in json.loads(told.read_text())] == [2, 1]
 
 
 def test_the_page_and_the_summary_for_machines_are_two_files(runs, tmp_path, capsys):
