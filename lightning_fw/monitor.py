@@ -231,9 +231,13 @@ class RestartMonitor(_Hooks):
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
+        method = state_dict.get("method")
+        if self._stage is None and method == BPTTRun.method and not self.records:
+            # Outside of a Trainer the state alone says what it is of.
+            self._run = BPTTRun()
         # Lightning restores callbacks for test(ckpt_path=...) as well: that must not replace the
         # fit's records. Nor do restarts belong to a fit by back-propagation that starts from them.
-        if self._stage in (None, "fit") and state_dict.get("method") == self._run.method:
+        if self._stage in (None, "fit") and method == self._run.method:
             self._run.load_state_dict(state_dict)
 
 

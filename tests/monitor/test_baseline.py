@@ -49,6 +49,16 @@ def test_saved_seconds_go_on_from_where_they_were():
     assert run.curve().seconds[2:] == [1000.0, 1000.0]
 
 
+def test_a_state_read_outside_of_a_fit_is_a_baseline():
+    monitor = fitted(Plain())
+    read = FWRestartMonitor(table=False)
+    read.load_state_dict(monitor.state_dict())
+    assert (read.summary(), read.curve()) == (monitor.summary(), monitor.curve())
+    compared = FWRestartMonitor(baseline=read, table=False)
+    trainer(compared).fit(Plain(), loader())
+    assert compared.comparison()[0].baseline_evaluations > 0
+
+
 def test_accumulated_batches_keep_their_own_loss():
     module = Plain()
     monitor = fitted(module, accumulate_grad_batches=3)
