@@ -90,7 +90,7 @@ def comparison_table(reached: Sequence[Reached]) -> Table:
     )
     table.add_column("loss", justify="right", no_wrap=True)
     for unit in ("evaluations", "seconds"):
-        for name in (f"{unit}\nthis run", "\nBPTT", "\nthis / BPTT"):
+        for name in (f"{unit}\nthis run", "\nBPTT", "\nratio"):
             table.add_column(name, justify="right", no_wrap=True)
     for row in reached:
         table.add_row(
@@ -108,5 +108,6 @@ def _pair(ours: float, baseline: float) -> tuple[str, str, str]:
 
 
 def _number(value: float) -> str:
-    """Whole numbers in full, others to four digits."""
-    return f"{value:,.0f}" if value == round(value, 0) else f"{value:.4g}"
+    """Whole numbers and long ones in full, others to four digits."""
+    is_whole = value == round(value, 0) or abs(value) >= 1e3
+    return f"{value:,.0f}" if is_whole else f"{value:.4g}"

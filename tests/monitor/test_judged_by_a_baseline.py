@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from rich.console import Console
 
 from lightning_fw import FWRestartMonitor
-from lightning_fw.monitoring.loss_curve import compare
+from lightning_fw.monitoring.loss_curve import Reached, compare
+from lightning_fw.report import comparison_table
 
 from .cases import Plain, Restarting, fitted, loader, trainer
 
@@ -33,6 +35,16 @@ def test_the_comparison_enters_summary_and_table(saved, capsys):
     assert "Cost to reach the baseline's losses" in shown
     assert f"{best.loss:.4g}" in shown
     assert ("never" in shown) == any(row.evaluations != row.evaluations for row in run.comparison())
+
+
+def test_a_terminal_of_80_columns_shows_the_comparison_whole(capsys):
+    long = {"baseline_evaluations": 46912, "baseline_seconds": 20987.6}
+    row = Reached(loss=0.00412345, evaluations=23456, seconds=9999.7, **long)
+    Console(width=80).print(comparison_table([row]))
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    for number in ("0.004123", "23,456", "46,912", "0.50", "10,000", "20,988", "0.48"):
+        assert f" {number} " in shown
 
 
 def test_something_else_is_refused_at_once():
