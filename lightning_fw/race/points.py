@@ -60,9 +60,10 @@ def finished(points: Iterable[Point], budget: int) -> list[Point]:
     """The points of the runs that spent their budget; one that lost a point is to run again."""
     points = list(points)
     done = {(point.method, point.seed) for point in points if point.evaluations >= budget}
-    counts = Counter(point[:2] for point in {point[:3]: point for point in points}.values())
+    measured = {(point.method, point.seed, point.evaluations) for point in points}
+    counts = Counter((method, seed) for method, seed, _ in measured)
     most = {method: max(counts[run] for run in done if run[0] == method) for method, _ in done}
-    whole = {run for run in done if counts[run] == most[run[0]]}
+    whole = {(method, seed) for method, seed in done if counts[method, seed] == most[method]}
     return [point for point in points if (point.method, point.seed) in whole]
 
 
