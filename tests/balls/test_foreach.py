@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from lightning_fw.foreach import (
+    Entrywise,
     add_scaled_,
     blend_,
     inner,
+    lerp_,
     mask_,
     pick,
     scale_,
@@ -28,15 +30,18 @@ from lightning_fw.foreach import (
         (torch.float64, torch.float64),
     ],
 )
-def test_half_precision_works_in_float32(dtype: torch.dtype, working: torch.dtype) -> None:
+@pytest.mark.parametrize("order", [1, 2, math.inf])
+def test_half_precision_works_in_float32(
+    dtype: torch.dtype, working: torch.dtype, order: float
+) -> None:
     assert working_dtype(dtype) == working
-    assert [norm.dtype for norm in tensor_norms([torch.ones(3, dtype=dtype)])] == [working]
-    norms = tensor_norms([torch.ones(3, dtype=dtype), torch.ones(2, dtype=torch.float64)])
+    assert [norm.dtype for norm in tensor_norms([torch.ones(3, dtype=dtype)], order)] == [working]
+    norms = tensor_norms([torch.ones(3, dtype=dtype), torch.ones(2, dtype=torch.float64)], order)
     assert [norm.dtype for norm in norms] == [working, torch.float64]
 
 
 @pytest.mark.parametrize("order", [1, 2, math.inf])
-@pytest.mark.parametrize("size", [1, 1000, 2**16, 2**16 + 1, 2**17, 200_000])
+@pytest.mark.parametrize("size", [1, 1000, 2**16, 2**16 + 1, 200_000, 2**19 + 3])
 def test_norms_of_any_length(order: float, size: int) -> None:
     torch.manual_seed(0)
     for tensor in (torch.randn(size), torch.full((size,), 0.1)):
@@ -51,9 +56,11 @@ def test_norms_of_no_tensors() -> None:
     assert tensor_norms([]) == []
 
 
-@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("order", [1, 2, math.inf])
 def test_norm_of_no_entries(order: float) -> None:
-    assert tensor_norms([torch.ones(0, 3)], order) == [0.0]
+    (norm,) = tensor_norms([torch.ones(0, 3, dtype=torch.float16)], order)
+    assert norm == 0
+    assert norm.dtype == torch.float32
 
 
 def test_norms_of_a_long_tensor_with_other_strides() -> None:
@@ -66,6 +73,15 @@ def test_inner_product_over_shapes_and_dtypes() -> None:
     left = [torch.tensor([[1.0, 2.0], [3.0, 4.0]]).T, torch.tensor(2.0, dtype=torch.bfloat16)]
     right = [torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.tensor(0.5, dtype=torch.float64)]
     assert inner(left, right) == 1 + 2 + 4 + 1
+
+
+def test_inner_product_in_the_wider_dtype() -> None:
+    small = 1 + 2.0**-40
+    mixed = [torch.ones(1, dtype=torch.bfloat16)], [torch.tensor([small], dtype=torch.float64)]
+    assert inner(*mixed) == inner(*reversed(mixed)) == small
+    # bfloat16 has no number between 256 and 258.
+    ones = [torch.ones(257, dtype=torch.bfloat16)]
+    assert inner(ones, ones) == 257
 
 
 def test_inner_product_of_infinities_is_not_an_error() -> None:
@@ -84,6 +100,24 @@ def test_add_scaled(weights: list[float | torch.Tensor]) -> None:
         assert torch.equal(mine[1], 1 - torch.eye(2, dtype=torch.float64))
 
 
+def test_add_scaled_keeps_a_number_beside_tensors_exact() -> None:
+    targets = [torch.zeros(1), torch.zeros(1, dtype=torch.float64)]
+    add_scaled_(targets, [torch.ones(1)] * 2, [torch.tensor(2.0), 0.1])
+    assert [float(target) for target in targets] == [2.0, 0.1]
+
+
+def test_long_tensors_elsewhere_are_added_up_without_a_number_read() -> None:
+    """Reading one off the meta device is an error."""
+    long = torch.empty(2**17, device="meta")
+    add_scaled_([long], Entrywise(torch.sign, [long]), [torch.ones((), device="meta")])
+
+
+def test_of_no_tensors_nothing_is_asked() -> None:
+    add_scaled_([], [], [])
+    scale_([], 2.0)
+    lerp_([], [], 0.5)
+
+
 @pytest.mark.parametrize("factor", [0.25, torch.tensor(0.25)])
 def test_scale_and_blend(factor: float | torch.Tensor) -> None:
     tensors = [torch.full((2,), 4.0), torch.full((), 8.0)]
@@ -92,6 +126,12 @@ def test_scale_and_blend(factor: float | torch.Tensor) -> None:
     blend_(tensors, [torch.ones(2), torch.ones(())], [-1.0, 2.0], factor)
     assert torch.equal(tensors[0], torch.full((2,), 0.5))
     assert torch.equal(tensors[1], torch.tensor(2.0))
+
+
+def test_lerp_goes_a_share_of_the_way() -> None:
+    targets = [torch.zeros(2), torch.full((), 4.0)]
+    lerp_(targets, [torch.full((2,), 8.0), torch.zeros(())], 0.25)
+    assert [target.tolist() for target in targets] == [[2.0, 2.0], 3.0]
 
 
 def test_mask_clears_what_is_not_finite() -> None:

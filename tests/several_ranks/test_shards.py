@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_fw.balls import L1Ball, LpBall
-from lightning_fw.foreach import inners, tensor_norms
+from lightning_fw.foreach import Entrywise, add_scaled_, inners, tensor_norms
 from lightning_fw.shards import placed_as, saved
 from tests.ranks import on_ranks
 
@@ -42,6 +42,7 @@ def numbers() -> dict[str, Any]:
             [(float(x), float(y)) for x, y in zip(tensor_norms(parts, p), tensor_norms(tensors, p))]
             for p in (1, 2, float("inf"))
         ],
+        "dtypes": [norm.dtype for norm in tensor_norms(parts)],
         "dots": list(zip(inners(parts, parts), inners(tensors, tensors), strict=True)),
         "tie": L1Ball().atoms([equal]).tensors[0].full_tensor(),
         "tie of two": [
@@ -56,6 +57,20 @@ def test_norms_and_products_are_those_of_the_whole():
             for in_parts, whole in pairs:
                 assert abs(in_parts - whole) <= 1e-6 * abs(whole)
         assert told["norms"][1][3][0] > 0
+        assert told["dtypes"] == [torch.float32, torch.float32, torch.float64, torch.float32]
+
+
+def long_sum() -> Tensor:
+    torch.distributed.init_process_group("gloo")
+    sums, long = in_parts(torch.ones(2**17)), in_parts(torch.arange(2.0**17))
+    add_scaled_([sums], Entrywise(torch.square, [long]), [0.5])
+    return sums.full_tensor()
+
+
+def test_a_function_of_long_tensors_in_parts_is_added_up():
+    expected = 1 + torch.arange(2.0**17).square() / 2
+    for total in on_ranks(long_sum, ranks=RANKS):
+        torch.testing.assert_close(total, expected)
 
 
 def test_among_equal_entries_one_moves_on_one_rank():
