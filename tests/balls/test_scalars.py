@@ -13,6 +13,10 @@ from lightning_fw.scalars import (
     gather,
     hypotenuse,
     is_finite,
+    masked,
+    multiples,
+    negative_inverses,
+    products,
     scalar,
     scalars,
     total,
@@ -62,6 +66,7 @@ def test_total_and_hypotenuse(values: list[float]) -> None:
 
 def test_nothing_adds_up_to_zero() -> None:
     assert total([]) == 0
+    assert negative_inverses([], []) == products([], []) == []
     assert hypotenuse([]) == 0
 
 
@@ -71,7 +76,7 @@ def test_infinities_are_not_an_error() -> None:
     assert hypotenuse([3e200, 4e200]) == pytest.approx(5e200)
 
 
-@pytest.mark.parametrize("value", [0.0, math.inf, math.nan])
+@pytest.mark.parametrize("value", [0.0, math.inf, -math.inf, math.nan])
 def test_is_finite(value: float) -> None:
     assert is_finite(value) == math.isfinite(value)
     found = is_finite(torch.tensor(value))
@@ -85,3 +90,46 @@ def test_what_is_gathered_keeps_the_order() -> None:
     assert all(isinstance(value, float) for value in gather(mixed).read())
     assert gather([1, 2.5]).read() == [1.0, 2.5]
     assert gather([]).read() == []
+
+
+MIXED = [2.0, 1.0, torch.tensor(3.0), torch.tensor(1.0), torch.tensor(5.0, dtype=torch.float64)]
+
+
+@pytest.mark.parametrize("shift", range(len(MIXED)))
+def test_products_of_numbers_and_tensors(shift: int) -> None:
+    others = [*MIXED[shift:], *MIXED[:shift]]
+    found = products(MIXED, others)
+    for x, y, product in zip(MIXED, others, found, strict=True):
+        assert float(product) == float(x) * float(y)
+        # Times the number 1 a scalar is what it is; else a tensor on either side makes one.
+        is_tensor = isinstance(x, torch.Tensor) or isinstance(y, torch.Tensor)
+        assert isinstance(product, torch.Tensor) == is_tensor
+
+
+def test_a_multiple_by_one_is_the_scalar_itself() -> None:
+    values = [torch.tensor(3.0), 0.5]
+    assert multiples(values, 1.0)[0] is values[0]
+    assert [float(value) for value in multiples(values, torch.tensor(2.0))] == [6.0, 1.0]
+    assert multiples([0.5, 3.0], 2.0) == [1.0, 6.0]
+
+
+def test_negative_inverses_stop_at_their_floors() -> None:
+    values, floors = [4.0, 0.0, -1.0], [0.5, 0.25, 0.125]
+    assert negative_inverses(values, floors) == [-0.25, -4.0, -8.0]
+    tensors = [torch.tensor(value) for value in values]
+    assert [float(value) for value in negative_inverses(tensors, floors)] == [-0.25, -4.0, -8.0]
+    assert [float(value) for value in tensors] == values
+
+
+def test_masked_scalars_are_zeros() -> None:
+    values = [torch.tensor(math.nan), torch.tensor(2.0)]
+    assert [float(value) for value in masked(values, torch.tensor(True))] == [0.0, 0.0]
+    assert float(masked(values, torch.tensor(False))[1]) == 2.0
+
+
+def test_what_is_gathered_is_as_wide_as_its_widest() -> None:
+    third = torch.tensor(1 / 3, dtype=torch.float64)
+    assert gather([torch.tensor(1.0), third]).read() == [1.0, 1 / 3]
+    narrow = gather([torch.tensor(2049.0), torch.tensor(1.0, dtype=torch.float16)])
+    assert narrow.of_device is not None
+    assert narrow.of_device.dtype == torch.float32
