@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pack_sequence
 from torch.utils.data import DataLoader
 
 from lightning_fw import InnerLoop
-from lightning_fw.manual.batches import batch_length
+from lightning_fw.manual.batches import batch_length, split_evenly
 from tests.mixin.conftest import Recurrent, make_loader
 
 
@@ -30,6 +30,8 @@ def test_more_steps_than_samples_cannot_be_split(settings, loader, make_trainer)
     [
         ([torch.ones(4, 5, 2), torch.ones(3)], ValueError, r"first dimensions \[4, 3\]"),
         ([torch.ones(4, 5, 2), torch.tensor(1.0)], ValueError, r"first dimensions \[4, 0\]"),
+        ([torch.tensor(1.0)], ValueError, r"first dimensions \[0\]"),
+        ([torch.ones(4, 5, 2), b"abcd"], TypeError, "got a bytes"),
         ([torch.ones(4, 5, 2), ["a", "b"]], TypeError, "must hold tensors alone .* got a str"),
         (
             [pack_sequence([torch.ones(3, 2)])],
@@ -59,7 +61,10 @@ class Measured:
     lengths: object
 
 
-@pytest.mark.parametrize(("lengths", "kind"), [([3, 5, 5, 2], "list"), (np.ones(4), "ndarray")])
+@pytest.mark.parametrize(
+    ("lengths", "kind"),
+    [([3, 5, 5, 2], "list"), ((3, 5, 5, 2), "tuple"), (np.ones(4), "ndarray")],
+)
 def test_no_chunk_of_a_dataclass_gets_the_numbers_of_all_samples(lengths, kind):
     with pytest.raises(TypeError, match=f"must hold tensors alone .* got a {kind}"):
         batch_length(Measured(torch.ones(4, 5), lengths))
@@ -69,6 +74,10 @@ def test_no_chunk_of_a_dataclass_gets_the_numbers_of_all_samples(lengths, kind):
 @pytest.mark.parametrize("empty", [[], ()])
 def test_an_empty_list_holds_no_numbers_to_split(empty):
     assert batch_length({"x": torch.ones(4, 5), "notes": empty}) == 4
+
+
+def test_a_number_beside_tensors_is_one_for_all_chunks():
+    assert split_evenly([torch.ones(4), 3], 2, may_be_short=False)[1][1] == 3
 
 
 def test_a_module_may_split_batches_its_own_way(make_trainer):

@@ -175,6 +175,18 @@ def test_a_batch_whose_step_returns_none_is_skipped(loader, make_trainer):
     assert trainer.global_step == 2
 
 
+def test_an_evaluation_that_returns_none_is_one_of_those_of_its_batch(loader, make_trainer):
+    class Picky(Recurrent):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            return loss if len(self.seen) % 3 else None
+
+    module = Picky(InnerLoop(steps=3, batches="same"))
+    make_trainer().fit(module, loader)
+    assert len(module.seen) == 7 * 3
+    assert {record.steps for record in module.records} == {2}
+
+
 def test_a_nan_batch_is_skipped_and_counted(make_trainer):
     loader = make_loader()
     loader.dataset.tensors[0][5] = float("nan")
