@@ -83,6 +83,16 @@ def test_an_epoch_that_ends_with_none_ends_with_its_window(make_trainer):
     assert trainer.callback_metrics["restart"] == 3
 
 
+def test_the_short_last_batch_of_a_stream_gives_fewer_chunks(make_trainer):
+    class Stream(IterableDataset):
+        def __iter__(self):
+            return iter(make_loader(10).dataset)
+
+    module = Recurrent(InnerLoop(steps=4, batches="split"))
+    make_trainer().fit(module, DataLoader(Stream(), batch_size=4))
+    assert [record.steps for record in module.records] == [4, 4, 2]
+
+
 class Endless(IterableDataset):
     """Fourteen samples, whose number nobody knows before."""
 

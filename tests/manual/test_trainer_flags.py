@@ -102,13 +102,19 @@ def test_an_epoch_ends_with_a_closed_window(flags, steps, make_trainer):
     ("batches", "loop", "told"),
     [
         (2, InnerLoop(steps=3), "windows of 3 batches, and an epoch has 2: .* Pass fewer steps"),
+        (1, InnerLoop(steps=3), "windows of 3 batches, and an epoch has 1: .* Pass fewer steps"),
+        (
+            1,
+            InnerLoop(steps=2, accumulate_grad_batches=2),
+            "windows of 4 batches, and an epoch has 1: .* with fewer inner steps",
+        ),
         (
             1,
             InnerLoop.spectral(),
             "windows of 2 batches, and an epoch has 1: .* Pass batches=.same",
         ),
     ],
-    ids=["paper", "spectral"],
+    ids=["paper", "one batch", "accumulated", "spectral"],
 )
 def test_epochs_shorter_than_a_window_are_told(batches, loop, told, make_trainer):
     module = ByFrankWolfe(loop, lr=1.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import UserDict
+
 import lightning as L
 import pytest
 import torch
@@ -32,6 +34,18 @@ def test_callbacks_get_the_dict_of_the_first_evaluation(batches, loader, make_tr
     assert [o["evaluation"] for o in watch.outputs] == [1 + stride * i for i in range(7)]
     assert {o["name"] for o in watch.outputs} == {"first"}
     assert not any(o["loss"].requires_grad for o in watch.outputs)
+
+
+@pytest.mark.parametrize("form", [lambda loss: UserDict(loss=loss), lambda loss: loss.view(1)])
+def test_a_mapping_or_a_vector_of_one_entry_is_a_loss(form, loader, make_trainer):
+    class Formed(Recurrent):
+        def training_step(self, batch, batch_idx):
+            return form(super().training_step(batch, batch_idx))
+
+    module, plain = Formed(), Recurrent()
+    for each in (module, plain):
+        make_trainer().fit(each, loader)
+    assert torch.equal(module.weights(), plain.weights())
 
 
 @pytest.mark.parametrize("batches", ["same", "split"])

@@ -120,6 +120,22 @@ def test_an_optimizer_step_of_the_users_own_is_refused(use_pl_optimizer, loader,
     assert torch.equal(module.weights(), before)
 
 
+def test_a_step_of_an_optimizer_without_a_rate_is_refused(loader, make_trainer):
+    class WithoutRate(torch.optim.Optimizer):
+        def step(self, closure=None):
+            pass
+
+    class Steps(Recurrent):
+        def training_step(self, batch, batch_idx):
+            self.optimizers().step()
+
+        def configure_optimizers(self):
+            return WithoutRate(self.parameters(), {})
+
+    with pytest.raises(RuntimeError, match="`training_step` must leave the optimizer's step to"):
+        make_trainer().fit(Steps(), loader)
+
+
 def test_another_optimizer_is_the_users_business(loader, make_trainer):
     class WithTemperature(Recurrent):
         def __init__(self):

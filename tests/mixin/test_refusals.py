@@ -69,6 +69,7 @@ def test_a_layer_that_waits_for_its_shape_is_named_before_training(loader, make_
     ("broken", "message"),
     [
         (lambda loss: loss.repeat(4), r"a loss of one entry, got shape \(4,\). Return its mean"),
+        (lambda loss: loss.repeat(0), r"a loss of one entry, got shape \(0,\). Return its mean"),
         (lambda loss: {"loss": loss.detach()}, "a loss that depends on the parameters, got one"),
     ],
 )
