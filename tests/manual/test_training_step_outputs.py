@@ -57,7 +57,7 @@ def test_none_at_some_evaluations_of_a_batch_skips_these(batches, loader, make_t
 
     module, trainer = Picky(InnerLoop(steps=4, batches=batches)), make_trainer()
     trainer.fit(module, loader)
-    assert [record.steps for record in module.records] == [2] * 7
+    assert [(record.steps, record.batches) for record in module.records] == [(2, 1)] * 7
     assert trainer.global_step == 7
 
 
