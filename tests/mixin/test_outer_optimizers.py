@@ -43,8 +43,13 @@ class Replaced(Recurrent):
 
 
 def test_an_optimizer_of_layers_that_were_replaced_is_told_of(loader, make_trainer):
-    with pytest.warns(UserWarning, match=r"holds 2 parameters that are not of the module"):
+    with pytest.warns(UserWarning, match=r"holds 2 .* not of the module, .* \(1,\)\. If"):
         make_trainer().fit(Replaced(), loader)
+    module = Replaced()
+    module.replaced = ("rnn",)
+    told = r"holds 4 .*, of the shapes \(4, 2\), \(4, 4\), \(4,\), …\. If its layers were"
+    with pytest.warns(UserWarning, match=told):
+        make_trainer().fit(module, loader)
     module = Replaced()
     module.replaced = [name for name, _ in module.named_children()]
     with pytest.raises(ValueError, match="Replaced that has none of its"):
