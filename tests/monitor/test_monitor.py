@@ -154,13 +154,17 @@ def test_it_does_not_change_the_training():
 
 
 def test_the_table_is_shown_at_the_end(capsys):
-    fitted(Restarting(), batches=8, table=True)
+    monitor, _ = fitted(Restarting(), batches=8, table=True)
     shown = capsys.readouterr().out
     assert "Frank-Wolfe" in shown
     assert "fw/cost_ratio" in shown
     assert "fw/slope_ratio" not in shown
     restarts = next(line for line in shown.splitlines() if "fw/restarts" in line)
     assert restarts.split("│")[2].strip() == "3"
+    loss = next(line for line in shown.splitlines() if "loss (average" in line)
+    first, *_, last = monitor.curve().smoothed().losses
+    assert float(loss.split("│")[2]) == pytest.approx(last, rel=1e-3)
+    assert first != pytest.approx(last, rel=0.01)
 
 
 def test_the_table_can_be_left_out(capsys):
