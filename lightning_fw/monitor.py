@@ -195,7 +195,7 @@ class RestartMonitor(_Hooks):
         self._log.end_batch(trainer)
         if isinstance(self._run, BPTTRun) and self._backwards:
             loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
-            if loss is not None and pl_module.automatic_optimization:
+            if loss is not None:
                 # Lightning hands hooks the loss divided by the batches that one step accumulates.
                 loss = loss * trainer.accumulate_grad_batches
             self._run.add(self._backwards, None if loss is None else loss.detach())
