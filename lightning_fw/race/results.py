@@ -59,13 +59,13 @@ def read_results(directory: Path) -> Results:
 def those_read(
     directories: Sequence[Path], read: Callable[[Path], T], command: str
 ) -> tuple[list[T], int]:
-    """What can be read, and a status: 1 if a directory is left out, which is told on stderr.
+    """What can be read, each once, and a status: 1 if one is left out, which is told on stderr.
 
     Raises:
         ValueError: That of the first directory, if none can be read.
     """
     found, refusals = list[T](), list[ValueError]()
-    for directory in directories:
+    for directory in {directory.resolve(): directory for directory in directories}.values():
         try:
             found.append(read(directory))
         except ValueError as error:

@@ -106,6 +106,14 @@ def test_the_mean_of_ratios_is_geometric(races, capsys):
     assert "Frank-Wolfe, l2 at its best: 80" in tables[4]
 
 
+def test_a_race_that_is_named_twice_counts_once(races, capsys):
+    main([str(race) for race in races])
+    once = capsys.readouterr().out
+    again = races[0].parent / "second" / ".." / "first"
+    main([str(race) for race in (*races, races[0], again)])
+    assert capsys.readouterr().out == once
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
