@@ -13,8 +13,8 @@ from lightning_fw.radius_rules import SlopeRatio
 def is_last_batch(trainer: Any) -> bool:
     """Whether the batch in progress is the epoch's last.
 
-    The fetcher knows the end of a data loader, also of one that ``training_step`` draws from, and
-    not that of ``limit_train_batches`` (Lightning 2.6.6), which the count knows.
+    The fetcher knows the end of a data loader, also of one that ``training_step`` draws from; the
+    count is asked beside it, as in Lightning's ``_num_ready_batches_reached`` (2.6.6).
     """
     loop = trainer.fit_loop
     ready = loop.epoch_loop.batch_progress.current.ready
