@@ -12,7 +12,7 @@ from lightning_fw.foreach import (
     add_scaled_,
     blend_,
     inner,
-    lerp_,
+    lerp,
     mask_,
     pick,
     scale_,
@@ -115,7 +115,6 @@ def test_long_tensors_elsewhere_are_added_up_without_a_number_read() -> None:
 def test_of_no_tensors_nothing_is_asked() -> None:
     add_scaled_([], [], [])
     scale_([], 2.0)
-    lerp_([], [], 0.5)
 
 
 @pytest.mark.parametrize("factor", [0.25, torch.tensor(0.25)])
@@ -129,9 +128,11 @@ def test_scale_and_blend(factor: float | torch.Tensor) -> None:
 
 
 def test_lerp_goes_a_share_of_the_way() -> None:
-    targets = [torch.zeros(2), torch.full((), 4.0)]
-    lerp_(targets, [torch.full((2,), 8.0), torch.zeros(())], 0.25)
-    assert [target.tolist() for target in targets] == [[2.0, 2.0], 3.0]
+    starts = [torch.zeros(2, dtype=torch.bfloat16), torch.full((), 4.0)]
+    found = lerp(starts, [torch.full((2,), 8.0), torch.zeros(())], 0.25)
+    assert [tensor.tolist() for tensor in found] == [[2.0, 2.0], 3.0]
+    assert [tensor.dtype for tensor in found] == [torch.float32] * 2
+    assert [start.tolist() for start in starts] == [[0.0, 0.0], 4.0]
 
 
 def test_mask_clears_what_is_not_finite() -> None:
