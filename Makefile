@@ -49,7 +49,7 @@ test: $(READY)
 # Heavy libraries, which nobody needs who does not use them.
 test-integrations:
 	$(MAKE) VENV=.venv-integrations EXTRAS=all,dev,integrations .venv-integrations/.ready
-	.venv-integrations/bin/python -m pytest --quiet -m slow tests/integrations
+	OMP_NUM_THREADS=1 .venv-integrations/bin/python -m pytest --quiet -m slow tests/integrations
 
 # Warnings of old packages about older ones are theirs.
 test-oldest:
