@@ -178,7 +178,8 @@ class MatrixBall(Ball):
             key = (matrices.shape[1:], matrices.dtype, matrices.device)
             alike.setdefault(key, []).append(member)
         return [
-            _Stack(_joint([m.matrices for m in members]), members) for members in alike.values()
+            _Stack(_concatenated([m.matrices for m in members]), members)
+            for members in alike.values()
         ]
 
     def _reach(self, rows: int, columns: int, info: ParameterInfo) -> float:
@@ -194,7 +195,7 @@ class MatrixBall(Ball):
         return reach * self.gate_radius
 
 
-def _joint(matrices: list[Tensor]) -> Tensor:
+def _concatenated(matrices: list[Tensor]) -> Tensor:
     return matrices[0] if len(matrices) == 1 else torch.cat(matrices)
 
 

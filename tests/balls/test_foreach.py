@@ -107,14 +107,21 @@ def test_add_scaled_keeps_a_number_beside_tensors_exact() -> None:
 
 
 def test_long_tensors_elsewhere_are_added_up_without_a_number_read() -> None:
-    """Reading one off the meta device is an error."""
-    long = torch.empty(2**17, device="meta")
-    add_scaled_([long], Entrywise(torch.sign, [long]), [torch.ones((), device="meta")])
+    long, weight = torch.empty(2**17, device="meta"), torch.ones((), device="meta")
+    with pytest.raises(RuntimeError, match="meta"):
+        weight.item()
+    before = long._version
+    add_scaled_([long], Entrywise(torch.sign, [long]), [weight])
+    assert long._version > before
 
 
-def test_of_no_tensors_nothing_is_asked() -> None:
-    add_scaled_([], [], [])
-    scale_([], 2.0)
+def test_of_no_tensors_torch_is_asked_nothing() -> None:
+    nothing: list[torch.Tensor] = []
+    with pytest.raises(RuntimeError, match="at least one"):
+        torch._foreach_mul_(nothing, 2.0)
+    add_scaled_(nothing, [], [])
+    scale_(nothing, 2.0)
+    assert nothing == []
 
 
 @pytest.mark.parametrize("factor", [0.25, torch.tensor(0.25)])
