@@ -20,6 +20,8 @@ OTHERWISE = {
     "format {}": "page.py reads reports that the bench wrote; its caller names the file",
     "must be NAME=VALUE": "the command line puts the option in front",
     "finished runs of {}": "read_results puts the directory around it",
+    "{} with other columns than {}": "both callers of read_points put the directory around it",
+    "{} with a row that is no point, {}": "both callers of read_points put the directory around it",
     "the setting of {} must hold": "race.json's reader puts the file around it",
     "Muon came with torch 2.9": "a missing method of torch, not an extra",
     "{} Log it before the scheduler's turn": "the first sentence is the same as the warning's",

@@ -58,7 +58,7 @@ class Contest:
         agree(settings, self._test_size())
         self.entrants = [] if settings.tune else agree_on_entrants(settings, settings.tuned)
         self.csv = settings.out / "race.csv"
-        self.points = finished(read_points(self.csv), settings.budget)
+        self.points = finished(self._points_so_far(), settings.budget)
         write_points(self.csv, self.points)
 
     def run(self) -> int:
@@ -105,6 +105,15 @@ class Contest:
         for entrant in self.settings.choose(self.settings.tuned):
             make_model(entrant, self._course, data, seed=0).configure_optimizers()
         return size
+
+    def _points_so_far(self) -> list[Point]:
+        try:
+            return read_points(self.csv)
+        except ValueError as error:
+            raise ValueError(
+                f"`--out` must hold a race or nothing, got {error} in {self.settings.out}. "
+                "Pass another directory, or mend the file."
+            ) from error
 
     def _require_methods(self) -> None:
         for name in self.settings.methods:

@@ -37,23 +37,17 @@ def read_points(path: Path) -> list[Point]:
     """The points of a file; none if there is no file.
 
     Raises:
-        ValueError: If the file is not a race's.
+        ValueError: What the file is, if not a race's; for a caller that knows whence it is.
     """
     if not path.exists():
         return []
     rows = whole_rows(path)
     if not rows or tuple(rows[0]) != Point._fields:
-        raise ValueError(
-            f"`--out` must hold a race or nothing, got {path} with other columns than "
-            f"{', '.join(Point._fields)}. Pass another directory."
-        )
+        raise ValueError(f"{path.name} with other columns than {', '.join(Point._fields)}")
     try:
         return [_point(row) for row in rows[1:]]
     except ValueError as error:
-        raise ValueError(
-            f"`--out` must hold a race or nothing, got {path} with a row that is no point "
-            f"({error}). Remove that row, or pass another directory."
-        ) from error
+        raise ValueError(f"{path.name} with a row that is no point, {error}") from error
 
 
 def finished(points: Iterable[Point], budget: int) -> list[Point]:

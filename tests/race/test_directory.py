@@ -112,7 +112,9 @@ def test_a_row_that_is_no_point_is_named(raced, capsys):
     with (raced / "race.csv").open("a") as file:
         file.write("adam,one,2,0.1,0.2,0.3\n")
     assert race(raced) == 2
-    assert re.search(r"a row that is no point \(.*'one'\)", capsys.readouterr().err)
+    told = capsys.readouterr().err
+    assert re.search(r"got race\.csv with a row that is no point, .*'one' in ", told)
+    assert str(raced) in told
 
 
 def test_a_directory_that_cannot_be_written_is_refused_before_training(tmp_path, capsys):

@@ -89,6 +89,15 @@ def test_a_broken_race_is_named(runs, change, tmp_path, capsys):
     assert f"`directory` must hold a race, got {runs[0]} (" in capsys.readouterr().err
 
 
+def test_a_row_that_is_no_point_is_named_with_its_directory(runs, tmp_path, capsys):
+    path = runs[0] / "race.csv"
+    path.write_text(path.read_text() + "adam,one,2,0.1,0.2,0.3\n")
+    assert main(["report", str(runs[0]), "--out", str(tmp_path / "report.html")]) == 2
+    told = capsys.readouterr().err
+    assert f"`directory` must hold a race, got {runs[0]} (race.csv with a row that is" in told
+    assert "`--out`" not in told
+
+
 def test_a_directory_without_a_race_is_named(tmp_path, capsys):
     assert main(["report", str(tmp_path), "--out", str(tmp_path / "report.html")]) == 2
     assert "`directory` must hold a race, got" in capsys.readouterr().err
