@@ -142,7 +142,7 @@ class RestartMonitor(_Hooks):
         if isinstance(self.baseline, RestartMonitor):
             if not len(self.baseline.curve()):
                 raise ValueError(
-                    "`baseline` must hold losses, got a monitor without any. Fit first."
+                    "`baseline` must hold finite losses, got a monitor with none. Fit it first."
                 )
             require_bptt(self.baseline._run.method)
         device = trainer.strategy.root_device

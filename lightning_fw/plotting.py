@@ -45,7 +45,9 @@ def plot_run(
             "plot() needs matplotlib. Install it: pip install 'lightning-fw[plot]'"
         ) from error
     if not records and not len(curve):
-        raise RuntimeError("plot() needs a run, and nothing was recorded yet. Fit a module first.")
+        raise RuntimeError(
+            "plot() needs a run, and nothing was recorded with a finite loss. Fit a module first."
+        )
     if not records:
         figure = Figure(figsize=(6, 4), layout="constrained")
         _draw_loss(figure.subplots(), curve, baseline)

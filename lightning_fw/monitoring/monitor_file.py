@@ -97,7 +97,9 @@ def _curve(content: dict[str, Any], path: str | os.PathLike[str]) -> LossCurve:
     if not (same_length and numbers and ordered):
         raise ValueError(f"`baseline` is damaged, got {str(path)!r}. {_REMEDY}")
     if not len(curve):
-        raise ValueError(f"`baseline` must hold losses, got {str(path)!r} without any. {_REMEDY}")
+        raise ValueError(
+            f"`baseline` must hold finite losses, got {str(path)!r} with none. {_REMEDY}"
+        )
     return curve
 
 

@@ -63,14 +63,19 @@ def test_a_frank_wolfe_run_is_no_baseline(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:`training_step` returned `None`")
-def test_a_monitor_without_losses_is_no_baseline():
+def test_a_monitor_without_finite_losses_is_no_baseline():
     class Silent(Plain):
         def training_step(self, batch, batch_idx):
             return None
 
-    empty = fitted(Silent())
-    with pytest.raises(ValueError, match=r"`baseline` must hold losses, got a monitor without any"):
-        trainer(FWRestartMonitor(baseline=empty)).fit(Restarting(), loader())
+    class Diverged(Plain):
+        def training_step(self, batch, batch_idx):
+            return torch.nan * super().training_step(batch, batch_idx)
+
+    for empty in (FWRestartMonitor(), fitted(Silent()), fitted(Diverged())):
+        message = r"`baseline` must hold finite losses, got a monitor with none\. Fit it first\."
+        with pytest.raises(ValueError, match=message):
+            trainer(FWRestartMonitor(baseline=empty)).fit(Restarting(), loader())
 
 
 def test_baselines_of_back_propagation_compare_too(saved):

@@ -91,7 +91,7 @@ def test_a_file_of_another_kind_is_refused_at_once(tmp_path, content, message):
         ([1.0, "x"], r"`baseline` is damaged"),
         ([1.0, None], r"`baseline` is damaged"),
         (3, r"`baseline` is damaged"),
-        ([], r"`baseline` must hold losses, got '.*' without any"),
+        ([], r"`baseline` must hold finite losses, got '.*' with none"),
     ],
 )
 def test_a_damaged_curve_is_refused_at_once(saved, losses, message):

@@ -185,7 +185,7 @@ def test_no_window_is_opened(baseline):
 
 
 def test_nothing_recorded_is_refused():
-    with pytest.raises(RuntimeError, match=r"plot\(\) needs a run, and nothing was recorded yet"):
+    with pytest.raises(RuntimeError, match=r"plot\(\) needs a run, and nothing was recorded with"):
         FWRestartMonitor().plot()
 
 
