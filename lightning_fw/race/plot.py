@@ -67,10 +67,9 @@ def draw(
     figure = Figure(figsize=(10, 4.2 + 0.12 * len(entrants)), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     goal = f"target: {task.metric} {task.goal}"
-    racing = [entrant for entrant in entrants if runs_of(points, entrant.name)]
+    racing = [(each, runs) for each in entrants if (runs := runs_of(points, each.name))]
     for panel, unit in zip(panels, get_args(Unit), strict=True):
-        for number, entrant in enumerate(racing):
-            runs = list(runs_of(points, entrant.name).values())
+        for number, (entrant, runs) in enumerate(racing):
             band = number == 0 or len(racing) <= BANDS
             _draw_runs(panel, runs, unit, entrant, number, band=band)
         panel.axhline(task.target, color="gray", linewidth=1.2, linestyle=":", label=goal)
@@ -85,7 +84,7 @@ def draw(
     panels[0].set_ylabel(task.metric)
     if task.spans_decades:
         panels[0].set_yscale("log")
-    counts = {len(runs_of(points, entrant.name)) for entrant in racing}
+    counts = {len(runs) for _, runs in racing}
     seeds = "–".join(map(str, sorted({min(counts), max(counts)})))
     over = "one seed" if seeds == "1" else f"median of {seeds} seeds, range as a band"
     figure.suptitle(f"{task.title}, {settings.title}{settings.where}: {over}")

@@ -114,7 +114,7 @@ def _curves(race: Results, *, with_library: bool) -> str:
         ) from error
     figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.04)
     for number, entrant in enumerate(race.entrants):
-        runs = list(runs_of(race.points, entrant.name).values())
+        runs = runs_of(race.points, entrant.name)
         line = {
             "color": _COLORS[number % len(_COLORS)],
             "dash": _DASHES[number // len(_COLORS) % len(_DASHES)],

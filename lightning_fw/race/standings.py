@@ -81,7 +81,7 @@ class Race:
         return not arrives, spent, self.task.rank(self.final(method))
 
     def _runs(self, method: str) -> list[list[Point]]:
-        return list(runs_of(self.points, method).values())
+        return runs_of(self.points, method)
 
 
 def read_race(directory: Path, ours: str = "spectral") -> Race:

@@ -37,20 +37,20 @@ class Line(NamedTuple):
     worst_metric: float
 
 
-def runs_of(points: Sequence[Point], method: str) -> dict[int, list[Point]]:
-    """The points of a method by seed, in order."""
+def runs_of(points: Sequence[Point], method: str) -> list[list[Point]]:
+    """The points of a method in order, one list for each seed."""
     runs: dict[int, list[Point]] = {}
     for point in points:
         if point.method == method:
             runs.setdefault(point.seed, []).append(point)
-    return runs
+    return list(runs.values())
 
 
 def summarize(points: Sequence[Point], entrants: Sequence[Entrant], task: Task) -> list[Line]:
     """A line for each method that has a run."""
     lines = []
     for entrant in entrants:
-        runs = list(runs_of(points, entrant.name).values())
+        runs = runs_of(points, entrant.name)
         if not runs:
             continue
         arrivals = [arrival(run, task) for run in runs]
