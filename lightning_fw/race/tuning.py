@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -87,28 +87,15 @@ def tune(
     chosen = {}
     for method in (method for method in methods if method.space):
         done = [trial for trial in known if trial.method == method.name]
-        for trial in _more(method, task, done, number, budget, run_trial):
+        missing = islice(trials(method.name, method.space), len(done), number)
+        for index, setting in enumerate(missing, len(done)):
+            bar = min((trial.evaluations for trial in done), default=math.inf)
+            trial = _try(Entrant(method, setting), index, task, bar, budget, run_trial)
+            done.append(trial)
             append_row(cache, _row(trial))
             tell(trial)
         chosen[method.name] = best(done[:number], task)
     return chosen
-
-
-def _more(
-    method: Method,
-    task: Task,
-    done: list[Trial],
-    number: int,
-    budget: int,
-    run_trial: RunTrial,
-) -> Iterator[Trial]:
-    """Make the trials that are missing, and add them to those done."""
-    settings = islice(trials(method.name, method.space), len(done), number)
-    for index, setting in enumerate(settings, len(done)):
-        bar = min((trial.evaluations for trial in done), default=float("inf"))
-        entrant = Entrant(method, setting)
-        done.append(_try(entrant, index, task, bar, budget, run_trial))
-        yield done[-1]
 
 
 def _try(
