@@ -155,11 +155,11 @@ def compare(races: Sequence[Race], family: Family, unit: Unit) -> list[Compariso
 
 def mean_ratio(comparisons: Sequence[Comparison]) -> tuple[float | None, bool]:
     """The geometric mean of the ratios, and whether it is an upper bound; None without any."""
-    counted = [each for each in comparisons if each.ratio is not None]
+    counted = [(each.ratio, each.is_bound) for each in comparisons if each.ratio is not None]
     if not counted:
         return None, False
-    logs = [math.log(each.ratio) for each in counted if each.ratio is not None]
-    return math.exp(statistics.mean(logs)), any(each.is_bound for each in counted)
+    ratios, are_bounds = zip(*counted, strict=True)
+    return math.exp(statistics.mean(map(math.log, ratios))), any(are_bounds)
 
 
 def table(comparisons: Sequence[Comparison], family: Family, unit: Unit) -> Iterator[str]:
