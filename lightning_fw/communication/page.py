@@ -79,24 +79,21 @@ def _report(text: str) -> Report:
     return report
 
 
-def _row(report: Report, way: Way, steps: int) -> Row | None:
-    """The row of a way and K, where it reached the target."""
-    for row in report["results"]:
-        if (row.way, row.steps) == (way, steps) and row.batches_to_target is not None:
-            found: Row = row
-            return found
-    return None
+def _batches_to_target(report: Report, way: Way, steps: int) -> float | None:
+    """Those of a way and K; None where it did not reach the target, or was not measured."""
+    rows: list[Row] = report["results"]
+    found = (row.batches_to_target for row in rows if (row.way, row.steps) == (way, steps))
+    return next(found, None)
 
 
 def beside(report: Report, way: Way) -> list[LocalWindows]:
     """The local windows that reached the target beside DDP, or beside a message at every step."""
     found = []
     for steps in report["steps"]:
-        local = _row(report, "restart", steps)
-        other = _row(report, way, 1 if way == "ddp" else steps)
+        local = _batches_to_target(report, "restart", steps)
+        other = _batches_to_target(report, way, 1 if way == "ddp" else steps)
         if local is not None and other is not None:
-            batches = (local.batches_to_target or 0) / (other.batches_to_target or math.nan)
-            found.append(LocalWindows(steps=steps, batches=batches))
+            found.append(LocalWindows(steps=steps, batches=local / other))
     return found
 
 
