@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import statistics
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 from lightning_fw.race.entrants import Entrant
 from lightning_fw.race.points import Point, Unit
+from lightning_fw.race.rows import write_rows
 from lightning_fw.race.tasks import Task
 
 
@@ -89,10 +89,7 @@ def by_point(runs: Sequence[Sequence[Point]], unit: Unit) -> tuple[list[float], 
 
 def write_summary(path: Path, lines: Sequence[Line]) -> None:
     """The summary as CSV; an empty field where the median run does not reach the target."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(Line._fields)
-        writer.writerows(lines)
+    write_rows(path, [Line._fields, *lines])
 
 
 def for_machines(
