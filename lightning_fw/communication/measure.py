@@ -19,7 +19,7 @@ from lightning_fw.race.frank_wolfe import windows
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.points import Point
 from lightning_fw.race.run import Course, run
-from lightning_fw.race.summary import arrival
+from lightning_fw.race.summary import arrival, median_spent
 from lightning_fw.race.tasks import TASKS
 
 FORMAT = "lightning_fw bench --comm 1"
@@ -135,8 +135,6 @@ def measure(contender: Contender, settings: CommunicationSettings) -> Row:
         _train(contender, settings, seed)
         for seed in range(settings.first_seed, settings.first_seed + settings.seeds)
     ]
-    arrivals = [arrival(run, task) for run in runs]
-    reached = statistics.median(math.inf if p is None else p.evaluations for p in arrivals)
     return Row(
         contender.title,
         contender.way,
@@ -144,7 +142,7 @@ def measure(contender: Contender, settings: CommunicationSettings) -> Row:
         *count(contender, settings),
         statistics.median(second for run in runs for second in _seconds_a_batch(run)),
         statistics.median(_at(run, settings.batches).test_metric for run in runs),
-        reached if math.isfinite(reached) else None,
+        median_spent([arrival(run, task) for run in runs], "evaluations"),
     )
 
 

@@ -60,8 +60,8 @@ def summarize(points: Sequence[Point], entrants: Sequence[Entrant], task: Task) 
                 entrant.name,
                 len(runs),
                 sum(point is not None for point in arrivals),
-                _median([None if p is None else p.evaluations for p in arrivals]),
-                _median([None if p is None else p.seconds for p in arrivals]),
+                median_spent(arrivals, "evaluations"),
+                median_spent(arrivals, "seconds"),
                 statistics.median(finals),
                 max(finals, key=task.rank),
             )
@@ -74,9 +74,9 @@ def arrival(run: Sequence[Point], task: Task) -> Point | None:
     return next((point for point in run if task.reached(point.test_metric)), None)
 
 
-def _median(values: Sequence[float | None]) -> float | None:
-    """The median, with None as the largest value."""
-    median = statistics.median(math.inf if value is None else value for value in values)
+def median_spent(arrivals: Sequence[Point | None], unit: Unit) -> float | None:
+    """Median evaluations or seconds at the target; None where the median run does not arrive."""
+    median = statistics.median(math.inf if p is None else getattr(p, unit) for p in arrivals)
     return median if math.isfinite(median) else None
 
 
