@@ -9,12 +9,12 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_fw.checks import require_choice
-from lightning_fw.data.sequences import Kind, SequenceData, Split
+from lightning_fw.data.sequences import Kind, SequenceData, Split, drawn
 
 By = Literal["row", "pixel"]
 
 # Of 1,797 images: the rest trains.
-_HELD_OUT = {"val": 200, "test": 400}
+_VALIDATION_SIZE, _TEST_SIZE = 200, 400
 
 
 class SequentialDigits(SequenceData):
@@ -58,9 +58,6 @@ class SequentialDigits(SequenceData):
                 "SequentialDigits needs scikit-learn. Run pip install 'lightning-fw[data]'."
             ) from error
         digits = load_digits()
-        order = torch.randperm(len(digits.target), generator=torch.Generator().manual_seed(0))
-        bounds = torch.tensor([_HELD_OUT["test"], _HELD_OUT["test"] + _HELD_OUT["val"]])
-        test, val, train = order.tensor_split(bounds)
-        chosen = {"train": train, "val": val, "test": test}[split]
+        chosen = drawn(len(digits.target), split, val=_VALIDATION_SIZE, test=_TEST_SIZE)
         images = torch.tensor(digits.images / 16.0, dtype=torch.float32)[chosen]
         return images.reshape(len(chosen), -1, self.input_size), torch.tensor(digits.target)[chosen]

@@ -14,7 +14,7 @@ from lightning_fw.checks import require_choice
 from lightning_fw.data.downloads import download
 from lightning_fw.data.idx import read_idx
 from lightning_fw.data.noise import NoisySequences, require_deviation, with_noise, with_noise_after
-from lightning_fw.data.sequences import Kind, SequenceData, Sequences, Split
+from lightning_fw.data.sequences import Kind, SequenceData, Sequences, Split, drawn
 
 By = Literal["row", "pixel", "permuted", "padded"]
 
@@ -131,7 +131,6 @@ class SequentialMNIST(SequenceData):
     def _part(self, source: str, split: Split) -> tuple[Tensor, Tensor]:
         """A split of the one pair of files; the test part is empty for the training files."""
         images, labels = self._read(source)
-        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
         held_out = _VALIDATION_SIZE[source]
         test_size = held_out if source == "t10k" else 0
         if len(images) <= held_out + test_size:
@@ -139,9 +138,7 @@ class SequentialMNIST(SequenceData):
                 f"`root` must hold more than {held_out + test_size} images to split, got "
                 f"{len(images)} in {self.root} ({source}). Get the files again."
             )
-        bounds = torch.tensor([test_size, test_size + held_out])
-        test, val, train = order.tensor_split(bounds)
-        chosen = {"train": train, "val": val, "test": test}[split]
+        chosen = drawn(len(images), split, val=held_out, test=test_size)
         return images[chosen], labels[chosen]
 
     def _read(self, source: str) -> tuple[Tensor, Tensor]:

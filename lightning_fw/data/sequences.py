@@ -113,6 +113,13 @@ class SequenceData(L.LightningDataModule, ABC):
         return self.test_dataloader()
 
 
+def drawn(size: int, split: Split, *, val: int, test: int) -> Tensor:
+    """Which of so many examples make a split, drawn with a fixed seed: the rest trains."""
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(0))
+    parts = {"test": order[:test], "val": order[test : test + val], "train": order[test + val :]}
+    return parts[split]
+
+
 def require_sizes(train_size: int, val_size: int, test_size: int) -> dict[Split, int]:
     """Sizes by split.
 
