@@ -94,11 +94,7 @@ def _table(race: Results, lines: Sequence[Line]) -> str:
         cells = (
             entrant.method.title,
             f"{entrant.origin}: {written(entrant.setting)}" if entrant.setting else entrant.origin,
-            f"{line.reached} of {line.seeds}",
-            "–" if line.evaluations is None else f"{line.evaluations:.0f}",
-            "–" if line.seconds is None else f"{line.seconds:.1f}",
-            f"{line.final_metric:.4f}",
-            f"{line.worst_metric:.4f}",
+            *line.cells(),
         )
         rows.append("".join(f"<td>{escape(cell)}</td>" for cell in cells))
     body = "".join(f"<tr>{row}</tr>" for row in rows)

@@ -36,6 +36,16 @@ class Line(NamedTuple):
     final_metric: float
     worst_metric: float
 
+    def cells(self) -> tuple[str, ...]:
+        """Its numbers, as tables show them; – where the median run does not arrive."""
+        return (
+            f"{self.reached} of {self.seeds}",
+            "–" if self.evaluations is None else f"{self.evaluations:.0f}",
+            "–" if self.seconds is None else f"{self.seconds:.1f}",
+            f"{self.final_metric:.4f}",
+            f"{self.worst_metric:.4f}",
+        )
+
 
 def runs_of(points: Sequence[Point], method: str) -> list[list[Point]]:
     """The points of a method in order, one list for each seed."""

@@ -105,18 +105,11 @@ def _headings(settings: RaceSettings) -> tuple[str, ...]:
 
 
 def _cells(line: Line, entrant: Entrant, settings: RaceSettings) -> tuple[str, ...]:
-    messages: tuple[str, ...] = ()
-    if settings.devices > 1:
-        spent = line.evaluations
-        messages = ("–" if spent is None else f"{math.ceil(spent / entrant.batches_a_message)}",)
-    return (
-        f"{line.reached} of {line.seeds}",
-        "–" if line.evaluations is None else f"{line.evaluations:.0f}",
-        *messages,
-        "–" if line.seconds is None else f"{line.seconds:.1f}",
-        f"{line.final_metric:.4f}",
-        f"{line.worst_metric:.4f}",
-    )
+    cells, spent = line.cells(), line.evaluations
+    if settings.devices == 1:
+        return cells
+    messages = "–" if spent is None else f"{math.ceil(spent / entrant.batches_a_message)}"
+    return (*cells[:2], messages, *cells[2:])
 
 
 def _table(title: str, headings: Sequence[str]) -> Table:
