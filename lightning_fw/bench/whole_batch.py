@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import statistics
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -15,28 +15,15 @@ from typing_extensions import override
 
 from lightning_fw.bench.progress import tracked
 from lightning_fw.data import AddingProblem
-from lightning_fw.inner_loop import InnerLoop
-from lightning_fw.mixin import FrankWolfeMixin
 from lightning_fw.monitor import FWRestartMonitor
-from lightning_fw.nn import SequenceModel, SequenceRegressor
+from lightning_fw.nn import FrankWolfeRegressor, SequenceModel, SequenceRegressor
 from lightning_fw.nn.cells import Cell
+from lightning_fw.race.run import quiet_lightning
 
 PLAIN = "plain Lightning, Adam"
 LENGTH, BATCH_SIZE = 100, 50
 # Whole windows of 5 and of 2 steps.
 _SKIPPED, _TIMED = 10, 40
-
-
-class _ByFrankWolfe(FrankWolfeMixin, SequenceRegressor):
-    """The same network, with an inner loop given to it."""
-
-    def __init__(self, inner_loop: InnerLoop, *arguments: Any, **settings: Any) -> None:
-        self._inner_loop = inner_loop
-        super().__init__(*arguments, optimizer=inner_loop.outer, **settings)
-
-    @override
-    def configure_frank_wolfe(self) -> InnerLoop:
-        return self._inner_loop
 
 
 class _Clock(L.Callback):
@@ -72,12 +59,12 @@ def measure_batches(
         Of each ``name``, ``median_ms``, ``range_ms`` and ``ratio`` to plain Lightning's median.
     """
     sizes: dict[str, Any] = {"input_size": 2, "output_size": 1, "hidden_size": hidden}
-    paper, spectral = InnerLoop.paper(), InnerLoop.spectral()
+    paper = partial(FrankWolfeRegressor, cell, preset="paper", **sizes)
     networks: dict[str, Callable[[], SequenceModel]] = {
-        PLAIN: lambda: SequenceRegressor(cell, optimizer=torch.optim.Adam, **sizes),
-        "InnerLoop.paper()": lambda: _ByFrankWolfe(paper, cell, **sizes),
-        "… and monitored": lambda: _ByFrankWolfe(paper, cell, **sizes),
-        "InnerLoop.spectral()": lambda: _ByFrankWolfe(spectral, cell, **sizes),
+        PLAIN: partial(SequenceRegressor, cell, optimizer=torch.optim.Adam, **sizes),
+        "InnerLoop.paper()": paper,
+        "… and monitored": paper,
+        "InnerLoop.spectral()": partial(FrankWolfeRegressor, cell, preset="spectral", **sizes),
     }
     data = AddingProblem(LENGTH, train_size=3000, val_size=50, test_size=50, batch_size=BATCH_SIZE)
     seconds: dict[str, list[float]] = {name: [] for name in networks}
@@ -104,9 +91,7 @@ def _fit(
     device: torch.device,
 ) -> float:
     clock = _Clock()
-    level = logging.getLogger("lightning.pytorch").level
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    with warnings.catch_warnings():
+    with quiet_lightning(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         L.Trainer(
             accelerator=device.type,
@@ -120,5 +105,4 @@ def _fit(
             enable_model_summary=False,
             callbacks=[clock, *callbacks],
         ).fit(model, data)
-    logging.getLogger("lightning.pytorch").setLevel(level)
     return clock.seconds_a_batch
