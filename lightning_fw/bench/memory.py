@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
+from lightning_fw.bench.contenders import new_window
 from lightning_fw.inner_loop import InnerLoop
-from lightning_fw.parameters import trainable
-from lightning_fw.window import Window
 
 
 def bytes_kept(module: nn.Module) -> dict[str, int]:
@@ -28,8 +27,7 @@ def bytes_kept(module: nn.Module) -> dict[str, int]:
     }
     for name in ("paper", "spectral"):
         inner_loop: InnerLoop = getattr(InnerLoop, name)()
-        groups = [{"params": parameters}]
-        window = Window(inner_loop, *trainable(groups, module), statistics=False)
+        window = new_window(module, inner_loop)
         for _ in range(2):
             with window.displaced():
                 _give_gradients(parameters)
