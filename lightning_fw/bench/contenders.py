@@ -65,13 +65,7 @@ def list_contenders(module: nn.Module, balls: Iterable[str] = BALLS) -> list[Con
         balls: Keys of ``BALLS``.
     """
     parameters = list(module.parameters())
-    generator = torch.Generator().manual_seed(0)
-    gradients = [torch.randn(p.shape, generator=generator).to(p) for p in parameters]
-
-    def give_gradients() -> None:
-        for p, gradient in zip(parameters, gradients, strict=True):
-            p.grad = gradient
-
+    give_gradients = gradients_for(parameters)
     copies = [torch.empty_like(p) for p in parameters]
     found = [
         Contender(
@@ -93,6 +87,18 @@ def list_contenders(module: nn.Module, balls: Iterable[str] = BALLS) -> list[Con
         preset = InnerLoop.spectral()
         found.append(inner_step(module, give_gradients, "spectral() step", preset))
     return found
+
+
+def gradients_for(parameters: Sequence[nn.Parameter]) -> Callable[[], None]:
+    """What gives the parameters gradients from N(0, 1), the same ones at every call."""
+    generator = torch.Generator().manual_seed(0)
+    gradients = [torch.randn(p.shape, generator=generator).to(p) for p in parameters]
+
+    def give() -> None:
+        for p, gradient in zip(parameters, gradients, strict=True):
+            p.grad = gradient
+
+    return give
 
 
 def _label(name: str, ball: Ball) -> str:

@@ -15,6 +15,7 @@ from lightning_fw.bench.contenders import (
     REFERENCE,
     Contender,
     NaiveLoop,
+    gradients_for,
     inner_step,
     new_window,
 )
@@ -80,19 +81,9 @@ def _parameters_of_lstm(units: int) -> int:
     return sum(p.numel() for p in nn.LSTM(2, units, device="meta").parameters())
 
 
-def _gradients_for(parameters: Sequence[nn.Parameter]) -> Callable[[], None]:
-    gradients = [torch.randn_like(p) for p in parameters]
-
-    def give() -> None:
-        for p, gradient in zip(parameters, gradients, strict=True):
-            p.grad = gradient
-
-    return give
-
-
 def _steps(module: nn.Module, *, naive: bool) -> Iterator[Contender]:
     parameters = list(module.parameters())
-    give = _gradients_for(parameters)
+    give = gradients_for(parameters)
     adam = torch.optim.Adam(parameters, lr=1e-9, fused=True)
     yield Contender(REFERENCE, give, adam.step)
     yield inner_step(module, give, _L2, InnerLoop(ball=L2Ball()), moves=True)
@@ -104,7 +95,7 @@ def _by_parameters(units: int, device: torch.device) -> Iterator[Contender]:
     module = nn.LSTM(2, units, device=device)
     yield from _steps(module, naive=False)
     if units <= _SPECTRAL_UNITS:
-        give = _gradients_for(list(module.parameters()))
+        give = gradients_for(list(module.parameters()))
         yield inner_step(module, give, _SPECTRAL, InnerLoop.spectral(), moves=True)
 
 
@@ -116,7 +107,7 @@ def _by_tensors(count: int, device: torch.device) -> Iterator[Contender]:
 
 def _by_inner_steps(steps: int, device: torch.device) -> Iterator[Contender]:
     module = nn.LSTM(2, 128, device=device)
-    give = _gradients_for(list(module.parameters()))
+    give = gradients_for(list(module.parameters()))
     window = new_window(module, InnerLoop(steps=steps))
     outer = torch.optim.Adam(module.parameters(), lr=1e-9, fused=True)
 
@@ -142,7 +133,7 @@ def _by_length(length: int, device: torch.device) -> Iterator[Contender]:
 
     yield Contender("forward and backward", lambda: None, forward_and_backward)
     module = nn.LSTM(2, 128, device=device)
-    give = _gradients_for(list(module.parameters()))
+    give = gradients_for(list(module.parameters()))
     yield inner_step(module, give, _L2, InnerLoop(ball=L2Ball()), moves=True)
     yield inner_step(module, give, _SPECTRAL, InnerLoop.spectral(), moves=True)
 
