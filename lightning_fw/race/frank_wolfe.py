@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from lightning_fw.balls import (
     Ball,
@@ -28,8 +29,9 @@ _STEPS = Range(1, 10, whole=True)
 _LR = Range(3e-4, 3e-2)
 
 
-def _spectral(setting: Setting) -> InnerLoop:
-    return InnerLoop.spectral()
+def _spectral(setting: Setting, **changes: Any) -> InnerLoop:
+    """The preset, but for some of its settings."""
+    return replace(InnerLoop.spectral(), **changes)
 
 
 def _paper(setting: Setting, *, trajectory: Trajectory = "anchored") -> InnerLoop:
@@ -57,26 +59,6 @@ def windows(setting: Setting, *, steps: int, sync: Sync = "step") -> InnerLoop:
         radius_rule=None if steps == 1 else SlopeRatio(),
         sync=sync,
     )
-
-
-def _with_steps(setting: Setting, *, steps: int) -> InnerLoop:
-    return replace(InnerLoop.spectral(), steps=steps)
-
-
-def _with_one_momentum(setting: Setting) -> InnerLoop:
-    return replace(InnerLoop.spectral(), recurrent_momentum=None)
-
-
-def _harmonic(setting: Setting) -> InnerLoop:
-    return replace(InnerLoop.spectral(), step_size=Harmonic())
-
-
-def _without_momentum(setting: Setting) -> InnerLoop:
-    return replace(InnerLoop.spectral(), momentum=0.0, recurrent_momentum=None, nesterov=False)
-
-
-def _without_nesterov(setting: Setting) -> InnerLoop:
-    return replace(InnerLoop.spectral(), nesterov=False)
 
 
 def _with_radii(setting: Setting, **radii: float | None) -> InnerLoop:
@@ -202,25 +184,25 @@ ABLATIONS = (
         _SPECTRAL,
         name="spectral-harmonic",
         title="spectral, γ = 1/k",
-        inner_loop=_harmonic,
+        inner_loop=partial(_spectral, step_size=Harmonic()),
     ),
     replace(
         _SPECTRAL,
         name="spectral-no-momentum",
         title="spectral, no momentum before the oracle",
-        inner_loop=_without_momentum,
+        inner_loop=partial(_spectral, momentum=0.0, recurrent_momentum=None, nesterov=False),
     ),
     replace(
         _SPECTRAL,
         name="spectral-one-momentum",
         title="spectral, recurrent weights of the others' momentum",
-        inner_loop=_with_one_momentum,
+        inner_loop=partial(_spectral, recurrent_momentum=None),
     ),
     replace(
         _SPECTRAL,
         name="spectral-no-nesterov",
         title="spectral, momentum not Nesterov's",
-        inner_loop=_without_nesterov,
+        inner_loop=partial(_spectral, nesterov=False),
     ),
     replace(
         _SPECTRAL,
@@ -245,7 +227,7 @@ ABLATIONS = (
             _SPECTRAL,
             name=f"spectral-k{steps}",
             title=f"spectral, K = {steps}",
-            inner_loop=partial(_with_steps, steps=steps),
+            inner_loop=partial(_spectral, steps=steps),
         )
         for steps in (3, 5, 10)
     ),
