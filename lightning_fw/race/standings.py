@@ -163,9 +163,7 @@ def mean_ratio(comparisons: Sequence[Comparison]) -> tuple[float | None, bool]:
 
 
 def table(comparisons: Sequence[Comparison], family: Family, unit: Unit) -> Iterator[str]:
-    """The lines of a table; none without comparisons."""
-    if not comparisons:
-        return
+    """The lines of a table of at least one comparison."""
     digits: Callable[[float], str] = "{:.0f}".format if unit == "evaluations" else "{:.1f}".format
     title = METHODS[comparisons[0].ours.method].title
     headings = (f"{unit} to the target", title, f"best of {family}", "ratio")
