@@ -20,9 +20,9 @@ from lightning_fw.communication.measure import (
 )
 from lightning_fw.nn.cells import CELLS, cell_title
 from lightning_fw.race.run import quiet_lightning
-from lightning_fw.race.tasks import TASKS, Task
+from lightning_fw.race.tasks import TASKS
 
-HEADINGS = (
+_HEADINGS = (
     "all-\nreduces\na batch",
     "bytes\na batch",
     "ms\na batch",
@@ -113,7 +113,7 @@ def main(argv: Sequence[str]) -> int:
 
 def table(rows: Sequence[Row], settings: CommunicationSettings) -> Table:
     """The rows that are measured so far."""
-    task: Task = TASKS[settings.task]
+    task = TASKS[settings.task]
     samples = settings.batches * settings.devices * task.batch_size
     others = max((row.other_calls_a_batch for row in rows), default=0)
     found = Table(
@@ -124,7 +124,7 @@ def table(rows: Sequence[Row], settings: CommunicationSettings) -> Table:
         f"{others:.2f} calls a batch: Lightning asks whether a rank is to end.",
     )
     found.add_column("ranks talk at")
-    for heading in HEADINGS:
+    for heading in _HEADINGS:
         found.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         found.add_row(row.name, *row.cells())
