@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from rich.console import Console, Group
@@ -54,8 +54,7 @@ class Contest:
         task = TASKS[settings.task]
         self.task = replace(task, batch_size=settings.batch_size or task.batch_size)
         require_matplotlib()
-        self._require_methods()
-        agree(settings, self._test_size())
+        agree(settings, self._try_out())
         self.entrants = [] if settings.tune else agree_on_entrants(settings, settings.tuned)
         self.csv = settings.out / "race.csv"
         self.points = finished(self._points_so_far(), settings.budget)
@@ -89,7 +88,10 @@ class Contest:
             )
         return status
 
-    def _test_size(self) -> int:
+    def _try_out(self) -> int:
+        """Raise what no run could start with, before anything is written; the test set's size."""
+        for name in self.settings.methods:
+            METHODS[name].require_package()
         data = self.task.data(self.settings.first_seed, self.settings.data)
         try:
             size = judged_size(data)
@@ -101,7 +103,7 @@ class Contest:
                 f"`--data` must be the directory of {self.task.files}, got {self.settings.data} "
                 f"({error}). Pass the directory that holds them."
             ) from error
-        # A cell or a method that cannot be as asked for says so here, before anything is written.
+        # A cell or a method that cannot be as asked for says so.
         for entrant in self.settings.choose(self.settings.tuned):
             make_model(entrant, self._course, data, seed=0).configure_optimizers()
         return size
@@ -114,10 +116,6 @@ class Contest:
                 f"`--out` must hold a race or nothing, got {error} in {self.settings.out}. "
                 "Pass another directory, or mend the file."
             ) from error
-
-    def _require_methods(self) -> None:
-        for name in self.settings.methods:
-            METHODS[name].require_package()
 
     def _tuned(self) -> list[Tuned]:
         """Settings from random trials, which lie in trials.csv, and the chosen in tuned.csv."""
@@ -172,23 +170,20 @@ class Contest:
             self.console.print(f"{directory / entrant.name}.json", soft_wrap=True, markup=False)
 
     def _race(self) -> None:
+        known = {entrant.name: entrant for entrant in self.entrants}
+        runs = [(known[name], seed) for name, seed in self.settings.missing(self.points)]
         # It moves with each point alone, and processes are not to be forked beside a thread of it.
         with Live(self._table(), console=self.console, auto_refresh=False) as live:
             if self.settings.devices == 1:
-                self._warm_up()
-            runs = self._unfinished()
+                self._warm_up({entrant.name: entrant for entrant, _ in runs}.values())
             bar = bar_of(len(runs) * -(-self.settings.budget // self.settings.every))
             for entrant, seed in runs:
                 self._run_one(entrant, seed, live, bar)
             live.update(self._table())
 
-    def _unfinished(self) -> list[tuple[Entrant, int]]:
-        known = {entrant.name: entrant for entrant in self.entrants}
-        return [(known[name], seed) for name, seed in self.settings.missing(self.points)]
-
-    def _warm_up(self) -> None:
+    def _warm_up(self, entrants: Iterable[Entrant]) -> None:
         """Take a few steps with every method: what a process does once is nobody's cost."""
-        for entrant in {entrant.name: entrant for entrant, _ in self._unfinished()}.values():
+        for entrant in entrants:
             self._run(entrant, self.settings.first_seed, _WARM_UP_EVALUATIONS, _ignore)
 
     def _run_one(self, entrant: Entrant, seed: int, live: Live, bar: Progress) -> None:
