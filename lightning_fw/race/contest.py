@@ -18,8 +18,9 @@ from lightning_fw.race.entrants import Entrant, Tuned
 from lightning_fw.race.judge import judged_on, judged_size
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.plot import draw, require_matplotlib
-from lightning_fw.race.points import Point, append_point, finished, read_points, write_points
+from lightning_fw.race.points import Point, finished, read_points, write_points
 from lightning_fw.race.profiling import BATCHES, tracer
+from lightning_fw.race.rows import append_row
 from lightning_fw.race.run import Course, make_model, quiet_lightning, run
 from lightning_fw.race.search_space import written
 from lightning_fw.race.settings import RaceSettings, agree, agree_on_entrants
@@ -188,7 +189,7 @@ class Contest:
 
     def _run_one(self, entrant: Entrant, seed: int, live: Live, bar: Progress) -> None:
         def report(point: Point) -> None:
-            append_point(self.csv, point)
+            append_row(self.csv, point)
             self.points.append(point)
             bar.advance(bar.task_ids[0])
             live.update(Group(self._table(), bar), refresh=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from lightning_fw.race.rows import append_row, whole_rows, write_rows
+from lightning_fw.race.rows import whole_rows, write_rows
 
 Unit = Literal["evaluations", "seconds"]
 """What a point lies at."""
@@ -64,11 +64,6 @@ def finished(points: Iterable[Point], budget: int) -> list[Point]:
 def write_points(path: Path, points: Iterable[Point]) -> None:
     """Write all points anew; the old file stays until the new one is whole."""
     write_rows(path, [Point._fields, *points])
-
-
-def append_point(path: Path, point: Point) -> None:
-    """Add one point."""
-    append_row(path, point)
 
 
 def _point(row: list[str]) -> Point:
