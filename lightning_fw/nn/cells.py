@@ -109,18 +109,9 @@ def make_cell(
     require_share("dropout", dropout)
     if num_layers is not None:
         require_count("num_layers", num_layers)
-    if bidirectional and cell not in _TORCHS:
-        raise ValueError(
-            f'`bidirectional` must be False with cell="{cell}", got True: it reads in one '
-            f"direction. Pass one of {', '.join(map(repr, _TORCHS))} as the cell."
-        )
     layers = usual_layers(cell) if num_layers is None else num_layers
+    _require_taken(cell, layers, bidirectional=bidirectional)
     if cell in _SINGLE:
-        if layers != 1:
-            raise ValueError(
-                f'`num_layers` must be 1 with cell="{cell}", got {num_layers}: it is one layer. '
-                f"Pass one of {', '.join(map(repr, (*_TORCHS, _STACK)))} as the cell."
-            )
         return _SINGLE[cell](input_size, hidden_size, batch_first=True)
     if cell == _STACK:
         return IndRNNStack(
@@ -135,6 +126,19 @@ def make_cell(
         dropout=dropout if layers > 1 else 0.0,
         batch_first=True,
     )
+
+
+def _require_taken(cell: Cell, layers: int, *, bidirectional: bool) -> None:
+    if bidirectional and cell not in _TORCHS:
+        raise ValueError(
+            f'`bidirectional` must be False with cell="{cell}", got True: it reads in one '
+            f"direction. Pass one of {', '.join(map(repr, _TORCHS))} as the cell."
+        )
+    if layers != 1 and cell in _SINGLE:
+        raise ValueError(
+            f'`num_layers` must be 1 with cell="{cell}", got {layers}: it is one layer. '
+            f"Pass one of {', '.join(map(repr, (*_TORCHS, _STACK)))} as the cell."
+        )
 
 
 def usual_layers(cell: str) -> int:
