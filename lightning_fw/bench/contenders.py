@@ -57,7 +57,7 @@ class Contender(NamedTuple):
     floor: int | None = None
 
 
-def list_contenders(module: nn.Module, balls: Iterable[str] = BALLS) -> list[Contender]:
+def list_contenders(module: nn.Module, balls: Iterable[str]) -> list[Contender]:
     """Optimizer steps and inner steps on one module's parameters.
 
     Args:

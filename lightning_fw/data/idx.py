@@ -14,7 +14,7 @@ from torch import Tensor
 _UNSIGNED_BYTE = 0x08
 
 
-def read_idx(path: Path | str, dimensions: int) -> Tensor:
+def read_idx(path: Path, dimensions: int) -> Tensor:
     """Read an IDX file of unsigned bytes, gzipped or not.
 
     The file begins with two zero bytes, the type 0x08, the number of dimensions, and each
@@ -31,7 +31,6 @@ def read_idx(path: Path | str, dimensions: int) -> Tensor:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is truncated, corrupted or of another type.
     """
-    path = Path(path)
     content = _read(path)
     header = 4 + 4 * dimensions
     if len(content) < header:

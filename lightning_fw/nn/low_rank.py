@@ -10,9 +10,7 @@ from torch import Tensor, nn
 from lightning_fw.checks import require_count
 
 
-def add_matrix(
-    module: nn.Module, name: str, rows: int, columns: int, rank: int | None = None
-) -> None:
+def add_matrix(module: nn.Module, name: str, rows: int, columns: int, rank: int | None) -> None:
     """Register a matrix of shape (rows, columns), whole or as ``left`` @ ``right``.
 
     Whole, it is the parameter ``name``; of a rank r, the parameters ``name_left`` of shape (rows,
