@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from lightning_fw.data.noise import NoisySequences
-from lightning_fw.data.sequences import Loader
+from lightning_fw.data.sequences import Loader, Sequences
 
 
 class Chunk(NamedTuple):
@@ -160,7 +160,7 @@ class ChunkLoader:
         self._saved = dict(state) if state["epochs"] else None
 
 
-def time_steps(dataset: Any) -> int:
+def time_steps(dataset: Sequences) -> int:
     """Of each sequence; noise that is drawn at each reading is not drawn."""
     if isinstance(dataset, NoisySequences):
         return dataset.time_steps
