@@ -103,15 +103,14 @@ def run(
         report=report,
     )
     averaging = [AnchorAveraging()] if entrant.method.averaged else []
-    ddp = DDPStrategy(process_group_backend="gloo") if course.ranks > 1 else "auto"
     _fit(
         model,
-        _in_chunks(data, course.task) if entrant.method.in_chunks else data,
+        _as_read(data, course.task, entrant),
         [*averaging, referee, *callbacks],
         gradient_clip_val=entrant.setting.get("clip"),
         accumulate_grad_batches=entrant.method.accumulate_grad_batches,
         accelerator=course.accelerator,
-        strategy=ddp,
+        strategy=DDPStrategy(process_group_backend="gloo") if course.ranks > 1 else "auto",
         devices=course.ranks,
         profiler=profiler,
     )
@@ -129,7 +128,7 @@ def make_model(entrant: Entrant, course: Course, data: Data, seed: int) -> Seque
     return contestant(
         entrant,
         data.kind,
-        chunks=_chunks(data, course.task) if entrant.method.in_chunks else 1,
+        chunks=_chunks(_as_read(data, course.task, entrant)),
         cell=course.cell,
         input_size=data.input_size,
         output_size=data.output_size,
@@ -138,18 +137,19 @@ def make_model(entrant: Entrant, course: Course, data: Data, seed: int) -> Seque
     )
 
 
-def _chunks(data: Data, task: Task) -> int:
-    """Chunks of a sequence; those of a text go on without an end."""
-    if isinstance(data, TextData) or task.chunk_length is None:
-        return 1
-    return math.ceil(time_steps(data.split("train")) / task.chunk_length)
-
-
-def _in_chunks(data: Data, task: Task) -> Data | InChunks:
-    """The data cut along time; a text's batches are chunks already."""
-    if isinstance(data, TextData) or task.chunk_length is None:
+def _as_read(data: Data, task: Task, entrant: Entrant) -> Data | InChunks:
+    """The data, cut along time where the method does that; a text's batches are chunks already."""
+    length = task.chunk_length
+    if not entrant.method.in_chunks or isinstance(data, TextData) or length is None:
         return data
-    return InChunks(data, task.chunk_length)
+    return InChunks(data, length)
+
+
+def _chunks(data: Data | InChunks) -> int:
+    """Chunks of a sequence; one where it is read whole, or is a text."""
+    if not isinstance(data, InChunks):
+        return 1
+    return math.ceil(time_steps(data.data.split("train")) / data.chunk_length)
 
 
 def _fit(
