@@ -46,7 +46,7 @@ class Contest:
     Raises:
         ValueError: If the directory holds a race with other settings.
         OSError: If data files are missing.
-        ModuleNotFoundError: If matplotlib is missing, or what reads the task's data.
+        ModuleNotFoundError: If matplotlib is missing, or what the task's data or a method needs.
     """
 
     def __init__(self, settings: RaceSettings, console: Console) -> None:

@@ -193,7 +193,7 @@ def main(argv: Sequence[str]) -> int:
     """
     arguments = parser()
     options = arguments.parse_args(argv)
-    if options.json and Path(options.json).resolve() == Path(options.out).resolve():
+    if options.json and Path(options.json).resolve() == options.out.resolve():
         arguments.error(f"--json must be another file than --out, got {options.json} for both")
     try:
         races, status = those_read(options.run, read_results, "report")

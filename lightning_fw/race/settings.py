@@ -196,7 +196,6 @@ def agree_on_entrants(settings: RaceSettings, tuned: Iterable[Tuned]) -> list[En
         loop = entrant.inner_loop
         name = f"{entrant.name} inner loop, of another version of this package"
         _require_same(settings, name, loops.get(entrant.name, loop), loop)
-    names = {entrant.name for entrant in asked}
     others = [
         enter(
             name,
@@ -207,7 +206,7 @@ def agree_on_entrants(settings: RaceSettings, tuned: Iterable[Tuned]) -> list[En
             tuned=tuned,
         )
         for name, setting in held.items()
-        if name not in names
+        if name not in settings.methods
     ]
     entrants = [*asked, *others]
     known["inner_loops"] = {**loops, **{entrant.name: entrant.inner_loop for entrant in asked}}
