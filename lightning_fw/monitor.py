@@ -197,8 +197,8 @@ class RestartMonitor(_Hooks):
             loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
             if loss is not None:
                 # Lightning hands hooks the loss divided by the batches that one step accumulates.
-                loss = loss * trainer.accumulate_grad_batches
-            self._run.add(self._backwards, None if loss is None else loss.detach())
+                loss = loss.detach() * trainer.accumulate_grad_batches
+            self._run.add(self._backwards, loss)
 
     def on_restart(self, trainer: Any, pl_module: Any, record: RestartRecord) -> None:
         """Called by the mixin inside ``training_step``, after each outer step."""
