@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple, get_args
 
 import torch
@@ -57,7 +57,7 @@ class Contender(NamedTuple):
     floor: int | None = None
 
 
-def list_contenders(module: nn.Module, balls: Iterable[str]) -> list[Contender]:
+def list_contenders(module: nn.Module, balls: Collection[str]) -> list[Contender]:
     """Optimizer steps and inner steps on one module's parameters.
 
     Args:
