@@ -14,11 +14,11 @@ import torch
 from typing_extensions import override
 
 from lightning_fw.bench.progress import tracked
+from lightning_fw.command_line.quiet import quiet_lightning
 from lightning_fw.data import AddingProblem
 from lightning_fw.monitor import FWRestartMonitor
 from lightning_fw.nn import FrankWolfeRegressor, SequenceModel, SequenceRegressor
 from lightning_fw.nn.cells import Cell
-from lightning_fw.race.run import quiet_lightning
 
 PLAIN = "plain Lightning, Adam"
 LENGTH, BATCH_SIZE = 100, 50

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from lightning_fw.command_line.arguments import Parser, one_of, positive, whole
 from lightning_fw.command_line.json_result import add_json, console_beside, write_json
+from lightning_fw.command_line.quiet import quiet_lightning
 from lightning_fw.communication.measure import (
     CommunicationSettings,
     Row,
@@ -19,7 +20,6 @@ from lightning_fw.communication.measure import (
     report,
 )
 from lightning_fw.nn.cells import CELLS, cell_title
-from lightning_fw.race.run import quiet_lightning
 from lightning_fw.race.tasks import TASKS
 
 _HEADINGS = (

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from lightning_fw.command_line.exit_status import INTERRUPTED
 from lightning_fw.command_line.json_result import write_json
+from lightning_fw.command_line.quiet import quiet_lightning
 from lightning_fw.processes import Tell, on_ranks
 from lightning_fw.race.entrants import Entrant, Tuned
 from lightning_fw.race.judge import judged_on, judged_size
@@ -21,7 +22,7 @@ from lightning_fw.race.plot import draw, require_matplotlib
 from lightning_fw.race.points import Point, finished, read_points, write_points
 from lightning_fw.race.profiling import BATCHES, tracer
 from lightning_fw.race.rows import append_row
-from lightning_fw.race.run import Course, make_model, quiet_lightning, run
+from lightning_fw.race.run import Course, make_model, run
 from lightning_fw.race.search_space import written
 from lightning_fw.race.settings import RaceSettings, agree, agree_on_entrants
 from lightning_fw.race.summary import Line, for_machines, summarize, write_summary

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -179,17 +177,3 @@ def _fit(
             if trainer.state.status == TrainerStatus.INTERRUPTED and error.code == 1:
                 raise KeyboardInterrupt from None
             raise
-
-
-@contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Without a line about devices, and about ranks, for each run."""
-    loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
