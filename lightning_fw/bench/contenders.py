@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import cycle
 from typing import Any, NamedTuple, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lightning_fw.balls import (
     Ball,
@@ -72,7 +73,7 @@ def list_contenders(module: nn.Module, balls: Collection[str]) -> list[Contender
             COPY, lambda: None, torch.no_grad()(lambda: copy_(copies, parameters)), COPIED_BYTES
         ),
         *_optimizer_steps(parameters, give_gradients),
-        Contender("l2 step, one by one", give_gradients, NaiveLoop(parameters, 1e-2)),
+        naive_step(parameters, give_gradients),
     ]
     for name in balls:
         for ball in BALLS[name]:
@@ -109,7 +110,7 @@ def _label(name: str, ball: Ball) -> str:
 def _optimizer_steps(
     parameters: list[nn.Parameter], give_gradients: Callable[[], None]
 ) -> Iterator[Contender]:
-    def step(name: str, optimizer: torch.optim.Optimizer, floor: int | None = None) -> Contender:
+    def step(name: str, optimizer: torch.optim.Optimizer, floor: int) -> Contender:
         return Contender(name, give_gradients, optimizer.step, floor)
 
     adam, sgd = torch.optim.Adam, torch.optim.SGD
@@ -196,21 +197,18 @@ def _restart(
     return Contender("l2 restart, Adam, fused", fill, close_and_step)
 
 
-class NaiveLoop:
+def naive_step(parameters: Sequence[nn.Parameter], give_gradients: Callable[[], None]) -> Contender:
     """An l2 inner step as a loop over tensors with a host read each, as published code does it."""
-
-    def __init__(self, parameters: Sequence[Tensor], radius: float) -> None:
-        self._parameters = list(parameters)
-        self._displacements = [torch.zeros_like(p) for p in parameters]
-        self._radius = radius
-        self._steps = 0
+    displacements = [torch.zeros_like(p) for p in parameters]
+    steps = cycle(range(1, 6))
 
     @torch.no_grad()
-    def __call__(self) -> None:
-        """Take a step."""
-        self._steps = self._steps % 5 + 1
-        for p, displacement in zip(self._parameters, self._displacements, strict=True):
+    def step() -> None:
+        k = next(steps)
+        for p, displacement in zip(parameters, displacements, strict=True):
             assert p.grad is not None
             norm = p.grad.norm().item()
-            atom = -self._radius * p.grad / norm
-            displacement.copy_(displacement + (atom - displacement) / self._steps)
+            atom = -1e-2 * p.grad / norm
+            displacement.copy_(displacement + (atom - displacement) / k)
+
+    return Contender("l2 step, one by one", give_gradients, step)

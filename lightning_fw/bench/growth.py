@@ -14,9 +14,9 @@ from lightning_fw.balls import L2Ball
 from lightning_fw.bench.contenders import (
     REFERENCE,
     Contender,
-    NaiveLoop,
     gradients_for,
     inner_step,
+    naive_step,
     new_window,
 )
 from lightning_fw.bench.timing import measure
@@ -88,7 +88,7 @@ def _steps(module: nn.Module, *, naive: bool) -> Iterator[Contender]:
     yield Contender(REFERENCE, give, adam.step)
     yield inner_step(module, give, _L2, InnerLoop(ball=L2Ball()), moves=True)
     if naive:
-        yield Contender("l2 step, one by one", give, NaiveLoop(parameters, 1e-2))
+        yield naive_step(parameters, give)
 
 
 def _by_parameters(units: int, device: torch.device) -> Iterator[Contender]:
