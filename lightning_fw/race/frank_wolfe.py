@@ -40,10 +40,6 @@ def _paper(setting: Setting, *, trajectory: Trajectory = "anchored") -> InnerLoo
     return InnerLoop(ball=ball, steps=int(setting["steps"]), trajectory=trajectory)
 
 
-def _authors(setting: Setting) -> InnerLoop:
-    return InnerLoop.authors(setting["lr"])
-
-
 def windows(setting: Setting, *, steps: int, sync: Sync = "step") -> InnerLoop:
     """Spectral windows of K steps, for ranks to run apart: longer than the preset's two.
 
@@ -137,7 +133,7 @@ PRESETS = (
         name="authors",
         title="Frank-Wolfe, authors",
         family="Frank-Wolfe",
-        inner_loop=_authors,
+        inner_loop=lambda setting: InnerLoop.authors(setting["lr"]),
         space={"lr": _LR},
         usual={"lr": 0.003},
     ),
