@@ -51,8 +51,7 @@ def preset_loop(
     """
     require_choice("preset", preset, get_args(Preset))
     require_choice("sync", sync, get_args(Sync))
-    loop = _loop(preset, lr)
-    loop = replace(loop, sync=sync, accumulate_grad_batches=accumulate_grad_batches)
+    loop = replace(_loop(preset, lr), sync=sync, accumulate_grad_batches=accumulate_grad_batches)
     if steps is None:
         return loop
     require_count("steps", steps)
