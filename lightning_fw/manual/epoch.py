@@ -49,17 +49,17 @@ def warn_of_short_epochs(trainer: Any, inner_loop: InnerLoop) -> None:
         trainer: The Trainer, with its data.
         inner_loop: Whose K is too large for it.
     """
-    batches, needed = trainer.num_training_batches, inner_loop.accumulate_grad_batches
-    needed *= inner_loop.steps if inner_loop.batches == "successive" else 1
-    if trainer.fast_dev_run or needed <= batches:
+    batches, together = trainer.num_training_batches, inner_loop.accumulate_grad_batches
+    is_cut_off = batches <= together * (inner_loop.steps - 1)
+    if trainer.fast_dev_run or inner_loop.batches != "successive" or not is_cut_off:
         return
-    stands = isinstance(inner_loop.radius_rule, SlopeRatio) and (
-        batches <= inner_loop.accumulate_grad_batches
-    )
+    stands = isinstance(inner_loop.radius_rule, SlopeRatio) and batches <= together
+    advice = 'Pass batches="split"' if stands else "Pass fewer steps"
+    if together > 1:
+        advice = "Pass a smaller `accumulate_grad_batches`"
     rank_zero_warn(
-        f"`steps` makes windows of {needed} batches, and an epoch has {batches}: its end closes "
-        "every window before that, "
+        f"`steps` makes windows of {together * inner_loop.steps} batches, and an epoch has "
+        f"{batches}: its end closes every window before that, "
         + ("and SlopeRatio leaves the radius as it is. " if stands else "with fewer inner steps. ")
-        + ('Pass batches="same"' if stands else "Pass fewer steps")
-        + ", or give an epoch more and smaller batches."
+        + f"{advice}, or give an epoch more and smaller batches."
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from lightning.pytorch.profilers import SimpleProfiler
@@ -106,21 +108,38 @@ def test_an_epoch_ends_with_a_closed_window(flags, steps, make_trainer):
         (
             1,
             InnerLoop(steps=2, accumulate_grad_batches=2),
-            "windows of 4 batches, and an epoch has 1: .* with fewer inner steps",
+            "windows of 4 batches, and an epoch has 1: .* with fewer inner steps. Pass a smaller "
+            "`accumulate_grad_batches`",
         ),
         (
             1,
             InnerLoop.spectral(),
-            "windows of 2 batches, and an epoch has 1: .* Pass batches=.same",
+            "windows of 2 batches, and an epoch has 1: .* Pass batches=.split",
+        ),
+        (
+            1,
+            replace(InnerLoop.spectral(), accumulate_grad_batches=2),
+            "windows of 4 batches, and an epoch has 1: .* Pass a smaller `accumulate_grad_batches`",
         ),
     ],
-    ids=["paper", "one batch", "accumulated", "spectral"],
+    ids=["paper", "one batch", "accumulated", "spectral", "spectral, accumulated"],
 )
 def test_epochs_shorter_than_a_window_are_told(batches, loop, told, make_trainer):
     module = ByFrankWolfe(loop, lr=1.0)
     with pytest.warns(UserWarning, match=f"`steps` makes {told}"):
         make_trainer(overfit_batches=batches, max_epochs=2).fit(module)
     assert windows(module) == [batches, batches]
+
+
+@pytest.mark.parametrize(
+    ("batches", "setting"),
+    [(1, {"batches": "split"}), (3, {"accumulate_grad_batches": 2})],
+    ids=["split", "accumulated"],
+)
+def test_a_short_epoch_whose_windows_have_all_their_steps_is_not(batches, setting, make_trainer):
+    module = ByFrankWolfe(replace(InnerLoop.spectral(), **setting), lr=1.0)
+    make_trainer(overfit_batches=batches, max_epochs=2).fit(module)
+    assert windows(module) == [2, 2]
 
 
 def test_lightnings_profiler_tells_inner_steps_and_restarts(make_trainer):
