@@ -20,7 +20,8 @@ def called_by_the_loop(module: Any, mixin: type) -> bool:
     if trainer is None or not trainer.training:
         return False
     outer = trainer.lightning_module
-    if not isinstance(outer, mixin):
+    trains_by_itself = isinstance(outer, mixin)
+    if not trains_by_itself:
         name, own = type(outer).__name__, type(module).__name__
         rank_zero_warn(
             f"`training_step` of {own} was called by {name}, which has no {mixin.__name__}: it "
@@ -28,4 +29,4 @@ def called_by_the_loop(module: Any, mixin: type) -> bool:
             "Frank-Wolfe."
         )
     # Lightning tells what it calls: a hook may call training_step for a loss alone.
-    return outer is module and module._current_fx_name == "training_step"
+    return trains_by_itself and outer is module and module._current_fx_name == "training_step"

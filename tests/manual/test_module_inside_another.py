@@ -59,3 +59,23 @@ def test_inside_another_frank_wolfe_module_that_one_trains_and_nothing_warns(loa
         make_trainer().fit(module, loader)
     assert len(module.records) == 3
     assert module.inner.records == []
+
+
+def test_a_training_step_borrowed_from_a_frank_wolfe_module_trains_by_back_propagation(
+    loader, make_trainer
+):
+    class Borrows(L.LightningModule):
+        training_step = Recurrent.training_step
+        forward, weights = Recurrent.forward, Recurrent.weights
+
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head, self.seen = nn.RNN(2, 4, batch_first=True), nn.Linear(4, 1), []
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.01)
+
+    module, trainer = Borrows(), make_trainer()
+    with pytest.warns(UserWarning, match="`training_step` of Borrows was called by Borrows, which"):
+        trainer.fit(module, loader)
+    assert trainer.global_step == 7
