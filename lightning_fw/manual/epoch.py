@@ -35,6 +35,19 @@ def close_cut_off_window(trainer: Any) -> None:
         module._driver.end_window(module)
     finally:
         module._current_fx_name = before
+    _warn_of_no_loss(trainer)
+
+
+def _warn_of_no_loss(trainer: Any) -> None:
+    """Warn after a first epoch without a loss, which a forgotten ``return`` gives.
+
+    Lightning does at the first None, and says nothing under manual optimization.
+    """
+    if trainer.current_epoch == trainer.global_step == 0:
+        rank_zero_warn(
+            "`training_step` should return the loss, got None for every batch of the epoch, and "
+            "no outer step was made. Return the loss; None skips a batch."
+        )
 
 
 def is_done(trainer: Any) -> bool:

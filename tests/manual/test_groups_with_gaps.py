@@ -48,7 +48,8 @@ def test_an_epoch_without_any_loss_moves_nothing(make_trainer):
         skipped = tuple(range(14))
 
     loop = InnerLoop(steps=2, accumulate_grad_batches=3)
-    module, trainer = fit(loop, doubles(2), make_trainer, Nothing)
+    with pytest.warns(UserWarning, match="got None for every batch of the epoch"):
+        module, trainer = fit(loop, doubles(2), make_trainer, Nothing)
     assert module.records == []
     assert trainer.global_step == 0
 

@@ -61,13 +61,28 @@ def test_none_at_some_evaluations_of_a_batch_skips_these(batches, loader, make_t
     assert trainer.global_step == 7
 
 
-def test_a_step_that_always_returns_none_takes_no_outer_step(loader, make_trainer):
-    class Never(Recurrent):
+@pytest.mark.parametrize("batches", ["successive", "same", "split"])
+def test_a_step_that_always_returns_none_takes_no_outer_step(batches, loader, make_trainer):
+    class Forgets(Recurrent):
         def training_step(self, batch, batch_idx):
             super().training_step(batch, batch_idx)
 
-    module, trainer = Never(), make_trainer()
-    before = module.weights()
-    trainer.fit(module, loader)
+    module = Forgets(InnerLoop(steps=2, batches=batches))
+    trainer, before = make_trainer(max_epochs=2), module.weights()
+    with pytest.warns(UserWarning, match="got None for every batch of the epoch") as told:
+        trainer.fit(module, loader)
+    assert sum("`training_step` should return the loss" in str(one.message) for one in told) == 1
     assert trainer.global_step == 0
     assert torch.equal(module.weights(), before)
+
+
+@pytest.mark.parametrize("with_loss", [0, 6])
+def test_a_step_that_returns_one_loss_an_epoch_is_not_warned_of(with_loss, loader, make_trainer):
+    class Once(Recurrent):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            return loss if batch_idx == with_loss else None
+
+    trainer = make_trainer()
+    trainer.fit(Once(), loader)
+    assert trainer.global_step == 1
