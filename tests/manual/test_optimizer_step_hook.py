@@ -114,6 +114,20 @@ def test_with_more_steps_the_closure_gives_the_last_loss():
     assert [value for _, value in module.losses] == [losses[2], losses[5], losses[6]]
 
 
+@pytest.mark.parametrize(("limit", "expected"), [(7, [1, 3, 5, 6]), (6, [1, 3, 5])])
+def test_the_batch_index_is_that_of_the_windows_last_batch(limit, expected):
+    class NotesBatches(Parts):
+        def optimizer_step(
+            self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any
+        ) -> None:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+            self.seen = [*getattr(self, "seen", []), batch_idx]
+
+    module = twins(NotesBatches)[1](None, InnerLoop(steps=2))
+    fit(module, max_epochs=1, limit_train_batches=limit)
+    assert module.seen == expected
+
+
 def test_a_step_without_the_closure_is_a_step():
     class WithoutClosure(SeesGradients):
         def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure):
