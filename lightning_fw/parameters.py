@@ -82,6 +82,7 @@ def trainable(
         Parameters and infos, of equal length.
 
     Raises:
+        TypeError: If these are no param groups.
         ValueError: If a parameter waits for the first batch to give it a shape, or none of them is
             the module's.
 
@@ -93,6 +94,7 @@ def trainable(
         >>> [(info.name, info.gates) for info in infos[:2]]
         [('rnn.weight_ih_l0', 3), ('rnn.weight_hh_l0', 3)]
     """
+    param_groups = _require_groups(param_groups)
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     gates = stacked_gates(module)
     of_symbols = {
@@ -132,6 +134,18 @@ def trainable(
             "its layers have been replaced or copied."
         )
     return parameters, infos
+
+
+def _require_groups(param_groups: object) -> list[Mapping[str, Any]]:
+    given = param_groups if isinstance(param_groups, Iterable) else [param_groups]
+    groups: list[Any] = list(given)
+    for group in groups:
+        if not isinstance(group, Mapping) or "params" not in group:
+            raise TypeError(
+                f"`param_groups` must be those of an optimizer, got a {type(group).__name__} among "
+                "them. Pass optimizer.param_groups."
+            )
+    return groups
 
 
 def _first_input_weights(module: nn.Module) -> list[nn.Parameter]:
@@ -194,7 +208,7 @@ def movable(parameters: Iterable[Tensor]) -> list[Tensor]:
         parameters: As torch's optimizers take them: ``module.parameters()`` can be read once.
 
     Raises:
-        TypeError: If they are a module.
+        TypeError: If they are a module, or something else than tensors is among them.
         ValueError: If there are none, or they are not real floating-point tensors of one device.
     """
     if isinstance(parameters, nn.Module):
@@ -202,6 +216,13 @@ def movable(parameters: Iterable[Tensor]) -> list[Tensor]:
             f"`parameters` must be tensors, got a {type(parameters).__name__}. Pass its "
             "parameters(), or *trainable(optimizer.param_groups, module)."
         )
+    parameters = list(parameters)
+    for p in parameters:
+        if not isinstance(p, Tensor):
+            raise TypeError(
+                f"`parameters` must be tensors, got a {type(p).__name__} among them. Pass "
+                "module.parameters(), or *trainable(optimizer.param_groups, module)."
+            )
     # Tied weights come twice; those without an entry have nothing to move.
     once = {id(p): p for p in parameters if is_lazy(p) or p.numel() > 0}
     parameters = list(once.values())

@@ -192,6 +192,38 @@ def test_a_parameter_from_elsewhere_is_named_by_its_place() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        (lambda module, optimizer: optimizer, "SGD"),
+        (lambda module, optimizer: module, "GRU"),
+        (lambda module, optimizer: module.parameters(), "Parameter"),
+        (lambda module, optimizer: optimizer.state_dict(), "str"),
+        (lambda module, optimizer: [{}], "dict"),
+    ],
+    ids=["optimizer", "module", "parameters", "state", "empty group"],
+)
+def test_what_are_no_param_groups_is_refused(wrong: Any, found: str) -> None:
+    module = nn.GRU(3, 6)
+    given = wrong(module, torch.optim.SGD(module.parameters(), lr=1.0))
+    with pytest.raises(TypeError, match=f"`param_groups` must be those .* got a {found} among"):
+        trainable(given, module)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        (lambda module: module.named_parameters(), "tuple"),
+        (lambda module: [{"params": list(module.parameters())}], "dict"),
+        (lambda module: module.state_dict(), "str"),
+    ],
+    ids=["named parameters", "param groups", "state"],
+)
+def test_what_are_no_tensors_is_refused(wrong: Any, found: str) -> None:
+    with pytest.raises(TypeError, match=f"`parameters` must be tensors, got a {found} among them"):
+        movable(wrong(nn.GRU(3, 6)))
+
+
 def test_a_module_that_owns_none_of_them_is_refused() -> None:
     module = Tagger()
     with pytest.raises(ValueError, match="`module` must own .* got a Linear that has none of its"):
