@@ -19,7 +19,7 @@ from lightning_fw.manual.evaluation import refuse_backward
 from lightning_fw.manual.following import require_parameters
 from lightning_fw.manual.hooks import clip_direction
 from lightning_fw.manual.lost_ranks import lost_ranks_told
-from lightning_fw.manual.outer_optimizer import single_optimizer, warn_of_other_scale
+from lightning_fw.manual.outer_optimizer import single_optimizer, warn_of_other_scale, warn_of_swa
 from lightning_fw.manual.saved_optimizer import attend_to_saved_optimizer
 from lightning_fw.manual.saved_state import KEY, can_resume, put_anchor, share_progress
 from lightning_fw.manual.schedulers import attend_to_schedulers, counted_in_windows
@@ -198,6 +198,7 @@ def _configure_optimizers(module: Any, configure_optimizers: Callable[..., Any])
     if module._trainer is None or module._trainer.lightning_module is not module:
         return configured
     require_batches(module, inner_loop)
+    warn_of_swa(module._trainer, inner_loop)
     if inner_loop.sync == "restart":
         require_local_windows(module._trainer)
     attend_to_saved_optimizer(module._trainer, inner_loop, optimizer)

@@ -78,6 +78,24 @@ def warn_of_other_scale(optimizer: Optimizer, inner_loop: InnerLoop) -> None:
         )
 
 
+def warn_of_swa(trainer: Any, inner_loop: InnerLoop) -> None:
+    """Warn of a StochasticWeightAveraging whose rate all but stops steps along displacements.
+
+    Args:
+        trainer: The Trainer, with its callbacks.
+        inner_loop: The settings.
+    """
+    for callback in trainer.callbacks:
+        given = getattr(callback, "_swa_lrs", 1.0)
+        rate = min(given) if isinstance(given, list) else given
+        if inner_loop.direction == "displacement" and rate * _FAR < 1:
+            rank_zero_warn(
+                f"`swa_lrs` of {type(callback).__name__} should be about 1 with "
+                f'direction="displacement", which is a whole step, got {rate:g}. Pass the learning '
+                "rate of the outer optimizer."
+            )
+
+
 def _optimizers(configured: Any) -> list[Optimizer]:
     if isinstance(configured, Mapping):
         return _optimizers(configured.get("optimizer"))

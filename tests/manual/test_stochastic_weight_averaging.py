@@ -6,8 +6,9 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging
 
+from lightning_fw import InnerLoop
 from tests.manual.callback_nets import ONE_STEP, Anchors, ByFrankWolfe, Plain, decay
-from tests.mixin.conftest import make_loader
+from tests.mixin.conftest import Recurrent, make_loader
 
 SWA = {"swa_lrs": 0.01, "swa_epoch_start": 2, "annealing_epochs": 2}
 
@@ -64,3 +65,21 @@ def test_the_batch_norm_epoch_renews_statistics_at_the_average(make_trainer):
     with torch.no_grad():
         means = [module.rnn(x)[0][:, -1].mean(0) for x, _ in make_loader()]
     torch.testing.assert_close(module.norm.running_mean, torch.stack(means).mean(0))
+
+
+@pytest.mark.parametrize("rates", [0.01, [0.01]])
+def test_a_rate_that_is_none_for_displacements_is_warned_of(rates, loader, make_trainer):
+    averaging = StochasticWeightAveraging(swa_lrs=rates, swa_epoch_start=1, annealing_epochs=1)
+    module = Recurrent(InnerLoop.spectral(), lr=1.0)
+    with pytest.warns(
+        UserWarning, match="`swa_lrs` of StochasticWeightAveraging .* got 0.01. Pass"
+    ):
+        make_trainer(callbacks=[averaging], max_epochs=2).fit(module, loader)
+
+
+@pytest.mark.parametrize(
+    ("loop", "rate"), [(InnerLoop.spectral(), 1.0), (InnerLoop(steps=3), 0.01)]
+)
+def test_the_rate_of_the_outer_optimizer_is_not(loop, rate, loader, make_trainer):
+    averaging = StochasticWeightAveraging(swa_lrs=rate, swa_epoch_start=1, annealing_epochs=1)
+    make_trainer(callbacks=[averaging], max_epochs=2).fit(Recurrent(loop, lr=rate), loader)
