@@ -31,6 +31,7 @@ from lightning_fw.manual.wrapping import (
     ENTERED,
     is_lightning_core,
     require_base_order,
+    warn_of_misspelt_hook,
     wrap_attribute,
     wrap_method,
 )
@@ -97,6 +98,7 @@ class FrankWolfeMixin:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         require_base_order(cls, FrankWolfeMixin)
+        warn_of_misspelt_hook(cls, FrankWolfeMixin, "configure_frank_wolfe")
         declared: object = cls.automatic_optimization
         if declared is True:
             raise ValueError(_AUTOMATIC)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Any
 
 # Marks a method that is wrapped already by itself, since functools.wraps copies marks to methods
@@ -35,6 +37,17 @@ def require_base_order(cls: type, mixin: type) -> None:
             raise TypeError(
                 f"`{mixin.__name__}` must stand first in the bases of {cls.__name__}, got "
                 f"({bases}). Write class {cls.__name__}({mixin.__name__}, {others})."
+            )
+
+
+def warn_of_misspelt_hook(cls: type, mixin: type, hook: str) -> None:
+    """Warn of a method that nearly has the name of a hook that the class does not define."""
+    if getattr(cls, hook) is getattr(mixin, hook):
+        for name in get_close_matches(hook, vars(cls), cutoff=0.85):
+            warnings.warn(
+                f"`{name}` of {cls.__name__} is never called by {mixin.__name__}. Did you mean "
+                f"`{hook}`?",
+                stacklevel=3,
             )
 
 

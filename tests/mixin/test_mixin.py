@@ -8,7 +8,7 @@ import pytorch_lightning
 import torch
 from torch import nn
 
-from lightning_fw import FrankWolfeMixin
+from lightning_fw import FrankWolfeMixin, InnerLoop
 from tests.mixin.conftest import Recurrent
 
 
@@ -29,6 +29,20 @@ def test_the_wrong_order_is_found_behind_a_users_base():
 
     with pytest.raises(TypeError, match=r"Write class Tagger\(FrankWolfeMixin, Base\)"):
         type("Tagger", (Base, FrankWolfeMixin), {})
+
+
+@pytest.mark.parametrize("name", ["configure_frankwolfe", "configure_frank_wolf"])
+def test_a_hook_that_is_misspelt_is_warned_of_at_class_creation(name):
+    found = f"`{name}` of Tagger is never called by FrankWolfeMixin. Did you mean `configure_frank"
+    with pytest.warns(UserWarning, match=found) as told:
+        type("Tagger", (FrankWolfeMixin, L.LightningModule), {name: lambda self: InnerLoop()})
+    assert told[0].filename == __file__
+
+
+def test_a_method_beside_the_hook_may_have_a_name_like_it():
+    hooks = ("configure_frank_wolfe", "configure_frank_wolfe_by_hand")
+    methods = dict.fromkeys(hooks, lambda self: InnerLoop())
+    type("Tagger", (FrankWolfeMixin, L.LightningModule), methods)
 
 
 def test_it_mixes_into_a_finished_module(loader, make_trainer):
