@@ -78,6 +78,19 @@ def test_both_directions_read_symbols() -> None:
     assert read == ["weight_ih_l0", "weight_ih_l0_reverse"]
 
 
+def test_of_layers_one_after_the_other_the_first_reads_symbols() -> None:
+    module = nn.ModuleDict({"lower": nn.GRU(3, 4), "higher": nn.GRU(4, 4)})
+    module.reads_symbols = True
+    read = [info.name for info in infos_of(module) if info.reads_symbols]
+    assert read == ["lower.weight_ih_l0"]
+
+
+def test_without_input_weights_nothing_reads_symbols() -> None:
+    module = nn.Linear(3, 4)
+    module.reads_symbols = True
+    assert not any(info.reads_symbols for info in infos_of(module))
+
+
 @pytest.mark.parametrize("dim", [0, 1, None])
 def test_a_parametrized_weight_is_what_it_was(dim: int | None) -> None:
     module = Tagger()
@@ -137,6 +150,10 @@ def test_a_projection_is_not_of_the_head() -> None:
     assert [name for name in infos if infos[name].is_of_head and "weight" in name] == [
         "head.weight"
     ]
+
+
+def test_without_a_name_nothing_is_of_the_head() -> None:
+    assert not ParameterInfo().is_of_head
 
 
 def test_other_parameters_are_one_matrix() -> None:

@@ -10,7 +10,7 @@ import torch
 
 from lightning_fw import InnerLoop
 from tests.manual.seen_gradients import SeesGradients
-from tests.manual.twins import Parts, fit, rates_recorder, sgd, twins, weights
+from tests.manual.twins import Parts, batches, fit, rates_recorder, sgd, twins, weights
 
 
 class WarmsUp(Parts):
@@ -69,6 +69,13 @@ def test_a_warm_up_in_optimizer_step_is_as_in_automatic(parts):
 def test_global_step_counts_the_hook_as_in_automatic(parts, max_steps):
     ended = [fit(twin(), max_steps=max_steps, max_epochs=2) for twin in twins(parts)]
     assert [done.global_step for done in ended] == [14 if max_steps < 0 else 5] * 2
+
+
+@pytest.mark.filterwarnings("ignore:Every inner step of a window was skipped")
+def test_steps_are_counted_once_as_ready_and_as_made():
+    done = fit(twins()[1](None, InnerLoop(steps=3)), batches(7, nan_in=(3, 4, 5)), max_epochs=2)
+    steps = done.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total
+    assert (steps.ready, steps.completed) == (6, 6)
 
 
 def test_a_hook_that_skips_the_step_leaves_the_weights():
