@@ -13,8 +13,10 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import OnExceptionCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
+from torch.distributed import DistNetworkError
 
 from lightning_fw import InnerLoop, L2Ball
+from lightning_fw.manual.lost_ranks import lost_ranks_told
 from tests.manual.interrupted import Module
 from tests.mixin.conftest import make_loader
 from tests.ranks import on_ranks
@@ -104,3 +106,32 @@ def test_an_error_of_the_users_stays_what_it_is(make_trainer):
 
     with pytest.raises(RuntimeError, match="^the user's own$"):
         make_trainer().fit(Own(STEP), make_loader(28, 4))
+
+
+ERRORS_OF_MESSAGES = [
+    DistNetworkError("the server's socket has timed out\nException raised from recv"),
+    RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed"),
+    RuntimeError("Application timeout caused pair closure"),
+]
+
+
+def _told(errors: list[RuntimeError]) -> list[str]:
+    torch.distributed.init_process_group("gloo")
+    told = []
+    for error in errors:
+        with pytest.raises(RuntimeError) as caught, lost_ranks_told():
+            raise error
+        told.append(str(caught.value))
+    return told
+
+
+def test_errors_of_every_backend_are_told_in_one_line():
+    (told,) = on_ranks(_told, ERRORS_OF_MESSAGES, ranks=1)
+    for text, error in zip(told, ERRORS_OF_MESSAGES, strict=True):
+        assert text.startswith(GONE)
+        assert text.endswith(f"({str(error).splitlines()[0]})")
+
+
+def test_what_happens_without_other_ranks_is_no_message_of_theirs():
+    with pytest.raises(RuntimeError, match="^no such file: /data/gloo/x$"), lost_ranks_told():
+        raise RuntimeError("no such file: /data/gloo/x")
