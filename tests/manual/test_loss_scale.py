@@ -140,6 +140,37 @@ class TestLossScale:
         assert_same_fit(scaled, fit(make_trainer, kind=Picky))
         assert plugin.scaler.get_scale() == FIRST
 
+    def test_a_parameter_without_a_gradient_is_left_alone(self, make_trainer):
+        class Wide(Module):
+            def __init__(self, *settings):
+                super().__init__(*settings)
+                self.unused = torch.nn.Parameter(torch.ones(2))
+
+        plugin = Scaling()
+        scaled = fit(make_trainer, LOOPS["momentum"], None, with_bad(1), Wide, plugins=[plugin])
+        assert_same_fit(scaled, fit(make_trainer, LOOPS["momentum"], None, with_bad(1), Wide))
+        assert plugin.scaler.get_scale() == FIRST / 4
+        assert torch.equal(scaled[0].unused, torch.ones(2))
+
+    def test_a_batch_that_gives_no_parameter_a_gradient_leaves_the_scale_alone(self, make_trainer):
+        class Aside(Module):
+            def __init__(self, *settings):
+                super().__init__(*settings)
+                self.other = torch.nn.Linear(1, 1)
+                self.own = [id(p) for p in self.other.parameters()]
+
+            def configure_optimizers(self):
+                return OUTERS["SGD"](p for p in self.parameters() if id(p) not in self.own)
+
+            def training_step(self, batch, batch_idx):
+                loss = super().training_step(batch, batch_idx)
+                return self.other.weight.sum() if batch_idx in (1, 6) else loss
+
+        plugin = Scaling()
+        scaled = fit(make_trainer, kind=Aside, plugins=[plugin])
+        assert_same_fit(scaled, fit(make_trainer, kind=Aside))
+        assert plugin.scaler.get_scale() == FIRST
+
     def test_a_resumed_fit_goes_on_with_the_scale(self, make_trainer, tmp_path):
         class Save(L.Callback):
             def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
