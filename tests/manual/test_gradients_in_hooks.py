@@ -91,6 +91,16 @@ def test_configure_gradient_clipping_clips_the_direction():
     assert module.norms == pytest.approx([0.0, 0.1, 0.1], rel=1e-4)
 
 
+def test_configure_gradient_clipping_hears_what_the_trainer_was_told():
+    class Hears(Parts):
+        def configure_gradient_clipping(self, optimizer, **settings):
+            self.told = settings
+
+    module = twins(Hears)[1](None)
+    fit(module, max_epochs=1, gradient_clip_val=0, gradient_clip_algorithm="value")
+    assert module.told == {"gradient_clip_val": 0, "gradient_clip_algorithm": "value"}
+
+
 class KeepsZeros(Parts):
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
         optimizer.zero_grad(set_to_none=False)

@@ -14,6 +14,7 @@ from lightning_fw.manual.saved_state import describe, differences
 from lightning_fw.parameters import ParameterInfo
 from lightning_fw.radius_rules import CosineDecay, SlopeRatio
 from lightning_fw.restarts import RestartRule
+from lightning_fw.saved_settings import changes
 from tests.manual.interrupted import Batches, Module
 from tests.manual.saved_fits import LOOP, OTHER, WITHOUT, resume, save_after
 
@@ -163,3 +164,14 @@ class TestDescriptions:
         other = describe(LOOP, weights[::-1], infos[::-1])
         assert differences(one, one) == []
         assert differences(one, other) == ["the optimizer holds its parameters in another order"]
+
+
+def test_settings_that_only_one_version_has_are_told():
+    assert changes({"old": "1", "kept": "2"}, {"kept": "2", "new": "3"}) == [
+        "old was 1, is not there",
+        "new was not there, is 3",
+    ]
+
+
+def test_a_digit_after_a_zero_after_the_point_counts():
+    assert changes({"radius": "1.05"}, {"radius": "15"}) == ["radius was 1.05, is 15"]
