@@ -142,3 +142,51 @@ def test_a_file_saved_after_a_fit_knows_its_optimizer(make_trainer, tmp_path):
     trainer.save_checkpoint(tmp_path / "after.ckpt")
     saved = torch.load(tmp_path / "after.ckpt", weights_only=True)
     assert saved["frank_wolfe"]["optimizer"] == "Adam"
+
+
+OF_SCHEDULERS = ("initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "swa_lr")
+
+
+@pytest.mark.parametrize(
+    ("added", "missing"),
+    [(OF_SCHEDULERS, ("fused", "differentiable")), (("lr_scale",), ())],
+    ids=["an older torch's", "with a setting of the user's"],
+)
+@pytest.mark.filterwarnings(f"ignore:{WITHOUT}")
+def test_a_state_of_the_same_optimizer_is_gone_on_with(added, missing, make_trainer, tmp_path):
+    path, start = save_after(6, Plain(), make_trainer, tmp_path), AtStart()
+    checkpoint = torch.load(path, weights_only=True)
+    (group,) = checkpoint["optimizer_states"][0]["param_groups"]
+    for name in missing:
+        del group[name]
+    group.update(dict.fromkeys(added, 0.5), lr=0.125)
+    torch.save(checkpoint, path)
+    resume(path, Module(LOOP), make_trainer, callbacks=[start])
+    assert start.settings["lr"] == 0.125
+
+
+class ScheduledAtStart(L.Callback):
+    def on_train_start(self, trainer, module):
+        (config,) = trainer.lr_scheduler_configs
+        self.steps = config.scheduler.last_epoch
+
+
+def with_a_rate_a_step(optimizer):
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2)
+    return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+
+@pytest.mark.filterwarnings(f"ignore:{WITHOUT}")
+def test_schedulers_start_anew_with_their_optimizer(make_trainer, tmp_path):
+    class Before(ByAdam):
+        def configure_optimizers(self):
+            return with_a_rate_a_step(super().configure_optimizers())
+
+    class After(Displaced):
+        def configure_optimizers(self):
+            return with_a_rate_a_step(super().configure_optimizers())
+
+    path, start = save_after(6, Before(), make_trainer, tmp_path), ScheduledAtStart()
+    with pytest.warns(UserWarning, match="SGD and its schedulers start anew"):
+        resume(path, After(SPECTRAL), make_trainer, callbacks=[start])
+    assert start.steps == 0
