@@ -161,3 +161,14 @@ def test_a_record_splits_the_seconds_of_a_window_that_was_saved_and_goes_on():
     assert record.oracle_seconds == pytest.approx(3.0, abs=0.5)
     assert 1 < record.outer_seconds < 1.5
     assert again.close(empty) == empty
+
+
+def test_a_saved_state_stays_what_it_was():
+    saved = {"batches": 3, "evaluations": 2.5, "seconds": {"inner": 5.0}}
+    tally = Tally(torch.device("cpu"))
+    tally.load_state_dict(saved)
+    state = tally.state_dict()
+    with tally.measure("inner"):
+        work()
+    assert tally.state_dict()["seconds"]["inner"] > 5
+    assert state == saved == {"batches": 3, "evaluations": 2.5, "seconds": {"inner": 5.0}}
