@@ -166,6 +166,29 @@ class TestDescriptions:
         assert differences(one, other) == ["the optimizer holds its parameters in another order"]
 
 
+def test_of_parameters_that_differ_five_are_named():
+    weights = [torch.zeros(1)] * 7
+    all_seven = [ParameterInfo(name=name) for name in "abcdefg"]
+
+    def told(count):
+        found = describe(LOOP, weights[:count], all_seven[:count])
+        (phrase,) = differences(found, describe(LOOP, weights[:1], all_seven[6:]))[:1]
+        return phrase
+
+    five = "parameters that are gone: a (1,), b (1,), c (1,), d (1,), e (1,)"
+    assert told(5) == five
+    assert told(6) == f"{five} and 1 more"
+
+
+def test_a_parameter_that_changed_its_group_is_another():
+    infos = [ParameterInfo(name="a", group=group) for group in (0, 1)]
+    one, other = (describe(LOOP, [torch.zeros(1)], [info]) for info in infos)
+    assert differences(one, other) == [
+        "parameters that are gone: a (1,)",
+        "new parameters: a (1,) of group 1",
+    ]
+
+
 def test_settings_that_only_one_version_has_are_told():
     assert changes({"old": "1", "kept": "2"}, {"kept": "2", "new": "3"}) == [
         "old was 1, is not there",

@@ -166,4 +166,6 @@ def test_a_loss_that_is_no_tensor_of_one_entry_is_refused_with_nothing_lost():
         window.step(0.5)
     with pytest.raises(ValueError, match=r"`loss` must have one entry, got shape \(2,\)"):
         window.accumulate(torch.ones(2))
+    with pytest.raises(ValueError, match=r"`loss` must have one entry, got shape \(0,\)"):
+        window.step(torch.ones(0))
     assert window.is_fresh
