@@ -16,8 +16,8 @@ from tests.manual.callback_nets import Anchors, ByFrankWolfe
             "`gradient_clip_val` must be None .* got 0.5: the direction is bound",
         ),
         (
-            {"accumulate_grad_batches": 4},
-            r"`accumulate_grad_batches` must be 1 .* Pass InnerLoop\(accumulate_grad_batches=4\)",
+            {"accumulate_grad_batches": 2},
+            r"`accumulate_grad_batches` must be 1 .* Pass InnerLoop\(accumulate_grad_batches=2\)",
         ),
         (
             {"callbacks": [GradientAccumulationScheduler({0: 2})]},

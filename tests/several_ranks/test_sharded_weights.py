@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 
 from lightning_fw import (
+    FrankWolfeMixin,
     GapFraction,
     InnerLoop,
     L1Ball,
@@ -107,3 +110,30 @@ def test_gathered_weights_are_not_used_again_once_the_window_has_moved():
     torch.testing.assert_close(in_parts, whole, rtol=1e-8, atol=1e-9)
     seen = [(mine + other) / 2 for mine, other in zip(first, second, strict=True)]
     assert seen == pytest.approx(expected)
+
+
+class Unheard(Sharded):
+    on_restart = FrankWolfeMixin.on_restart
+
+
+class Hears(L.Callback):
+    def __init__(self):
+        self.cosines = []
+
+    def on_restart(self, trainer, module, record):
+        self.cosines.append(record.cosine)
+
+
+def fit_heard_on_rank_zero() -> list[float]:
+    hears = Hears()
+    callbacks = [hears] if int(os.environ.get("RANK", 0)) == 0 else []
+    loop = InnerLoop(ball=L2Ball(radius=0.05), steps=3)
+    make_trainer(callbacks=callbacks).fit(Unheard(loop))
+    return hears.cosines
+
+
+def test_a_callback_on_one_rank_hears_of_windows_that_all_work_on():
+    first, second = on_ranks(fit_heard_on_rank_zero, limit=30.0)
+    assert first == pytest.approx(fit_heard_on_rank_zero())
+    assert len(first) >= 4
+    assert second == []
