@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from lightning.pytorch.strategies import DDPStrategy
 
 from lightning_fw import (
     InnerLoop,
@@ -194,3 +195,15 @@ def test_other_strategies_cannot_leave_gradients_apart(make_trainer, monkeypatch
     monkeypatch.setattr(type(trainer), "world_size", 2)
     with pytest.raises(ValueError, match='`sync` must be "step" with SingleDeviceStrategy, got'):
         require_local_windows(trainer)
+
+
+def test_one_rank_can_under_any_strategy_and_several_under_one_derived_from_ddp(
+    make_trainer, monkeypatch
+):
+    class Own(DDPStrategy):
+        pass
+
+    require_local_windows(make_trainer())
+    trainer = make_trainer(strategy=Own())
+    monkeypatch.setattr(type(trainer), "world_size", 2)
+    require_local_windows(trainer)

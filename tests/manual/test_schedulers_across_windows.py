@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from lightning_fw import InnerLoop
+from lightning_fw.manual.schedulers import OuterSteps
 from lightning_fw.restarts import Progress, RestartRule
 from tests.manual.scheduled_fits import (
     assert_rates_are_automatics,
@@ -99,3 +100,14 @@ def test_an_epoch_that_a_hook_ends_is_an_epoch_to_schedulers():
 def test_a_batch_that_a_hook_skips_ends_its_window():
     module = twins(EndsEarly)[1](with_scheduler(interval="step"), InnerLoop(steps=2))
     assert fit(module).global_step == 4 == module.lr_schedulers().last_epoch
+
+
+def test_steps_are_numbered_anew_each_epoch_also_in_a_batch_of_the_same_number():
+    steps = OuterSteps()
+    for batch in (0, 2):
+        steps.add(0, batch)
+    assert steps.of_batch(0, 2) == range(2, 3)
+    assert not steps.of_batch(1, 2)
+    for _ in range(2):
+        steps.add(1, 2)
+    assert steps.of_batch(1, 2) == range(1, 3)
