@@ -125,6 +125,12 @@ def test_agreement_is_one_for_one_way_and_half_a_root_for_crossing_ways():
     torch.testing.assert_close(direction, torch.tensor([-0.5, -0.5], dtype=torch.float64))
 
 
+def test_a_rank_without_a_step_does_not_lessen_agreement():
+    # All that it sends is 0.
+    _, record = joined([torch.tensor([3.0, 4.0])], lambda message: message / 2)
+    assert record.agreement == pytest.approx(1.0)
+
+
 RANKS = ((1.0, 5.0), (3.0, -2.0))
 
 

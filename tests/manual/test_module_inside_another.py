@@ -79,3 +79,17 @@ def test_a_training_step_borrowed_from_a_frank_wolfe_module_trains_by_back_propa
     with pytest.warns(UserWarning, match="`training_step` of Borrows was called by Borrows, which"):
         trainer.fit(module, loader)
     assert trainer.global_step == 7
+
+
+def test_who_validates_by_its_training_step_is_not_told_of_training(loader, make_trainer):
+    class Outer(L.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.inner = Recurrent()
+
+        def validation_step(self, batch, batch_idx):
+            return self.inner.training_step(batch, batch_idx)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="`training_step`")
+        make_trainer().validate(Outer(), loader, verbose=False)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, OnExceptionCheckpoint, WeightAveraging
 
+from lightning_fw.manual.saved_state import put_anchor
 from tests.manual.interrupted import Batches, Module, weights_in
 from tests.manual.resumable_fits import CASES, fit
 
@@ -155,3 +156,13 @@ def test_parameters_that_join_leave_the_way_to_the_anchor(make_trainer, tmp_path
     assert not torch.equal(module.displaced, module.anchor)
     checkpoint = torch.load(tmp_path / "mid.ckpt", weights_only=True)
     assert torch.equal(weights_in(checkpoint), module.anchor)
+
+
+def test_of_weights_that_are_equal_each_gets_its_own_anchor():
+    first, second = torch.ones(2), torch.ones(2)
+    checkpoint = {"state_dict": {"second": second, "first": first}}
+    put_anchor(checkpoint, [(first, torch.zeros(2)), (second, torch.full((2,), 2.0))])
+    assert {name: w.tolist() for name, w in checkpoint["state_dict"].items()} == {
+        "first": [0, 0],
+        "second": [2, 2],
+    }
