@@ -95,6 +95,16 @@ def test_a_batch_start_of_minus_one_ends_the_epoch_and_its_window(make_trainer):
         assert not torch.equal(module.ends[epoch - 1], anchors.after_batches[4 * epoch - 1][1])
 
 
+def test_a_batch_start_of_minus_one_in_a_group_makes_a_step_of_what_is_held(make_trainer):
+    class Skips(ByFrankWolfe):
+        def on_train_batch_start(self, batch, batch_idx):
+            return -1 if batch_idx == 5 else None
+
+    module = Skips(InnerLoop(steps=2, accumulate_grad_batches=2))
+    make_trainer(max_epochs=2).fit(module)
+    assert [(r.steps, r.batches) for r in module.records] == [(2, 4), (1, 1)] * 2
+
+
 def test_with_one_step_a_batch_start_of_minus_one_is_automatic_optimizations(make_trainer):
     found = []
     for base, arguments in ((Plain, ()), (ByFrankWolfe, (ONE_STEP,))):
