@@ -45,6 +45,16 @@ def test_a_method_beside_the_hook_may_have_a_name_like_it():
     type("Tagger", (FrankWolfeMixin, L.LightningModule), methods)
 
 
+def test_a_base_that_only_shares_lightnings_name_may_stand_in_front():
+    class LightningModule:
+        pass
+
+    class Named(LightningModule, Recurrent):
+        pass
+
+    assert not Named().automatic_optimization
+
+
 def test_it_mixes_into_a_finished_module(loader, make_trainer):
     class Finished(L.LightningModule):
         def __init__(self):
