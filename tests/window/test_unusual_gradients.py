@@ -169,3 +169,14 @@ def test_a_loss_that_is_no_tensor_of_one_entry_is_refused_with_nothing_lost():
     with pytest.raises(ValueError, match=r"`loss` must have one entry, got shape \(0,\)"):
         window.step(torch.ones(0))
     assert window.is_fresh
+
+
+def test_an_evaluation_at_the_anchor_after_zero_grad_needs_no_displaced():
+    weight = torch.nn.Parameter(torch.ones(2))
+    window = Window(InnerLoop(ball=L2Ball(radius=0.5), steps=1), [weight])
+    for sign in (1.0, -1.0):
+        weight.grad = None
+        (sign * weight.sum()).backward()
+        window.step()
+        window.close()
+        torch.testing.assert_close(weight.grad, torch.full((2,), sign * 0.5**0.5))

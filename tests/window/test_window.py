@@ -207,17 +207,6 @@ def test_an_evaluation_that_adds_to_the_direction_is_refused_and_leaves_it():
             call()
 
 
-def test_an_evaluation_at_the_anchor_after_zero_grad_needs_no_displaced():
-    weight = torch.nn.Parameter(torch.ones(2))
-    window = Window(InnerLoop(ball=L2Ball(radius=0.5), steps=1), [weight])
-    for sign in (1.0, -1.0):
-        weight.grad = None
-        (sign * weight.sum()).backward()
-        window.step()
-        window.close()
-        torch.testing.assert_close(weight.grad, torch.full((2,), sign * 0.5**0.5))
-
-
 def test_tied_weights_that_come_twice_are_moved_once():
     words, head = torch.nn.Embedding(10, 8), torch.nn.Linear(8, 10)
     head.weight = words.weight
