@@ -17,7 +17,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from lightning_fw.command_line.arguments import file_to_write
+from lightning_fw.command_line.arguments import picture_to_write
 from lightning_fw.communication.figure import (
     CASES,
     GIGABIT,
@@ -33,7 +33,6 @@ from lightning_fw.communication.figure import (
 from lightning_fw.communication.measure import FORMAT, Row, Way
 from lightning_fw.communication.wall_clock import LocalWindows, Network, break_even_bandwidth
 from lightning_fw.nn.cells import cell_title
-from lightning_fw.race.plot import require_matplotlib
 from lightning_fw.race.tasks import TASKS
 
 Report = dict[str, Any]
@@ -50,9 +49,8 @@ def main(argv: Sequence[str]) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m lightning_fw.communication.page")
     parser.add_argument("reports", type=_report, nargs="+", metavar="JSON")
-    parser.add_argument("--image", type=file_to_write, required=True, help="the picture to draw")
+    parser.add_argument("--image", type=picture_to_write, required=True, help="the picture to draw")
     options = parser.parse_args(argv)
-    require_matplotlib()
     last: Report = options.reports[-1]
     windows = beside(last, "ddp")
     if not windows:

@@ -112,3 +112,11 @@ def test_a_missing_file_is_named(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         main([str(tmp_path / "none.json"), "--image", str(tmp_path / "figure.png")])
     assert "none.json" in capsys.readouterr().err
+
+
+def test_a_picture_of_another_format_is_named_before_the_tables(report, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([str(report), "--image", str(tmp_path / "figure.txt")])
+    told = capsys.readouterr()
+    assert "argument --image: must end in a format that matplotlib writes" in told.err
+    assert told.out == ""
