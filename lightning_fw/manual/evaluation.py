@@ -72,9 +72,16 @@ def evaluate(
         raise RuntimeError(_BACKWARD.format("gradients in p.grad after it, as backward() leaves"))
     loss = loss_of(output)
     before_backward()
+    _drop_left_over(parameters)
     if loss is not None:
         module.manual_backward(loss)
     return output, loss
+
+
+def _drop_left_over(parameters: Sequence[Tensor]) -> None:
+    """Clear what callbacks or a validation left in mid-window, where no zero_grad comes."""
+    for p in parameters:
+        p.grad = None
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lightning as L
+import pytest
 import torch
 
 from lightning_fw import InnerLoop, L2Ball
@@ -44,6 +45,31 @@ def test_what_happens_between_the_batches_of_a_group_loses_no_gradient(make_trai
     trainer.fit(validated, doubles(2), doubles(2))
     assert torch.equal(validated.weights(), straight.weights())
     assert told(validated.records) == told(straight.records)
+
+
+class Leaves(L.Callback):
+    """Takes gradients of its own between batches, as a probe does, and leaves them there."""
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        torch.nn.functional.mse_loss(module(batch[0]), batch[1]).backward()
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        InnerLoop(ball=L2Ball(radius=0.05), steps=1),
+        InnerLoop(ball=L2Ball(radius=0.05), steps=3),
+        InnerLoop(ball=L2Ball(radius=0.05), steps=2, accumulate_grad_batches=3),
+    ],
+    ids=str,
+)
+def test_gradients_that_others_leave_between_batches_are_dropped_as_in_automatic(
+    loop, make_trainer
+):
+    straight, _ = fit(loop, doubles(2), make_trainer)
+    probed = Recurrent(loop, lr=0.5).double()
+    make_trainer(precision="64-true", max_epochs=2, callbacks=[Leaves()]).fit(probed, doubles(2))
+    assert torch.equal(probed.weights(), straight.weights())
 
 
 class AfterTwoSteps(RestartRule):
