@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -201,11 +201,14 @@ def stacked_gates(module: nn.Module) -> dict[int, int]:
     return found
 
 
-def movable(parameters: Iterable[Tensor]) -> list[Tensor]:
+def movable(
+    parameters: Iterable[Tensor], infos: Sequence[ParameterInfo] | None = None
+) -> list[Tensor]:
     """The parameters as a list, if a window can move them.
 
     Args:
         parameters: As torch's optimizers take them: ``module.parameters()`` can be read once.
+        infos: What names each of them in an error.
 
     Raises:
         TypeError: If they are a module, or something else than tensors is among them.
@@ -216,26 +219,38 @@ def movable(parameters: Iterable[Tensor]) -> list[Tensor]:
             f"`parameters` must be tensors, got a {type(parameters).__name__}. Pass its "
             "parameters(), or *trainable(optimizer.param_groups, module)."
         )
-    parameters = list(parameters)
-    for p in parameters:
+    given = list(parameters)
+    for p in given:
         if not isinstance(p, Tensor):
             raise TypeError(
                 f"`parameters` must be tensors, got a {type(p).__name__} among them. Pass "
                 "module.parameters(), or *trainable(optimizer.param_groups, module)."
             )
     # Tied weights come twice; those without an entry have nothing to move.
-    once = {id(p): p for p in parameters if is_lazy(p) or p.numel() > 0}
+    once = {id(p): p for p in given if is_lazy(p) or p.numel() > 0}
     parameters = list(once.values())
     if not parameters:
         raise ValueError(
             "`parameters` must hold at least one trainable tensor, got none. "
             "Give the outer optimizer parameters that require a gradient."
         )
-    for p in parameters:
-        if not p.is_floating_point() or p.device != parameters[0].device:
-            raise ValueError(
-                "`parameters` must be real floating-point tensors of one device, got one of "
-                f"{p.dtype} on {p.device} beside {parameters[0].device}. "
-                "Leave it to an optimizer of its own, or move it."
-            )
+    _require_one_kind(parameters, {id(p): info.name for p, info in zip(given, infos or ())})
     return parameters
+
+
+def _require_one_kind(parameters: Sequence[Tensor], names: Mapping[int, str]) -> None:
+    first = parameters[0]
+    for p in parameters:
+        found = names.get(id(p)) or "one"
+        if not p.is_floating_point():
+            raise ValueError(
+                f"`parameters` must be real floating-point tensors, got {found} of {p.dtype}. Keep "
+                "its numbers in a real tensor, which torch.view_as_complex can read, or leave it "
+                "out of the optimizer."
+            )
+        if p.device != first.device:
+            raise ValueError(
+                f"`parameters` must be tensors of one device, got {found} on {p.device} beside "
+                f"{names.get(id(first)) or 'one'} on {first.device}. Move it, or leave it out of "
+                "the optimizer."
+            )

@@ -75,7 +75,7 @@ class Window:
         may_grow: bool = False,
     ) -> None:
         require_inner_loop("inner_loop", inner_loop)
-        self.parameters = parameters = movable(parameters)
+        self.parameters = parameters = movable(parameters, infos)
         require_infos(inner_loop, infos, may_grow=may_grow)
         self.inner_loop = inner_loop
         self.infos = None if infos is None else list(infos)

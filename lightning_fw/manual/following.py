@@ -25,7 +25,7 @@ def require_parameters(module: Any, inner_loop: InnerLoop, optimizer: Optimizer)
             changes its weights as it is read.
     """
     parameters, infos = trainable(optimizer.param_groups, module)
-    movable(parameters)
+    movable(parameters, infos)
     _warn_of_strangers(module, parameters)
     if inner_loop.steps > 1 and inner_loop.trajectory != "fixed":
         _require_reading_embeddings(module, parameters)

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from lightning_fw import InnerLoop, L2Ball, ProductBall
+from lightning_fw.parameters import trainable
+from lightning_fw.window import Window
 from tests.mixin.conftest import Recurrent
 
 
@@ -57,6 +59,20 @@ def test_nothing_to_train_is_named_before_training(loader, make_trainer):
 
     with pytest.raises(ValueError, match="`parameters` must hold at least one trainable tensor"):
         make_trainer().fit(Frozen().requires_grad_(False), loader)
+
+
+def test_weights_that_no_window_moves_are_named_before_training(loader, make_trainer):
+    complex_ones = Recurrent()
+    complex_ones.phase = torch.nn.Parameter(torch.zeros(2, dtype=torch.complex64))
+    with pytest.raises(ValueError, match=r"got phase of torch.complex64. Keep its numbers in a re"):
+        make_trainer().fit(complex_ones, loader)
+
+
+def test_weights_elsewhere_are_named():
+    module = Recurrent()
+    module.head.to("meta")
+    with pytest.raises(ValueError, match=r"got head.weight on meta beside rnn.weight_ih_l0 on cpu"):
+        Window(InnerLoop(), *trainable([{"params": list(module.parameters())}], module))
 
 
 def test_a_layer_that_waits_for_its_shape_is_named_before_training(loader, make_trainer):
