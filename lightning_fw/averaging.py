@@ -182,7 +182,7 @@ class AnchorAveraging(PolynomialAveraging, WeightAveraging):
     Args:
         power: η ≥ 0; 0: the mean of all anchors.
         device: Where the average lives; None: where the module does.
-        use_buffers: Whether to average buffers too.
+        use_buffers: Whether to average buffers too; counters, masks and sparse ones are the latest.
 
     Raises:
         TypeError: If ``power`` is not a number.
@@ -213,5 +213,8 @@ def average_(
         return
     share = (power + 1) / (float(updates) + 1 + power)
     for average, new in zip(averages, latest, strict=True):
+        if new.layout != torch.strided:  # a graph's edges, which torch cannot compare
+            average.copy_(new)
+            continue
         # What is constant stays, also where it is infinite, as in a mask of attention.
         average.copy_(torch.where(average == new, new, torch.lerp(average, new, share)))

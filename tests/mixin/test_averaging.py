@@ -166,6 +166,23 @@ def test_what_is_constant_stays(value, make_trainer):
     assert torch.equal(module.mask, Masked().mask)
 
 
+def test_sparse_buffers_are_those_of_the_latest_anchor(make_trainer):
+    class OnAGraph(ByFrankWolfe):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("edges", torch.eye(3).to_sparse())
+
+        def training_step(self, batch, batch_idx):
+            self.edges = self.edges * 2
+            return super().training_step(batch, batch_idx)
+
+    module = OnAGraph()
+    trainer = make_trainer(callbacks=[AnchorAveraging()], max_epochs=1)
+    trainer.fit(module)
+    batches = trainer.fit_loop.total_batch_idx + 1
+    assert torch.equal(module.edges.to_dense(), 2.0**batches * torch.eye(3))
+
+
 def test_complex_weights_are_averaged_too():
     averages = [torch.zeros(2, dtype=torch.complex64)]
     average_(averages, [torch.full((2,), 1 + 1j)], torch.tensor(1), power=0.0)
