@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -185,7 +186,7 @@ def stacked_gates(module: nn.Module) -> dict[int, int]:
     """
     found: dict[int, int] = {}
     for child in module.modules():
-        torchs = next((gates for kind, gates in _STACKED_GATES if isinstance(child, kind)), None)
+        torchs = next((gates for kind, gates in _STACKED_GATES if _is_one(child, kind)), None)
         gates: Any = torchs or getattr(child, "stacked_gates", None)
         if gates is None:
             continue
@@ -193,12 +194,20 @@ def stacked_gates(module: nn.Module) -> dict[int, int]:
         if not torchs:
             require_count("stacked_gates", gates)
             require_count("hidden_size", hidden_size)
+        elif hidden_size is None:  # torch.jit.trace keeps weights alone
+            hidden_size = next(child.parameters()).shape[0] // gates
         for name, parameter in child.named_parameters():
             # What a parametrization keeps, lengths of columns or factors, may stack none.
             stacks = parameter.ndim == 2 and parameter.shape[0] == gates * hidden_size
             if stacks and (not torchs or _plain(name).startswith(("weight_ih", "weight_hh"))):
                 found[id(parameter)] = gates
     return found
+
+
+def _is_one(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether it is of that class, or was before torch.jit compiled it."""
+    compiled = isinstance(module, torch.jit.ScriptModule)
+    return isinstance(module, kind) or (compiled and module.original_name == kind.__name__)
 
 
 def movable(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -192,3 +193,17 @@ def test_small_matrices_padded_to_one_stack_have_the_same_atoms(ball, monkeypatc
     monkeypatch.setattr(_matrix, "_joined", joined)
     torch.testing.assert_close(ball.lmo(gradients, infos), expected, rtol=1e-9, atol=1e-12)
     assert stacks == [(5, 3)]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("name", MODULES)
+def test_a_layer_that_torch_jit_compiled_stacks_the_gates_that_it_did(name: str) -> None:
+    def gates(layer: Any) -> list[int]:
+        _, infos = trainable([{"params": list(layer.parameters())}], nn.Sequential(layer))
+        return [info.gates for info in infos]
+
+    layer, stacked = MODULES[name]
+    assert max(gates(layer)) == stacked
+    assert gates(torch.jit.script(layer)) == gates(layer)
+    assert gates(torch.jit.trace(layer, torch.zeros(2, 3))) == gates(layer)
