@@ -18,7 +18,7 @@ def single_optimizer(configured: object) -> Optimizer:
     """The optimizer in what ``configure_optimizers`` returned, in any form Lightning takes.
 
     Raises:
-        ValueError: If there is not exactly one optimizer.
+        ValueError: If there is not exactly one optimizer, or it maximizes.
         TypeError: If it evaluates a closure itself, as LBFGS does, or wants sparse gradients.
     """
     found = _optimizers(configured)
@@ -30,17 +30,27 @@ def single_optimizer(configured: object) -> Optimizer:
             "Give one optimizer param groups instead, or delete configure_optimizers to get "
             "InnerLoop.outer's."
         )
-    if isinstance(found[0], SparseAdam):
+    _require_to_follow_directions(found[0])
+    return found[0]
+
+
+def _require_to_follow_directions(optimizer: Optimizer) -> None:
+    if isinstance(optimizer, SparseAdam):
         raise TypeError(
             "`configure_optimizers` must return an optimizer of dense gradients, as the direction "
             "is, got SparseAdam. Return SGD or Adam."
         )
-    if isinstance(found[0], LBFGS):
+    if isinstance(optimizer, LBFGS):
         raise TypeError(
             "`configure_optimizers` must return an optimizer that steps along one direction, got "
             "LBFGS, which evaluates the loss itself. Return SGD or Adam."
         )
-    return found[0]
+    if any(group.get("maximize") for group in optimizer.param_groups):
+        raise ValueError(
+            "`maximize` of the outer optimizer must be False, got True: the step would go away "
+            "from where the window went. Return the negative loss; for some parameters alone, such "
+            "as multipliers, turn their gradients round by parameter.register_hook(torch.neg)."
+        )
 
 
 def warn_of_other_scale(optimizer: Optimizer, inner_loop: InnerLoop) -> None:

@@ -91,6 +91,11 @@ def test_an_optimizer_without_a_learning_rate_trains(loader, make_trainer):
         ),
         (lambda p: None, ValueError, "must return one outer optimizer, got 0: None"),
         (lambda p: {"optimizer": torch.optim.LBFGS(p)}, TypeError, "got LBFGS, which evaluates"),
+        (
+            lambda p: torch.optim.SGD([{"params": p[:1], "maximize": True}, {"params": p[1:]}]),
+            ValueError,
+            "`maximize` of the outer optimizer must be False, got True.* the negative loss",
+        ),
     ],
 )
 def test_wrong_optimizers_are_named_before_training(
@@ -221,3 +226,21 @@ def test_an_optimizer_that_wraps_another_trains_and_resumes(make_trainer, tmp_pa
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     make_trainer(max_epochs=2).fit(resumed, make_loader(), ckpt_path=tmp_path / "a.ckpt")
     assert torch.equal(resumed.weights(), straight.weights())
+
+
+def test_multipliers_climb_where_a_hook_turns_their_gradients_round(loader, make_trainer):
+    class Constrained(Recurrent):
+        def __init__(self):
+            super().__init__(InnerLoop(steps=3, direction="displacement"), lr=1.0)
+            self.multiplier = torch.nn.Parameter(torch.tensor(1.0))
+            self.multiplier.register_hook(torch.neg)
+
+        def training_step(self, batch, batch_idx):
+            violation = (self.head.weight - 2).square().mean()
+            return super().training_step(batch, batch_idx) + self.multiplier * violation
+
+    module = Constrained()
+    make_trainer(max_epochs=1).fit(module, loader)
+    # All atoms of a tensor of one entry are alike: a whole radius a window.
+    climbed = len(module.records) * module.inner_loop.ball.radius
+    torch.testing.assert_close(module.multiplier.data, torch.tensor(1 + climbed))
