@@ -29,11 +29,12 @@ from lightning_fw.manual.termination import ask_every_batch
 from lightning_fw.manual.who_calls import called_by_the_loop
 from lightning_fw.manual.wrapping import (
     ENTERED,
+    hide_from_torchscript,
     is_lightning_core,
     require_base_order,
     warn_of_misspelt_hook,
-    wrap_attribute,
-    wrap_method,
+    wrap_attributes,
+    wrap_methods,
 )
 from lightning_fw.record import RestartRecord
 from lightning_fw.shards import any_sharded
@@ -47,12 +48,6 @@ _AUTOMATIC = (
     "`automatic_optimization` must be False with FrankWolfeMixin, got True. "
     "Remove the line that sets it."
 )
-
-# By the lists in which a class may tell them.
-_UNKNOWN_TO_TORCHSCRIPT = {
-    "__jit_unused_properties__": ["frank_wolfe"],
-    "__jit_ignored_attributes__": ["_driver", "_saved_driver_state"],
-}
 
 
 class FrankWolfeMixin:
@@ -102,9 +97,8 @@ class FrankWolfeMixin:
         declared: object = cls.automatic_optimization
         if declared is True:
             raise ValueError(_AUTOMATIC)
-        for listed, names in _UNKNOWN_TO_TORCHSCRIPT.items():
-            setattr(cls, listed, [*getattr(cls, listed, ()), *names])
-        _wrap_methods(cls)
+        hide_from_torchscript(cls)
+        wrap_methods(cls, _AROUND)
 
     @property
     def automatic_optimization(self) -> bool:
@@ -169,11 +163,6 @@ class FrankWolfeMixin:
         super().manual_backward(loss, *args, **kwargs)  # type: ignore[misc]
 
 
-def _wrap_methods(cls: type) -> None:
-    for name, around in _AROUND.items():
-        wrap_method(cls, name, around, only_overridden=name == "training_step")
-
-
 def _training_step(module: Any, training_step: Callable[..., Any], *arguments: Any) -> Any:
     """The user's training_step inside the inner loop, or as it is where nothing is trained."""
     if not called_by_the_loop(module, FrankWolfeMixin):
@@ -221,10 +210,15 @@ def _configure_callbacks(module: Any, configure_callbacks: Callable[..., Any]) -
         uncompile_around(module)
         # What was assigned since the class was made: on the class, and, as LightningCLI does it, on
         # the instance.
-        _wrap_methods(type(module))
-        for name, around in _AROUND.items():
-            wrap_attribute(module, name, around)
+        wrap_methods(type(module), _AROUND)
+        wrap_attributes(module, _AROUND)
     return configured
+
+
+def _hook_that_may_assign(module: Any, hook: Callable[..., Any], *arguments: Any) -> None:
+    """A user's hook, before or in which methods, such as a compiled step, may be assigned."""
+    hook(module, *arguments)
+    wrap_attributes(module, _AROUND)
 
 
 def _on_before_optimizer_step(
@@ -292,6 +286,8 @@ _AROUND: dict[str, Callable[..., Any]] = {
     "training_step": _training_step,
     "configure_optimizers": _configure_optimizers,
     "configure_callbacks": _configure_callbacks,
+    "setup": _hook_that_may_assign,
+    "on_train_epoch_start": _hook_that_may_assign,
     "on_before_optimizer_step": _on_before_optimizer_step,
     "on_save_checkpoint": _on_save_checkpoint,
     "on_load_checkpoint": _on_load_checkpoint,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -14,6 +14,18 @@ from typing import Any
 _WRAPPED = "_frank_wolfe_wrapped"
 ENTERED = "_frank_wolfe_entered"
 _NAMESPACES = ("lightning", "pytorch_lightning")
+
+# By the lists in which a class may tell them.
+_UNKNOWN_TO_TORCHSCRIPT = {
+    "__jit_unused_properties__": ["frank_wolfe"],
+    "__jit_ignored_attributes__": ["_driver", "_saved_driver_state"],
+}
+
+
+def hide_from_torchscript(cls: type) -> None:
+    """Tell TorchScript which attributes of the mixin it is to leave out."""
+    for listed, names in _UNKNOWN_TO_TORCHSCRIPT.items():
+        setattr(cls, listed, [*getattr(cls, listed, ()), *names])
 
 
 def is_lightning_core(method: Callable[..., Any]) -> bool:
@@ -49,6 +61,18 @@ def warn_of_misspelt_hook(cls: type, mixin: type, hook: str) -> None:
                 f"`{hook}`?",
                 stacklevel=3,
             )
+
+
+def wrap_methods(cls: type, arounds: Mapping[str, Callable[..., Any]]) -> None:
+    """:func:`wrap_method` for each name; a training_step only where a user wrote one."""
+    for name, around in arounds.items():
+        wrap_method(cls, name, around, only_overridden=name == "training_step")
+
+
+def wrap_attributes(instance: Any, arounds: Mapping[str, Callable[..., Any]]) -> None:
+    """:func:`wrap_attribute` for each name."""
+    for name, around in arounds.items():
+        wrap_attribute(instance, name, around)
 
 
 def wrap_method(

@@ -105,6 +105,12 @@ class SetOnTheInstance(Recurrent):
         return loss_of(self, batch)
 
 
+class NotYet(Recurrent):
+    def step(self, batch, batch_idx):
+        x, y = batch
+        return (self(x) - y).square().mean()
+
+
 class SetAroundTheOriginal(WithIndex):
     def __init__(self, inner_loop=None):
         super().__init__(inner_loop)
@@ -157,6 +163,22 @@ def test_a_second_fit_runs_a_step_set_on_the_instance_once_a_batch(loader, make_
         make_trainer().fit(module, loader)
     assert module.indices == [*range(7), *range(7)]
     assert len(module.records) == 6
+
+
+HOOKS = ["setup", "configure_model", "on_fit_start", "on_train_start", "on_train_epoch_start"]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_step_that_a_hook_sets_trains_too(hook, loader, make_trainer):
+    def assign(self, stage=None):
+        self.training_step = self.step
+
+    module = type("SetByAHook", (NotYet,), {hook: assign})()
+    usual = Recurrent()
+    for each in (module, usual):
+        make_trainer().fit(each, loader)
+    assert torch.equal(module.weights(), usual.weights())
+    assert module.trainer.global_step == usual.trainer.global_step == 3
 
 
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
