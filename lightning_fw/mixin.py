@@ -86,7 +86,7 @@ class FrankWolfeMixin:
         3
     """
 
-    _driver: Driver | None = None
+    _frank_wolfe_driver: Driver | None = None
     _saved_driver_state: dict[str, Any] | None = None
     _runs_training_step = False
 
@@ -113,7 +113,7 @@ class FrankWolfeMixin:
     @property
     def frank_wolfe(self) -> WindowView:
         """The live window, read-only; without one, RuntimeError when it is read."""
-        return WindowView(self._driver)
+        return WindowView(self._frank_wolfe_driver)
 
     def configure_frank_wolfe(self) -> InnerLoop:
         """The settings of the inner loop, for the user to override: the paper's.
@@ -167,19 +167,19 @@ def _training_step(module: Any, training_step: Callable[..., Any], *arguments: A
     """The user's training_step inside the inner loop, or as it is where nothing is trained."""
     if not called_by_the_loop(module, FrankWolfeMixin):
         return training_step(module, *arguments)
-    if module._driver is None:
-        module._driver = Driver(configured_inner_loop(module), module)
+    if module._frank_wolfe_driver is None:
+        module._frank_wolfe_driver = Driver(configured_inner_loop(module), module)
         saved, module._saved_driver_state = module._saved_driver_state, None
         if saved is not None:
-            module._driver.load_state_dict(saved, module)
+            module._frank_wolfe_driver.load_state_dict(saved, module)
     in_graph = step_in_graph(module, training_step)
     with lost_ranks_told(), without_autocast(module.device, in_graph) as evaluated:
-        return module._driver.run_batch(module, evaluated, arguments)
+        return module._frank_wolfe_driver.run_batch(module, evaluated, arguments)
 
 
 def _configure_optimizers(module: Any, configure_optimizers: Callable[..., Any]) -> Any:
     """The user's configure_optimizers, checked before training starts."""
-    module._driver = None
+    module._frank_wolfe_driver = None
     inner_loop = configured_inner_loop(module)
     with counted_in_windows(module, inner_loop):
         configured = configure_optimizers(module)
@@ -233,7 +233,11 @@ def _on_save_checkpoint(
     module: Any, on_save_checkpoint: Callable[..., Any], checkpoint: dict[str, Any]
 ) -> None:
     """Save the window in progress beside the weights, which are the anchor's."""
-    anchor = [] if module._driver is None else module._driver.window.anchor.copies()
+    anchor = (
+        []
+        if module._frank_wolfe_driver is None
+        else module._frank_wolfe_driver.window.anchor.copies()
+    )
     put_anchor(checkpoint, anchor)
     on_save_checkpoint(module, checkpoint)
     # Once more: the hook may have made state of its own of the weights.
@@ -241,10 +245,10 @@ def _on_save_checkpoint(
     share_progress(checkpoint)
     if not can_resume(checkpoint):
         return
-    if module._driver is not None:
+    if module._frank_wolfe_driver is not None:
         # A rank that fails may be alone in it: the others would not answer.
         all_ranks = not module.trainer.interrupted
-        checkpoint[KEY] = module._driver.state_dict(module, all_ranks=all_ranks)
+        checkpoint[KEY] = module._frank_wolfe_driver.state_dict(module, all_ranks=all_ranks)
     else:
         # None before the first batch, where Lightning's finders save and load what they saved.
         checkpoint[KEY] = module._saved_driver_state
@@ -258,7 +262,7 @@ def _on_load_checkpoint(
     share_progress(checkpoint)
     trainer = module._trainer
     resumes = trainer is not None and trainer.state.fn == "fit"
-    module._driver = None
+    module._frank_wolfe_driver = None
     module._saved_driver_state = checkpoint.get(KEY) if resumes else None
     if resumes and can_resume(checkpoint) and KEY not in checkpoint:
         rank_zero_warn(
@@ -273,12 +277,12 @@ def _teardown(module: Any, teardown: Callable[..., Any], *arguments: Any) -> Non
     Weights in parts are not gathered for it: a later fit begins with a window of its own.
     """
     teardown(module, *arguments)
-    if module._driver is not None:
+    if module._frank_wolfe_driver is not None:
         ask_every_batch(module.trainer)
-        if not any_sharded(module._driver.window.parameters):
-            state = module._driver.state_dict(module, all_ranks=True)
+        if not any_sharded(module._frank_wolfe_driver.window.parameters):
+            state = module._frank_wolfe_driver.state_dict(module, all_ranks=True)
             module._saved_driver_state = apply_to_collection(state, Tensor, Tensor.cpu)
-        module._driver = None
+        module._frank_wolfe_driver = None
 
 
 # What the mixin does around the user's methods, or Lightning's own.

@@ -28,11 +28,11 @@ def close_cut_off_window(trainer: Any) -> None:
     """
     module = trainer.lightning_module
     is_ended = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch or is_last_batch(trainer)
-    if module._driver is None or not is_ended:
+    if module._frank_wolfe_driver is None or not is_ended:
         return
     before, module._current_fx_name = module._current_fx_name, "training_step"
     try:
-        module._driver.end_window(module)
+        module._frank_wolfe_driver.end_window(module)
     finally:
         module._current_fx_name = before
     _warn_of_no_loss(trainer)

@@ -121,7 +121,7 @@ def _update(
         update_plateau_schedulers: Whether those are meant that need a metric.
     """
     trainer = loop.trainer
-    if not hasattr(trainer.lightning_module, "_driver"):
+    if not hasattr(trainer.lightning_module, "_frank_wolfe_driver"):
         # The Trainer has moved on to a module without the mixin.
         type(loop).update_lr_schedulers(loop, interval, update_plateau_schedulers)
         return
@@ -148,8 +148,8 @@ def _indices(trainer: Any, interval: str) -> Sequence[int]:
     epoch, module = trainer.current_epoch, trainer.lightning_module
     if interval == "epoch":
         return (epoch + 1,)
-    if module._driver is not None:
-        steps: OuterSteps = module._driver.outer_steps
+    if module._frank_wolfe_driver is not None:
+        steps: OuterSteps = module._frank_wolfe_driver.outer_steps
     elif module._saved_driver_state is not None:
         # A fit that resumes between a batch and its validation updates before its first batch.
         steps = OuterSteps(**module._saved_driver_state["outer_steps"])
@@ -160,9 +160,12 @@ def _indices(trainer: Any, interval: str) -> Sequence[int]:
 
 def _is_through(trainer: Any, scheduler: Any) -> bool:
     """Whether a restart rule made more steps than OneCycleLR, which then raises, was told of."""
-    if not isinstance(scheduler, OneCycleLR) or trainer.lightning_module._driver is None:
+    if (
+        not isinstance(scheduler, OneCycleLR)
+        or trainer.lightning_module._frank_wolfe_driver is None
+    ):
         return False
-    may_restart = trainer.lightning_module._driver.inner_loop.restart_when is not None
+    may_restart = trainer.lightning_module._frank_wolfe_driver.inner_loop.restart_when is not None
     is_through = may_restart and scheduler.last_epoch >= scheduler.total_steps
     if is_through:
         rank_zero_warn(

@@ -18,7 +18,7 @@ _NAMESPACES = ("lightning", "pytorch_lightning")
 # By the lists in which a class may tell them.
 _UNKNOWN_TO_TORCHSCRIPT = {
     "__jit_unused_properties__": ["frank_wolfe"],
-    "__jit_ignored_attributes__": ["_driver", "_saved_driver_state"],
+    "__jit_ignored_attributes__": ["_frank_wolfe_driver", "_saved_driver_state"],
 }
 
 

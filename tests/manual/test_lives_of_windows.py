@@ -70,7 +70,7 @@ def test_after_a_fit_a_module_pickles_and_keeps_no_buffers(loader, make_trainer)
 
     class Watch(L.Callback):
         def on_train_end(self, trainer, module):
-            window.append(weakref.ref(module._driver.window))
+            window.append(weakref.ref(module._frank_wolfe_driver.window))
 
     trainer.callbacks.append(Watch())
     trainer.fit(module, loader)
@@ -152,7 +152,7 @@ def test_regrouped_parameters_get_the_balls_of_their_groups(loader, make_trainer
                 groups[0]["params"] += groups[1]["params"]
                 del groups[1]
             if batch_idx == 5:
-                self.groups = {info.group for info in module._driver.window.infos}
+                self.groups = {info.group for info in module._frank_wolfe_driver.window.infos}
 
     regroup = Regroup()
     loop = InnerLoop(ball=L2Ball(radius=0.1, scope="group"), steps=3)

@@ -79,7 +79,7 @@ class TestDtypes:
 
         class Save(L.Callback):
             def on_train_batch_end(self, trainer, module, *args):
-                window = module._driver.window.state_dict()["displacement"]
+                window = module._frank_wolfe_driver.window.state_dict()["displacement"]
                 if window["k"] == 6:
                     self.found = [window["factor"] * d.double() for d in window["tensors"]]
 

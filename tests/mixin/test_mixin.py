@@ -79,6 +79,17 @@ def test_it_mixes_into_a_finished_module(loader, make_trainer):
     assert plain.global_step == 7
 
 
+def test_a_layer_may_have_the_name_of_what_drives_windows(loader, make_trainer):
+    class Driven(Recurrent):
+        def __init__(self):
+            super().__init__()
+            self._driver = nn.Linear(1, 1)
+
+    trainer = make_trainer()
+    trainer.fit(Driven(), loader)
+    assert trainer.global_step == 3
+
+
 def test_a_module_with_a_training_step_and_nothing_else_trains(loader, make_trainer):
     class Bare(FrankWolfeMixin, L.LightningModule):
         def __init__(self):

@@ -139,7 +139,7 @@ def momentum_after_resume(path: Path) -> list[torch.Tensor]:
     class Look(L.Callback):
         def on_before_zero_grad(self, trainer, module, optimizer):
             if not told:
-                told.extend(module._driver.window.state_dict()["momentum"])
+                told.extend(module._frank_wolfe_driver.window.state_dict()["momentum"])
 
     fit(Look(), ckpt_path=path)
     return told
