@@ -7,8 +7,9 @@ import json
 import pytest
 
 from lightning_fw.race.methods import METHODS
-from lightning_fw.race.points import Point, write_points
-from lightning_fw.race.standings import compare, main, read_race, table
+from lightning_fw.race.points import Point, finished, write_points
+from lightning_fw.race.standings import Race, compare, main, read_race, table
+from lightning_fw.race.tasks import TASKS
 
 
 def write_race(directory, task, arrivals, budget=100):
@@ -70,6 +71,29 @@ def test_who_does_not_arrive_counts_with_the_budget(races):
     assert "| 4.0 (3 of 3) | Adam: 10.0 (1 of 3) | ≤ 0.40 |" in lines[2]
 
 
+@pytest.mark.parametrize(
+    ("arrivals", "told"),
+    [
+        ([40, None], "Adam: 70 (1 of 2) | ≤ 0.29"),
+        ([40, None, 40], "Adam: 40 (2 of 3) | 0.50"),
+        ([40, None, 100], "Adam: 100 (2 of 3) | 0.20"),
+    ],
+)
+def test_a_ratio_is_a_bound_where_the_other_runs_up_to_the_median_do_not_all_arrive(
+    arrivals, told, tmp_path
+):
+    race = write_race(tmp_path / "race", "adding", {"spectral": [20, 20, 20], "adam": arrivals})
+    assert f"| {told} |" in lines_of(race, "evaluations")[2]
+
+
+@pytest.mark.parametrize(("task", "best"), [("adding", "sgd"), ("digits", "adam")])
+def test_among_others_that_do_not_arrive_the_best_is_better_at_the_end(task, best):
+    ends = {"adam": 0.3, "sgd": 0.2, "spectral": 0.1}
+    points = [Point(method, 0, 10, 1.0, 0.1, metric) for method, metric in ends.items()]
+    race = Race("a race", TASKS[task], points, "spectral")
+    assert race.best("back-propagation", "evaluations") == best
+
+
 def test_ours_that_does_not_arrive_has_no_ratio(tmp_path):
     lost = write_race(tmp_path / "lost", "adding", {"spectral": [None], "adam": [10]})
     lines = lines_of(lost, "evaluations")
@@ -81,6 +105,12 @@ def test_a_run_in_progress_does_not_count(races):
         file.write("adam,7,10,1.0,0.1,0.2\n")
     race = read_race(races[0])
     assert race.arrived("adam") == "3 of 3"
+
+
+def test_a_run_is_finished_at_its_budget():
+    points = [Point("adam", 0, at, at / 10, 0.1, 0.2) for at in range(10, 101, 10)]
+    assert finished(points, 100) == points
+    assert finished(points[:-1], 100) == []
 
 
 def test_another_method_can_be_compared_with_the_others(races, capsys):
