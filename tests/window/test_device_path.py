@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lightning_fw import InnerLoop
+from lightning_fw import InnerLoop, SlopeRatio
 from lightning_fw import displacement as displacement_module
 from lightning_fw import scalars as scalars_module
 from lightning_fw.window import Window
@@ -57,3 +57,18 @@ def test_a_saved_window_knows_that_its_first_step_was_skipped(keep_scalars_as_te
     assert (record.steps, record.skipped) == (1, 1)
     assert math.isnan(record.cosine) and math.isnan(record.gap_first)
     assert record.gap_last > 0
+
+
+def test_a_saved_window_has_no_slopes_along_atoms_of_skipped_steps(keep_scalars_as_tensors):
+    keep_scalars_as_tensors()
+    parameters = make_parameters()
+    loop = InnerLoop(steps=3, radius_rule=SlopeRatio())
+    window, again = Window(loop, parameters), Window(loop, parameters)
+    with window.displaced():
+        distance_to(parameters, 0.5, float("nan")).backward()
+    window.step()
+    again.load_state_dict(window.state_dict())
+    for goes_on in (window, again):
+        take_steps(goes_on, parameters, 2)
+        assert math.isnan(goes_on.close().slope_ratio)
+        assert goes_on.state_dict()["slopes"]["radius"]["updates"] == 0

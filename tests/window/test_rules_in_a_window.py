@@ -128,6 +128,17 @@ def test_a_sum_of_displacements_outlasts_a_step_that_forgets_them():
         torch.testing.assert_close(weight.detach(), torch.tensor([-1.0, -1.0]))
 
 
+def test_steps_that_all_but_forget_those_before_leave_the_range_of_no_number():
+    weight = nn.Parameter(torch.zeros(2))
+    loop = InnerLoop(ball=L2Ball(radius=1.0), steps=40, step_size=ConstantStep(0.99))
+    window = Window(loop, [weight])
+    for gradient in (*39 * [[1.0, 0.0]], [0.0, 2.0]):
+        weight.grad = torch.tensor(gradient)
+        window.step()
+    window.close()
+    torch.testing.assert_close(weight.grad, torch.tensor([0.01, 0.99]))
+
+
 def test_a_schedule_sets_the_radius_of_each_window():
     parameters = make_parameters()
     loop = InnerLoop(ball=L2Ball(radius=0.5), steps=1, radius_rule=lambda t: 0.5**t)
