@@ -111,6 +111,9 @@ def test_a_run_is_finished_at_its_budget():
     points = [Point("adam", 0, at, at / 10, 0.1, 0.2) for at in range(10, 101, 10)]
     assert finished(points, 100) == points
     assert finished(points[:-1], 100) == []
+    # A batch of several evaluations passes over points; those of a method count alike.
+    fewer = [Point("paper", 0, 102, 1.0, 0.1, 0.2)]
+    assert finished([*points, *fewer], 100) == [*points, *fewer]
 
 
 def test_another_method_can_be_compared_with_the_others(races, capsys):

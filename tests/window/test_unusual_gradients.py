@@ -150,6 +150,19 @@ def test_a_step_leaves_memory_alone_that_others_read(ball, momentum):
         outside.grad = None
 
 
+def test_a_gradient_that_is_held_outlasts_the_buffer_that_it_came_in():
+    """The next backward pass writes there again with DDP's ``gradient_as_bucket_view``."""
+    weight, buffer = nn.Parameter(torch.zeros(2)), torch.zeros(2)
+    window = Window(InnerLoop(ball=L2Ball(radius=1.0), steps=1), [weight])
+    for gradient in ([3.0, 0.0], [0.0, 4.0]):
+        weight.grad = buffer.copy_(torch.tensor(gradient))
+        window.accumulate(weight.sum())
+    window.step()
+    assert buffer.tolist() == [0.0, 4.0]
+    window.close()
+    torch.testing.assert_close(weight.grad, torch.tensor([0.6, 0.8]))
+
+
 def test_an_expanded_gradient_is_taken_with_nesterov_too():
     weight = torch.nn.Parameter(torch.ones(3))
     window = Window(InnerLoop(momentum=0.9, nesterov=True, steps=2), [weight])
