@@ -231,7 +231,8 @@ def read_on_ranks(chunk_length):
 def read_in_a_fit(chunk_length, **settings):
     """What is trained on in two epochs, whole and in chunks."""
     told = []
-    for data in (Noisy(10, batch_size=2), InChunks(Noisy(10, batch_size=2), chunk_length)):
+    noisy = [Noisy(10, batch_size=2, seed=1) for _ in range(2)]
+    for data in (noisy[0], InChunks(noisy[1], chunk_length)):
         module = Reader()
         L.Trainer(max_epochs=2, **settings, **QUIET).fit(module, data)
         told.append([tuple(batch) for batch in module.batches])
