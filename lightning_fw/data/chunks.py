@@ -6,7 +6,6 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.trainer.states import RunningStage
-from torch.utils.data import RandomSampler
 from typing_extensions import override
 
 from lightning_fw.checks import require_count
@@ -101,10 +100,10 @@ class InChunks(L.LightningDataModule):
     def train_dataloader(self) -> ChunkLoader:
         loader = self.data.train_dataloader()
         if self.trainer is not None:
-            # Lightning 2.6.6 gives each rank rows of its own in a DataLoader alone.
+            # Lightning 2.6.6 gives each rank rows of its own in a DataLoader alone, to train on in
+            # random order whatever the loader's was.
             connector: Any = self.trainer._data_connector
-            shuffled = isinstance(loader.sampler, RandomSampler)
-            loader = connector._prepare_dataloader(loader, shuffled, RunningStage.TRAINING)
+            loader = connector._prepare_dataloader(loader, True, RunningStage.TRAINING)
         per_step = self.kind == "classification_per_step"
         return ChunkLoader(loader, self.chunk_length, per_step=per_step)
 

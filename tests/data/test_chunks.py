@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import groupby
 
 import lightning as L
@@ -9,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
 from lightning_fw.data import AddingProblem, CopyMemory, InChunks, SequenceData, TextData
 from lightning_fw.data.chunk_loader import cut
@@ -224,15 +226,29 @@ def test_a_fit_trains_on_the_batches_of_the_wrapped_data():
     assert_same_batches([Chunk(*chunk) for chunk in chunks], whole)
 
 
-def read_on_ranks(chunk_length):
-    return read_in_a_fit(chunk_length, devices=2, strategy="ddp")
+class OwnLoader(Noisy):
+    """With a loader that Lightning deals out to ranks."""
+
+    def __init__(self, *, shuffle):
+        super().__init__(10, batch_size=2)
+        self.shuffle = shuffle
+
+    def train_dataloader(self):
+        return DataLoader(self.split("train"), self.batch_size, shuffle=self.shuffle)
 
 
-def read_in_a_fit(chunk_length, **settings):
+def make_noisy():
+    return Noisy(10, batch_size=2, seed=1)
+
+
+def read_on_ranks(chunk_length, make_data=make_noisy):
+    return read_in_a_fit(chunk_length, make_data, devices=2, strategy="ddp")
+
+
+def read_in_a_fit(chunk_length, make_data=make_noisy, **settings):
     """What is trained on in two epochs, whole and in chunks."""
     told = []
-    noisy = [Noisy(10, batch_size=2, seed=1) for _ in range(2)]
-    for data in (noisy[0], InChunks(noisy[1], chunk_length)):
+    for data in (make_data(), InChunks(make_data(), chunk_length)):
         module = Reader()
         L.Trainer(max_epochs=2, **settings, **QUIET).fit(module, data)
         told.append([tuple(batch) for batch in module.batches])
@@ -250,3 +266,9 @@ def test_each_rank_reads_rows_of_its_own_and_each_row_once():
         read = [row for rank in rows for batch in rank[3 * epoch : 3 * epoch + 3] for row in batch]
         assert sorted(read) == list(range(10))
     assert [len(list(group)) for _, group in groupby(map(len, rows[0]))] == [2, 1, 2, 1]
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_loader_of_the_users_is_dealt_out_to_ranks_as_lightning_deals_it_out(shuffle):
+    for whole, chunks in on_ranks(read_on_ranks, 3, partial(OwnLoader, shuffle=shuffle)):
+        assert_same_batches([Chunk(*chunk) for chunk in chunks], whole)
