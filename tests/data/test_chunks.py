@@ -221,6 +221,23 @@ def test_lightnings_transfer_keeps_the_kind_of_a_batch():
     assert (first.x.dtype, first.starts, first.share) == (torch.float64, True, (3, 7))
 
 
+def test_hooks_of_the_wrapped_data_are_called():
+    called = []
+
+    class Hooked(Odd):
+        def prepare_data(self):
+            called.append("prepare_data")
+
+        def setup(self, stage):
+            called.append(f"setup to {stage}")
+
+        def teardown(self, stage):
+            called.append(f"teardown of {stage}")
+
+    L.Trainer(max_epochs=1, **QUIET).fit(Reader(), InChunks(Hooked(), 3))
+    assert called == ["prepare_data", "setup to fit", "teardown of fit"]
+
+
 def test_a_fit_trains_on_the_batches_of_the_wrapped_data():
     whole, chunks = read_in_a_fit(3)
     assert_same_batches([Chunk(*chunk) for chunk in chunks], whole)

@@ -88,6 +88,8 @@ def test_a_second_run_makes_only_the_trials_that_are_missing(tmp_path):
     assert [index for index, _, _ in runs] == [0, 0, 1, 1]
     assert {index for index, _, _ in more} == {2, 3}
     assert again == whole
+    fewer, _ = tuned(tmp_path, needed, number=2)
+    assert fewer == first
 
 
 def test_a_trial_cut_off_leaves_no_trace_in_the_file(tmp_path):

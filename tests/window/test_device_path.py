@@ -72,3 +72,15 @@ def test_a_saved_window_has_no_slopes_along_atoms_of_skipped_steps(keep_scalars_
         take_steps(goes_on, parameters, 2)
         assert math.isnan(goes_on.close().slope_ratio)
         assert goes_on.state_dict()["slopes"]["radius"]["updates"] == 0
+
+
+def test_windows_apart_without_a_step_on_any_rank_have_no_direction(keep_scalars_as_tensors):
+    keep_scalars_as_tensors()
+    parameters = make_parameters()
+    window = Window(InnerLoop(sync="restart"), parameters)
+    with window.displaced():
+        distance_to(parameters, 0.5, float("nan")).backward()
+    window.step()
+    window.close(reduce=lambda message: message)
+    assert not window.has_direction
+    assert [p.grad for p in parameters] == [None] * len(parameters)
