@@ -110,7 +110,7 @@ class Gradients:
         """Take over what :meth:`state_dict` gave."""
         device = self._parameters[0].device
         self._sums = {
-            index: like(gradient.to(device), self._parameters[index])
+            index: like(gradient.to(device, copy=True), self._parameters[index])
             for index, gradient in state["sums"].items()
         }
         self._losses = [loss.to(device) for loss in state["losses"]]

@@ -167,6 +167,7 @@ def test_validation_and_test_read_whole_sequences():
 def test_it_tells_what_the_wrapped_data_tells():
     data = InChunks(CopyMemory(5, train_size=7), 4)
     assert (data.kind, data.input_size, data.output_size) == ("classification_per_step", 10, 9)
+    assert data.reads_symbols and not InChunks(Odd(), 3).reads_symbols
 
 
 @pytest.mark.parametrize(

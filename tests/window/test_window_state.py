@@ -119,6 +119,25 @@ def test_a_state_stays_what_it_was(loop):
     assert repr(state) == before
 
 
+def test_a_state_of_batches_that_wait_for_a_step_stays_what_it_was():
+    parameters = make_parameters()
+    window, again = (Window(InnerLoop(), parameters) for _ in range(2))
+
+    def hold(window):
+        loss = distance_to(parameters, 0.5)
+        loss.backward()
+        window.accumulate(loss)
+
+    hold(window)
+    state = window.state_dict()
+    before = repr(state)
+    hold(window)
+    assert repr(state) == before
+    again.load_state_dict(state)
+    hold(again)
+    assert repr(state) == before
+
+
 def test_a_state_of_other_parameters_is_refused():
     parameters = make_parameters()
     window = Window(InnerLoop(momentum=0.9), parameters)
