@@ -65,6 +65,9 @@ def test_a_gradient_with_a_graph_is_left_as_it_was():
     assert all_equal(gradients, before)
     sum(g.square().sum() for g in gradients).backward()
     assert all(p.grad is not None for p in parameters)
+    window.step()
+    window.close()
+    assert not any(p.grad.requires_grad for p in parameters)
 
 
 def test_a_window_of_skipped_steps_hands_over_nothing():
