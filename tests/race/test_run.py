@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,9 +36,9 @@ def entrant(name, **given):
     return enter(name, "adding", "gru", given=given)
 
 
-def points_of(who, *, task=SHORT, seed=0, budget=12, every=4, **settings):
+def points_of(who, *, task=SHORT, seed=0, budget=12, every=4, network=None, **settings):
     points = []
-    network = {"hidden_size": 4}
+    network = {"hidden_size": 4, **(network or {})}
     course = Course(task=task, cell="gru", network=network, every=every, root=Path("none"))
     run(who, course, seed, budget=budget, report=points.append, **settings)
     return points
@@ -141,6 +142,27 @@ def test_a_seed_gives_every_method_the_same_weights_and_sequences(name, referenc
     assert len(sequences) == 12
     assert all(map(torch.equal, sequences, reference.batches))
     assert sum(ours.shares) == pytest.approx(12)
+
+
+def test_the_training_loss_is_the_mean_since_the_point_before_and_measuring_draws_nothing():
+    network = {"num_layers": 2, "dropout": 0.5}
+    each, found = (
+        [p.train_loss for p in points_of(entrant("adam"), every=every, network=network)]
+        for every in (1, 4)
+    )
+    assert found == pytest.approx([statistics.mean(each[i : i + 4]) for i in (0, 4, 8)], rel=1e-5)
+
+
+def test_the_training_loss_is_that_of_batches_where_several_make_a_step():
+    (alone, *_), (joined, *_) = (
+        points_of(entrant(name), every=1) for name in ("adam", "adam-accumulated")
+    )
+    assert joined.train_loss == pytest.approx(alone.train_loss)
+
+
+def test_a_run_ends_at_a_budget_below_its_first_point():
+    """That of a trial which can only just win."""
+    assert [p.evaluations for p in points_of(entrant("adam"), budget=2)] == [2]
 
 
 def test_seconds_are_those_of_training_alone(monkeypatch):
