@@ -74,6 +74,7 @@ def test_a_trial_that_does_not_arrive_is_not_run_again_and_counts_twice_the_budg
     chosen, runs = tuned(tmp_path, [(None, 10), (None, None), (20, None)], number=3)
     assert runs == [(0, 100, 100), (1, 100, 100), (2, 100, 100), (2, 101, 100)]
     assert (chosen.number, chosen.evaluations) == (2, 110)
+    assert chosen.metric == pytest.approx((0.01 + 0.12) / 2)
 
 
 def test_a_second_run_makes_only_the_trials_that_are_missing(tmp_path):

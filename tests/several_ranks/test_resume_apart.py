@@ -120,6 +120,15 @@ def test_momentum_is_the_mean_of_all_ranks_for_another_number_of_them(folder, on
         torch.testing.assert_close(mine, (a + b) / 2)
 
 
+def test_a_rank_without_a_momentum_counts_for_nothing_in_the_mean():
+    none, first, second = (
+        {"momentum": m} for m in (None, [torch.tensor(2.0)], [torch.tensor(4.0)])
+    )
+    states = [none, first, second]
+    assert to_go_on_with(none, states, 0, 2)[0]["momentum"] == [3.0]
+    assert to_go_on_with(none, [none, none], 0, 1)[0]["momentum"] is None
+
+
 def test_what_was_held_for_a_step_does_not_go_on_with_another_number_of_ranks():
     parameters = [torch.nn.Parameter(torch.zeros(2))]
     window = Window(replace(LOOP, accumulate_grad_batches=2), parameters)
