@@ -1,0 +1,124 @@
+"""In a fit, on one rank or several, chunks are those of the batches of the wrapped data."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import groupby
+
+import lightning as L
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from lightning_fw.data import InChunks
+from lightning_fw.data.chunks import Chunk
+from tests.data.test_chunks import Noisy, Odd, assert_same_batches, joined
+from tests.ranks import on_ranks
+
+
+class Reader(L.LightningModule):
+    """Keeps what it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.batches = []
+
+    def training_step(self, batch, batch_idx):
+        self.batches.append(batch)
+        return self.weight.sum()
+
+    def validation_step(self, batch, batch_idx):
+        assert not isinstance(batch, Chunk)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+QUIET = {
+    "accelerator": "cpu",
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+
+
+def test_lightnings_transfer_keeps_the_kind_of_a_batch():
+    module = Reader()
+    trainer = L.Trainer(max_epochs=2, precision="64-true", **QUIET)
+    trainer.fit(module, InChunks(Odd(), 3))
+    assert trainer.global_step == 2 * 9
+    assert len(joined(module.batches)) == 2 * 3
+    first = module.batches[0]
+    assert (first.x.dtype, first.starts, first.share) == (torch.float64, True, (3, 7))
+
+
+def test_hooks_of_the_wrapped_data_are_called():
+    called = []
+
+    class Hooked(Odd):
+        def prepare_data(self):
+            called.append("prepare_data")
+
+        def setup(self, stage):
+            called.append(("setup", stage))
+
+        def teardown(self, stage):
+            called.append(("teardown", stage))
+
+    L.Trainer(max_epochs=1, **QUIET).fit(Reader(), InChunks(Hooked(), 3))
+    assert called == ["prepare_data", ("setup", "fit"), ("teardown", "fit")]
+
+
+def test_a_fit_trains_on_the_batches_of_the_wrapped_data():
+    whole, chunks = read_in_a_fit(3)
+    assert_same_batches([Chunk(*chunk) for chunk in chunks], whole)
+
+
+class OwnLoader(Noisy):
+    """With a loader that Lightning deals out to ranks."""
+
+    def __init__(self, *, shuffle):
+        super().__init__(10, batch_size=2)
+        self.shuffle = shuffle
+
+    def train_dataloader(self):
+        return DataLoader(self.split("train"), self.batch_size, shuffle=self.shuffle)
+
+
+def make_noisy():
+    return Noisy(10, batch_size=2, seed=1)
+
+
+def read_on_ranks(chunk_length, make_data=make_noisy):
+    return read_in_a_fit(chunk_length, make_data, devices=2, strategy="ddp")
+
+
+def read_in_a_fit(chunk_length, make_data=make_noisy, **settings):
+    """What is trained on in two epochs, whole and in chunks."""
+    told = []
+    for data in (make_data(), InChunks(make_data(), chunk_length)):
+        module = Reader()
+        L.Trainer(max_epochs=2, **settings, **QUIET).fit(module, data)
+        told.append([tuple(batch) for batch in module.batches])
+    return told
+
+
+def test_each_rank_reads_rows_of_its_own_and_each_row_once():
+    ranks = on_ranks(read_on_ranks, 3)
+    rows = []
+    for whole, chunks in ranks:
+        assert_same_batches([Chunk(*chunk) for chunk in chunks], whole)
+        rows.append([y.flatten().tolist() for _, y in whole])
+    for epoch in range(2):
+        # Ten rows on two ranks: three batches of two, two and one an epoch.
+        read = [row for rank in rows for batch in rank[3 * epoch : 3 * epoch + 3] for row in batch]
+        assert sorted(read) == list(range(10))
+    assert [len(list(group)) for _, group in groupby(map(len, rows[0]))] == [2, 1, 2, 1]
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_loader_of_the_users_is_dealt_out_to_ranks_as_lightning_deals_it_out(shuffle):
+    for whole, chunks in on_ranks(read_on_ranks, 3, partial(OwnLoader, shuffle=shuffle)):
+        assert_same_batches([Chunk(*chunk) for chunk in chunks], whole)
