@@ -143,6 +143,14 @@ def test_settings_chosen_before_stay_until_new_ones_are_whole(tmp_path, monkeypa
     assert [line.method for line in read_tuned(tmp_path / "tuned.csv")] == ["adam"]
 
 
+def test_a_method_that_is_tuned_again_has_one_line(tmp_path):
+    settings = parse(["--task", "digits", "--tune", "1", "--out", str(tmp_path)])
+    for name, lr in (("adam", 0.1), ("sgd", 0.2), ("adam", 0.3)):
+        chosen = {name: Trial(name, 0, {"lr": lr}, 2, 10.0, 0.9)}
+        lines = write_tuned(tmp_path / "tuned.csv", chosen, settings)
+    assert [(line.method, line.setting["lr"]) for line in lines] == [("sgd", 0.2), ("adam", 0.3)]
+
+
 def killed(*arguments):
     raise KeyboardInterrupt
 

@@ -93,6 +93,30 @@ def test_a_second_run_makes_only_the_trials_that_are_missing(tmp_path):
     assert fewer == first
 
 
+def test_methods_keep_their_trials_apart_in_a_second_run(tmp_path):
+    made = []
+
+    def run_trial(entrant, seed, cap):
+        made.append(entrant.name)
+        return Point(entrant.name, seed, 40 if entrant.name == "adam" else 50, 1.0, 0.1, 0.01)
+
+    def tune_both():
+        return tune(
+            [ADAM, METHODS["sgd"]],
+            ADDING,
+            number=2,
+            budget=100,
+            cache=tmp_path / "trials.csv",
+            run_trial=run_trial,
+            tell=lambda trial: None,
+        )
+
+    first, second = tune_both(), tune_both()
+    assert {name: trial.evaluations for name, trial in first.items()} == {"adam": 40, "sgd": 50}
+    assert second == first
+    assert made == [*4 * ["adam"], *4 * ["sgd"]]
+
+
 def test_a_trial_cut_off_leaves_no_trace_in_the_file(tmp_path):
     needed = [(60, 60), (40, 40), (50, 50)]
     first, _ = tuned(tmp_path, needed, number=3)
@@ -112,6 +136,10 @@ def test_trials_are_the_same_ones_and_differ_from_method_to_method():
     assert all(1e-4 <= s["lr"] <= 1e-1 and s["steps"] in range(1, 11) for s in first)
     # Half of them in each half of a range.
     assert sum(s["lr"] < 10**-2.5 for s in first) == 4
+
+
+def test_a_linear_range_is_even_in_the_value():
+    assert [Range(0.5, 0.9, linear=True).at(share) for share in (0, 0.5, 1)] == [0.5, 0.7, 0.9]
 
 
 def test_a_setting_survives_its_writing():
