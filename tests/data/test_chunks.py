@@ -134,6 +134,7 @@ def test_it_goes_on_from_any_chunk_of_any_epoch(epoch, position):
     for mine, other in zip(got, rest, strict=True):
         assert torch.equal(mine.x, other.x)
         assert mine[2:] == other[2:]
+    assert resumed.state_dict() == straight.state_dict()
 
 
 def test_a_rank_goes_on_with_the_rows_and_the_noise_that_are_its_own():
@@ -172,6 +173,7 @@ def test_a_loader_that_was_not_begun_goes_on_from_the_start():
     fresh, resumed = (InChunks(Odd(), 3).train_dataloader() for _ in range(2))
     resumed.load_state_dict(fresh.state_dict())
     assert all(torch.equal(a.x, b.x) for a, b in zip(fresh, resumed, strict=True))
+    assert resumed.state_dict() == fresh.state_dict()
 
 
 def test_validation_and_test_read_whole_sequences():

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lightning_fw import InnerLoop
+from lightning_fw.manual.saved_state import share_progress
 from tests.manual.interrupted import Batches, Module, Plain, weights_in
 from tests.manual.saved_fits import LOOP, WITHOUT, resume, save_after
 
@@ -63,6 +64,22 @@ class TestWithAndWithoutTheMixin:
             trainer.save_checkpoint(path)
             steps.append(trainer.global_step)
         assert steps == [3, 10, 13, 20]
+
+    @pytest.mark.parametrize("most", ["manual", "automatic"])
+    def test_either_kind_of_optimization_gets_the_steps_of_the_other(self, most):
+        def steps(kind):
+            done = 5 if kind == most else 0
+            return {"total": {"completed": done}, "current": {"completed": done - done // 2}}
+
+        loop = {
+            "epoch_loop.manual_optimization.optim_step_progress": steps("manual"),
+            "epoch_loop.automatic_optimization.optim_progress": {
+                "optimizer": {"step": steps("automatic")}
+            },
+        }
+        share_progress({"loops": {"fit_loop": loop}})
+        manual, automatic = loop.values()
+        assert manual == automatic["optimizer"]["step"] == steps(most)
 
     def test_nothing_but_a_fit_warns(self, make_trainer, tmp_path):
         class Tested(Module):

@@ -151,6 +151,13 @@ def test_a_restart_rule_closes_windows_early(batches, windows, loader, make_trai
     assert [(record.steps, record.early) for record in module.records] == windows
 
 
+def test_a_window_that_is_full_when_a_rule_wants_a_restart_is_not_early(loader, make_trainer):
+    module = Recurrent(InnerLoop(steps=2, restart_when=AfterTwoSteps()))
+    make_trainer().fit(module, loader)
+    windows = [(record.steps, record.early) for record in module.records]
+    assert windows == [*3 * [(2, False)], (1, False)]
+
+
 def test_the_gap_rule_runs_in_a_fit(loader, make_trainer):
     loop = InnerLoop(ball=L2Ball(radius=0.5), steps=20, batches="same")
     loop = InnerLoop(ball=loop.ball, steps=20, batches="same", restart_when=GapFraction(0.2))

@@ -132,14 +132,15 @@ def test_trials_are_the_same_ones_and_differ_from_method_to_method():
     space = {"lr": Range(1e-4, 1e-1), "steps": Range(1, 10, whole=True)}
     first = list(islice(trials("adam", space), 8))
     assert first == list(islice(trials("adam", space), 8))
-    assert first != list(islice(trials("sgd", space), 8))
+    assert first != list(islice(trials("lion", space), 8))
     assert all(1e-4 <= s["lr"] <= 1e-1 and s["steps"] in range(1, 11) for s in first)
     # Half of them in each half of a range.
     assert sum(s["lr"] < 10**-2.5 for s in first) == 4
 
 
-def test_a_linear_range_is_even_in_the_value():
+def test_a_linear_range_is_even_in_the_value_and_another_in_its_logarithm():
     assert [Range(0.5, 0.9, linear=True).at(share) for share in (0, 0.5, 1)] == [0.5, 0.7, 0.9]
+    assert [Range(1.0, 10.0).at(share) for share in (0, 0.5, 1)] == [1.0, 3.16, 10.0]
 
 
 def test_a_setting_survives_its_writing():
