@@ -6,7 +6,12 @@ import lightning as L
 import pytest
 import torch
 
-from lightning_fw.data.noise import NoisySequences, with_noise_after
+from lightning_fw.data.noise import (
+    NoisySequences,
+    require_deviation,
+    with_noise,
+    with_noise_after,
+)
 from lightning_fw.nn import SequenceRegressor
 from tests.data.test_chunks import Noisy
 
@@ -37,6 +42,16 @@ def test_redrawn_noise_follows_from_the_number_of_readings_alone():
     for _ in range(2):
         reverse = [backwards[i][0] for i in reversed(range(len(data)))][::-1]
     assert all(map(torch.equal, second, reverse))
+
+
+@pytest.mark.parametrize("redrawn", [False, True])
+def test_sequences_that_are_passed_over_count_as_read(redrawn):
+    reading, passing = (make(redrawn=redrawn, size=5) for _ in range(2))
+    read = [3, 1, 3]
+    for index in read:
+        reading[index]
+    passing.pass_over(read)
+    assert all(torch.equal(reading[i][0], passing[i][0]) for i in range(5))
 
 
 def test_a_new_loader_starts_over_with_its_noise_as_with_its_order():
@@ -95,3 +110,10 @@ def test_noise_comes_after_the_sequence():
     assert padded.shape == (50, 4)
     assert torch.equal(padded[:3], sequence)
     assert padded[3:].abs().max() < 6
+
+
+def test_noise_has_the_deviation_that_is_asked_for():
+    sequence = torch.full((1000, 4), 9.0)
+    found = with_noise(sequence, torch.Generator().manual_seed(0), deviation=0.5)
+    assert (found - sequence).std().item() == pytest.approx(0.5, rel=0.05)
+    require_deviation("noise", 0)

@@ -62,6 +62,22 @@ def test_the_vocabulary_knows_nothing_of_the_other_parts(tmp_path):
     assert data.vocabulary.decode(data.tokens("test")) == ["<unk>", "b", "<eos>"]
 
 
+def test_every_loader_reads_its_part(tmp_path):
+    texts = {"train": "a b c", "val": "a b b", "test": "c b a"}
+    files = {split: write(tmp_path / split, f"{text}\n" * 9) for split, text in texts.items()}
+    data = TextData(**files, batch_size=1, chunk_length=50)
+    loaders = {
+        "train": data.train_dataloader(),
+        "val": data.val_dataloader(),
+        "test": data.test_dataloader(),
+    }
+    for split, loader in loaders.items():
+        ((x, _),) = loader
+        assert torch.equal(x[0], data.tokens(split)[:-1])
+    ((x, _),) = data.predict_dataloader()
+    assert torch.equal(x[0], data.tokens("test")[:-1])
+
+
 def test_a_networks_sizes_are_the_vocabularys(tmp_path):
     data = TextData(write(tmp_path / "train.txt", "a b c\n" * 10))
     assert data.input_size == data.output_size == len(data.vocabulary) == 5

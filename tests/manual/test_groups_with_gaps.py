@@ -24,7 +24,9 @@ class Picky(Recurrent):
 
 
 @pytest.mark.parametrize(
-    "skipped", [(0,), (1, 2), (2, 3, 4, 5), (13,), (12, 13), (11, 12, 13)], ids=str
+    "skipped",
+    [(0,), (1, 2), (2, 3, 4, 5), (13,), (12, 13), (11, 12, 13), (10, 11, 13)],
+    ids=str,
 )
 def test_a_group_waits_for_batches_that_have_a_loss(skipped, make_trainer):
     class These(Picky):

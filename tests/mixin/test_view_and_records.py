@@ -46,6 +46,27 @@ def test_callbacks_with_on_restart_get_the_records(loader, make_trainer):
     assert [record for _, record in listener.records] == module.records
 
 
+def test_a_callback_that_comes_in_mid_fit_hears_of_windows_from_then_on(loader, make_trainer):
+    class Unheard(Recurrent):
+        on_restart = FrankWolfeMixin.on_restart
+
+    class Late(L.Callback):
+        records = []
+
+        def on_restart(self, trainer, module, record):
+            self.records.append(record)
+
+    class Joining(L.Callback):
+        def on_train_epoch_start(self, trainer, module):
+            if trainer.current_epoch == 1:
+                trainer.callbacks.append(Late())
+
+    module = Unheard()
+    make_trainer(callbacks=[Joining()], max_epochs=2).fit(module, loader)
+    told = [(record.steps, record.gradient_evaluations) for record in Late.records]
+    assert told == [(3, 3), (3, 3), (1, 1)]
+
+
 @pytest.mark.parametrize("loop", [None, InnerLoop.spectral()])
 def test_a_fit_that_nobody_listens_to_goes_the_same_way(loop, loader, make_trainer):
     class Unheard(Recurrent):
