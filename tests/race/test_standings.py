@@ -147,6 +147,23 @@ def test_a_race_that_is_named_twice_counts_once(races, capsys):
     assert capsys.readouterr().out == once
 
 
+def change_settings(directory, **settings):
+    path = directory / "race.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+
+
+def test_a_race_is_read_with_the_size_of_its_batches(races):
+    usual = read_race(races[0]).task.batch_size
+    change_settings(races[0], batch_size=usual + 7)
+    assert read_race(races[0]).task.batch_size == usual + 7
+
+
+def test_runs_of_a_method_without_a_setting_are_named(races):
+    change_settings(races[0], methods={"spectral": {}})
+    with pytest.raises(ValueError, match="finished runs of adam, muon, sgd, spectral"):
+        read_race(races[0])
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
