@@ -21,6 +21,8 @@ class Normalizing(Recurrent):
         self.norm = nn.BatchNorm1d(5)
         self.register_buffer("spread", torch.zeros(()))
         self.register_buffer("rank", torch.zeros((), dtype=torch.int64))
+        # One more than float32 holds.
+        self.register_buffer("count", torch.tensor(2**24 + 1))
 
     def on_train_start(self) -> None:
         self.rank.fill_(self.global_rank)
@@ -57,6 +59,7 @@ def test_ranks_agree_after_every_restart(batches, make_trainer):
     ddp = L.pytorch.strategies.DDPStrategy(start_method="fork")
     make_trainer(strategy=ddp, devices=2).fit(module, make_loader())
     assert module.norm.num_batches_tracked > 0
+    assert module.count == 2**24 + 1
     assert module.spread == 0
 
 
