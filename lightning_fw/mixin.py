@@ -33,7 +33,7 @@ from lightning_fw.manual.wrapping import (
     is_lightning_core,
     require_base_order,
     warn_of_misspelt_hook,
-    wrap_attributes,
+    wrap_assigned,
     wrap_methods,
 )
 from lightning_fw.record import RestartRecord
@@ -208,17 +208,14 @@ def _configure_callbacks(module: Any, configure_callbacks: Callable[..., Any]) -
         module.__dict__.pop(ENTERED, None)
         module._runs_training_step = False
         uncompile_around(module)
-        # What was assigned since the class was made: on the class, and, as LightningCLI does it, on
-        # the instance.
-        wrap_methods(type(module), _AROUND)
-        wrap_attributes(module, _AROUND)
+        wrap_assigned(module, _AROUND)
     return configured
 
 
 def _hook_that_may_assign(module: Any, hook: Callable[..., Any], *arguments: Any) -> None:
     """A user's hook, before or in which methods, such as a compiled step, may be assigned."""
     hook(module, *arguments)
-    wrap_attributes(module, _AROUND)
+    wrap_assigned(module, _AROUND)
 
 
 def _on_before_optimizer_step(

@@ -69,10 +69,11 @@ def wrap_methods(cls: type, arounds: Mapping[str, Callable[..., Any]]) -> None:
         wrap_method(cls, name, around, only_overridden=name == "training_step")
 
 
-def wrap_attributes(instance: Any, arounds: Mapping[str, Callable[..., Any]]) -> None:
-    """:func:`wrap_attribute` for each name."""
+def wrap_assigned(module: Any, arounds: Mapping[str, Callable[..., Any]]) -> None:
+    """Wrap methods assigned since the class was made: to it, or, by LightningCLI, to the module."""
+    wrap_methods(type(module), arounds)
     for name, around in arounds.items():
-        wrap_attribute(instance, name, around)
+        wrap_attribute(module, name, around)
 
 
 def wrap_method(

@@ -168,11 +168,17 @@ def test_a_second_fit_runs_a_step_set_on_the_instance_once_a_batch(loader, make_
 HOOKS = ["setup", "configure_model", "on_fit_start", "on_train_start", "on_train_epoch_start"]
 
 
-@pytest.mark.parametrize("hook", HOOKS)
-def test_a_step_that_a_hook_sets_trains_too(hook, loader, make_trainer):
-    def assign(self, stage=None):
-        self.training_step = self.step
+def on_the_module(self, stage=None):
+    self.training_step = self.step
 
+
+def on_the_class(self, stage=None):
+    type(self).training_step = NotYet.step
+
+
+@pytest.mark.parametrize("assign", [on_the_module, on_the_class])
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_step_that_a_hook_sets_trains_too(hook, assign, loader, make_trainer):
     module = type("SetByAHook", (NotYet,), {hook: assign})()
     usual = Recurrent()
     for each in (module, usual):
