@@ -79,6 +79,26 @@ def test_it_mixes_into_a_finished_module(loader, make_trainer):
     assert plain.global_step == 7
 
 
+class LightningModule(L.LightningModule):
+    """A project's base, by the name of Lightning's."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 1)
+
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch[0]).square().mean()
+
+
+def test_the_training_step_of_a_base_with_lightnings_name_trains(loader, make_trainer):
+    class Named(FrankWolfeMixin, LightningModule):
+        pass
+
+    trainer = make_trainer()
+    trainer.fit(Named(), loader)
+    assert trainer.global_step == 2
+
+
 def test_a_layer_may_have_the_name_of_what_drives_windows(loader, make_trainer):
     class Driven(Recurrent):
         def __init__(self):
