@@ -165,6 +165,34 @@ def test_a_second_fit_runs_a_step_set_on_the_instance_once_a_batch(loader, make_
     assert len(module.records) == 6
 
 
+def test_a_step_set_on_the_instance_is_wrapped_once(loader, make_trainer):
+    module = SetOnTheInstance()
+    module.indices = []
+    make_trainer().fit(module, loader)
+    wrapped = module.training_step
+    make_trainer(max_epochs=2).fit(module, loader)
+    assert module.training_step is wrapped
+
+
+class WrappedWithoutIndex(Recurrent):
+    @with_wraps
+    def training_step(self, batch):
+        return loss_of(self, batch)
+
+
+class WrappedOnTheInstance(Recurrent):
+    def __init__(self, inner_loop=None):
+        super().__init__(inner_loop)
+        self.training_step = with_wraps(loss_of).__get__(self)
+
+
+@pytest.mark.parametrize("kind", [WrappedWithoutIndex, WrappedOnTheInstance])
+def test_a_decorated_step_without_an_index_gets_the_batch_alone(kind, loader, make_trainer):
+    trainer = make_trainer()
+    trainer.fit(kind(), loader)
+    assert trainer.global_step == 3
+
+
 HOOKS = ["setup", "configure_model", "on_fit_start", "on_train_start", "on_train_epoch_start"]
 
 
