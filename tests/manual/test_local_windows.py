@@ -209,7 +209,7 @@ def test_one_rank_can_under_any_strategy_and_several_under_one_derived_from_ddp(
     class Own(DDPStrategy):
         pass
 
-    require_local_windows(make_trainer())
+    assert require_local_windows(make_trainer()) is None
     trainer = make_trainer(strategy=Own())
     monkeypatch.setattr(type(trainer), "world_size", 2)
-    require_local_windows(trainer)
+    assert require_local_windows(trainer) is None

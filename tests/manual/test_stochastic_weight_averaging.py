@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging
@@ -82,4 +84,7 @@ def test_a_rate_that_is_none_for_displacements_is_warned_of(rates, loader, make_
 )
 def test_the_rate_of_the_outer_optimizer_is_not(loop, rate, loader, make_trainer):
     averaging = StochasticWeightAveraging(swa_lrs=rate, swa_epoch_start=1, annealing_epochs=1)
-    make_trainer(callbacks=[averaging], max_epochs=2).fit(Recurrent(loop, lr=rate), loader)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        make_trainer(callbacks=[averaging], max_epochs=2).fit(Recurrent(loop, lr=rate), loader)
+    assert not [one for one in told if "`swa_lrs`" in str(one.message)]

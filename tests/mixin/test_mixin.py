@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import lightning as L
 import pytest
 import pytorch_lightning
@@ -42,7 +44,10 @@ def test_a_hook_that_is_misspelt_is_warned_of_at_class_creation(name):
 def test_a_method_beside_the_hook_may_have_a_name_like_it():
     hooks = ("configure_frank_wolfe", "configure_frank_wolfe_by_hand")
     methods = dict.fromkeys(hooks, lambda self: InnerLoop())
-    type("Tagger", (FrankWolfeMixin, L.LightningModule), methods)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        type("Tagger", (FrankWolfeMixin, L.LightningModule), methods)
+    assert told == []
 
 
 def test_a_base_that_only_shares_lightnings_name_may_stand_in_front():
