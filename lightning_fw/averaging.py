@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from lightning_fw.checks import require_number
-from lightning_fw.foreach import working_dtype
+from lightning_fw.tensors.foreach import working_dtype
 
 
 class PolynomialAveraging:

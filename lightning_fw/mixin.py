@@ -37,7 +37,7 @@ from lightning_fw.manual.wrapping import (
     wrap_methods,
 )
 from lightning_fw.record import RestartRecord
-from lightning_fw.shards import any_sharded
+from lightning_fw.tensors.shards import any_sharded
 from lightning_fw.window_view import WindowView
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lightning_fw.checks import require_number
-from lightning_fw.scalars import Scalar
+from lightning_fw.tensors.scalars import Scalar
 
 
 class Progress(NamedTuple):

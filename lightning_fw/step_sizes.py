@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_fw.checks import require_number, require_positive
-from lightning_fw.scalars import Scalar, at_least, at_most, scalar
+from lightning_fw.tensors.scalars import Scalar, at_least, at_most, scalar
 
 # Keeps 0 / 0 at 0 where the displacement already stands on the atom: any γ is right there.
 _TINY = torch.finfo(torch.float32).tiny

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_fw.checks import require_positive
 from lightning_fw.parameters import ParameterInfo
-from lightning_fw.scalars import Scalar
+from lightning_fw.tensors.scalars import Scalar
 
 Infos = Sequence[ParameterInfo]
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from lightning_fw.balls._base import Atoms, Ball, Infos
 from lightning_fw.balls.product import ProductBall
-from lightning_fw.foreach import inner
-from lightning_fw.scalars import Scalar
-from lightning_fw.shards import any_sharded
+from lightning_fw.tensors.foreach import inner
+from lightning_fw.tensors.scalars import Scalar
+from lightning_fw.tensors.shards import any_sharded
 
 # An oracle may be a rough one, but an atom outside of the ball is none.
 _OUTSIDE = 1.01

@@ -14,10 +14,10 @@ from torch import Tensor
 from lightning_fw.balls._base import Atoms, Ball, Infos
 from lightning_fw.balls.rms import RMSBall
 from lightning_fw.checks import require_positive
-from lightning_fw.foreach import working_dtype
 from lightning_fw.parameters import ParameterInfo
-from lightning_fw.scalars import Scalar, multiples
-from lightning_fw.shards import like, whole
+from lightning_fw.tensors.foreach import working_dtype
+from lightning_fw.tensors.scalars import Scalar, multiples
+from lightning_fw.tensors.shards import like, whole
 
 _VECTOR_BALL = RMSBall(radius=1.0)
 

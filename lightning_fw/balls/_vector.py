@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_fw.balls._base import Ball, Infos
 from lightning_fw.checks import require_choice
-from lightning_fw.foreach import tensor_norms
+from lightning_fw.tensors.foreach import tensor_norms
 
 Scope = Literal["tensor", "group", "global"]
 

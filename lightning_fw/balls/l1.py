@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lightning_fw.balls._base import Atoms, Infos
 from lightning_fw.balls._vector import VectorBall
-from lightning_fw.scalars import Scalar
-from lightning_fw.shards import any_sharded, over_ranks, parts, place_among_ranks
+from lightning_fw.tensors.scalars import Scalar
+from lightning_fw.tensors.shards import any_sharded, over_ranks, parts, place_among_ranks
 
 # Beyond any rank.
 _NOWHERE = 2**31 - 1

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from lightning_fw.balls._base import Atoms, Infos
 from lightning_fw.balls._vector import VectorBall
-from lightning_fw.foreach import tensor_norms, working_dtype
-from lightning_fw.scalars import (
+from lightning_fw.tensors.foreach import tensor_norms, working_dtype
+from lightning_fw.tensors.scalars import (
     Scalar,
     at_least,
     hypotenuse,

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lightning_fw.balls._base import Atoms, Infos
 from lightning_fw.balls._vector import VectorBall
-from lightning_fw.foreach import Entrywise, tensor_norms
-from lightning_fw.scalars import Scalar, scalars, total
+from lightning_fw.tensors.foreach import Entrywise, tensor_norms
+from lightning_fw.tensors.scalars import Scalar, scalars, total
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,8 @@ from torch import Tensor
 from lightning_fw.balls._base import Atoms, Infos
 from lightning_fw.balls._vector import VectorBall
 from lightning_fw.checks import require_number
-from lightning_fw.foreach import power_sums, tensor_norms
-from lightning_fw.scalars import Scalar
+from lightning_fw.tensors.foreach import power_sums, tensor_norms
+from lightning_fw.tensors.scalars import Scalar
 
 
 @dataclass(frozen=True, kw_only=True)

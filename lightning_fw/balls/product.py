@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_fw.balls._base import Atoms, Ball, Infos
-from lightning_fw.scalars import Scalar, multiples, products, total
+from lightning_fw.tensors.scalars import Scalar, multiples, products, total
 
 
 @dataclass(frozen=True, kw_only=True)

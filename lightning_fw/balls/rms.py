@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_fw.balls._base import Atoms, Infos
 from lightning_fw.balls.l2 import L2Ball
-from lightning_fw.scalars import Scalar, products, total
+from lightning_fw.tensors.scalars import Scalar, products, total
 
 
 @dataclass(frozen=True, kw_only=True)

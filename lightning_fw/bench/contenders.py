@@ -21,9 +21,9 @@ from lightning_fw.balls import (
     SpectralBall,
 )
 from lightning_fw.balls._vector import Scope
-from lightning_fw.foreach import copy_
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.parameters import trainable
+from lightning_fw.tensors.foreach import copy_
 from lightning_fw.window import Window
 
 COPY = "copy of the weights"

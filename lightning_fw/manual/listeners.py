@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from lightning_fw.record import RestartRecord
-from lightning_fw.shards import any_sharded
+from lightning_fw.tensors.shards import any_sharded
 
 
 def is_heard(module: Any, parameters: Sequence[Tensor]) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_fw import balls, inner_loop, radius_rules, restarts, step_sizes
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.parameters import ParameterInfo
-from lightning_fw.saved_settings import changes, settings_in_words
+from lightning_fw.window.saved_settings import changes, settings_in_words
 
 KEY = "frank_wolfe"
 _PARAMETERS = "parameters"

@@ -7,8 +7,8 @@ from torch.nn import functional
 from typing_extensions import override
 
 from lightning_fw.data.sequences import Kind
-from lightning_fw.foreach import working_dtype
 from lightning_fw.nn.sequence_model import SequenceModel, require_shape
+from lightning_fw.tensors.foreach import working_dtype
 
 
 class SequenceRegressor(SequenceModel):

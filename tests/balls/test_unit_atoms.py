@@ -21,8 +21,8 @@ from lightning_fw.balls import (
     SpectralBall,
 )
 from lightning_fw.balls._base import Atoms
-from lightning_fw.foreach import tensor_norms
 from lightning_fw.parameters import ParameterInfo
+from lightning_fw.tensors.foreach import tensor_norms
 
 from . import reference
 from .cases import BALLS, PROPERTY, ROUNDING, Case, cases, label

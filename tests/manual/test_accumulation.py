@@ -23,7 +23,7 @@ from lightning_fw import (
     SlopeRatio,
     SpectralBall,
 )
-from lightning_fw.gradients import Gradients
+from lightning_fw.window.gradients import Gradients
 from tests.manual.double_fits import doubles, fit
 from tests.manual.interrupted import counts, monitor
 from tests.mixin.conftest import Recurrent

@@ -9,7 +9,8 @@ import lightning as L
 import pytest
 import torch
 
-from lightning_fw import displacement, scalars
+from lightning_fw.tensors import scalars
+from lightning_fw.window import displacement
 from tests.forked import run_forked
 from tests.manual.interrupted import Batches, Module, SaveAfter, monitor
 from tests.manual.resumable_fits import CASES, assert_same_fit, fit, last_and_only

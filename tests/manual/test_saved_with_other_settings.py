@@ -14,7 +14,7 @@ from lightning_fw.manual.saved_state import describe, differences
 from lightning_fw.parameters import ParameterInfo
 from lightning_fw.radius_rules import CosineDecay, SlopeRatio
 from lightning_fw.restarts import RestartRule
-from lightning_fw.saved_settings import changes
+from lightning_fw.window.saved_settings import changes
 from tests.manual.interrupted import Batches, Module
 from tests.manual.saved_fits import LOOP, OTHER, WITHOUT, resume, save_after
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from lightning_fw.balls import L1Ball, LpBall
-from lightning_fw.foreach import Entrywise, add_scaled_, inners, tensor_norms
-from lightning_fw.shards import placed_as, saved
+from lightning_fw.tensors.foreach import Entrywise, add_scaled_, inners, tensor_norms
+from lightning_fw.tensors.shards import placed_as, saved
 from tests.ranks import on_ranks
 
 RANKS = 3

@@ -79,7 +79,7 @@ def test_a_cuda_graph_captures_an_inner_step_with_its_evaluation(loop):
 @pytest.mark.parametrize("statistics", [False, True])
 def test_graphs_of_its_own_change_nothing(loop, statistics, monkeypatch):
     found = trained_through_trouble(loop, statistics)
-    monkeypatch.setattr("lightning_fw.window.are_worthwhile", lambda *_: False)
+    monkeypatch.setattr("lightning_fw.window.window.are_worthwhile", lambda *_: False)
     expected = trained_through_trouble(loop, statistics)
     assert_same_way(found, ([p.detach().cpu() for p in expected[0]], expected[1]))
 
@@ -100,7 +100,7 @@ class Reading(L2Ball):
 
 
 def test_what_cannot_be_captured_goes_on_without(monkeypatch):
-    monkeypatch.setattr("lightning_fw.graphs._BALLS", (Reading,))
+    monkeypatch.setattr("lightning_fw.window.graphs._BALLS", (Reading,))
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         found = train(InnerLoop(ball=Reading(radius=0.1), steps=3), 4, None, device="cuda")

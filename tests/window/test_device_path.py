@@ -9,9 +9,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_fw import InnerLoop, SlopeRatio
-from lightning_fw import displacement as displacement_module
-from lightning_fw import scalars as scalars_module
+from lightning_fw.tensors import scalars as scalars_module
 from lightning_fw.window import Window
+from lightning_fw.window import displacement as displacement_module
 from tests.window.convex_loss import distance_to, make_parameters, take_steps
 
 from .device_loops import LOOPS, assert_same_way, train

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from lightning_fw import InnerLoop, L2Ball, ShortStep
-from lightning_fw import displacement as displacement_module
-from lightning_fw import scalars as scalars_module
+from lightning_fw.tensors import scalars as scalars_module
 from lightning_fw.window import Window
+from lightning_fw.window import displacement as displacement_module
 
 from .device_loops import INFOS, LOOPS, assert_same_way, trained_through_trouble
 from .emulated_graphs import EmulatedGraphs
@@ -35,8 +35,8 @@ def scalars_stay_tensors(monkeypatch):
 def emulate(monkeypatch):
     def emulate():
         monkeypatch.setattr(EmulatedGraphs, "replays", 0)
-        monkeypatch.setattr("lightning_fw.graphs.Graphs", EmulatedGraphs)
-        monkeypatch.setattr("lightning_fw.window.are_worthwhile", lambda *_: True)
+        monkeypatch.setattr("lightning_fw.window.graphs.Graphs", EmulatedGraphs)
+        monkeypatch.setattr("lightning_fw.window.window.are_worthwhile", lambda *_: True)
 
     return emulate
 

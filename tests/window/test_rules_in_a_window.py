@@ -39,7 +39,7 @@ def test_the_gap_closes_a_window_early():
 @pytest.mark.parametrize("device_path", [False, True])
 def test_a_skipped_first_step_leaves_the_rule_the_next_gap(device_path, monkeypatch):
     if device_path:
-        for module in ("lightning_fw.scalars", "lightning_fw.displacement"):
+        for module in ("lightning_fw.tensors.scalars", "lightning_fw.window.displacement"):
             monkeypatch.setattr(f"{module}.on_host", lambda device: False)
     weight = nn.Parameter(torch.zeros(2))
     window = Window(InnerLoop(steps=9, restart_when=GapFraction(0.5)), [weight])

@@ -11,8 +11,8 @@ from torch import nn
 
 from lightning_fw import InnerLoop, L2Ball, NoiseFloor, OpenLoop, SlopeRatio
 from lightning_fw.balls._base import Atoms
-from lightning_fw.displacement import Displacement
 from lightning_fw.window import Window
+from lightning_fw.window.displacement import Displacement
 from tests.window.convex_loss import all_equal, distance_to, make_parameters, take_steps
 
 STATEFUL = [

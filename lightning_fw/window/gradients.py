@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_fw.buffers import clones, places
-from lightning_fw.foreach import pick, scale_, working_dtype
-from lightning_fw.shards import like, placed_as
+from lightning_fw.tensors.foreach import pick, scale_, working_dtype
+from lightning_fw.tensors.shards import like, placed_as
+from lightning_fw.window.buffers import clones, places
 
 
 class Gradients:

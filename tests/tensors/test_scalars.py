@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from lightning_fw.scalars import (
+from lightning_fw.tensors.scalars import (
     at_least,
     at_most,
     gather,

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_fw.displacement import Displacement
-from lightning_fw.scalars import Scalar
+from lightning_fw.tensors.scalars import Scalar
+from lightning_fw.window.displacement import Displacement
 
 # Keeps 0 / 0 at 0 where no rank took a step.
 _TINY = torch.finfo(torch.float32).tiny

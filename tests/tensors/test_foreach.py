@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from lightning_fw.foreach import (
+from lightning_fw.tensors.foreach import (
     Entrywise,
     add_scaled_,
     blend_,

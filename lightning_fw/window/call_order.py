@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from lightning_fw.displacement import Displacement
-    from lightning_fw.window import Window
+    from lightning_fw.window.displacement import Displacement
+    from lightning_fw.window.window import Window
 
 
 def require_evaluation(

@@ -10,14 +10,11 @@ from torch import Tensor
 
 from lightning_fw.balls._base import Atoms
 from lightning_fw.balls._first_answer import checked_atoms, is_of_this_package
-from lightning_fw.displacement import Displacement
-from lightning_fw.foreach import inners, mask_, pick, tensor_norms, working_dtype
 from lightning_fw.inner_loop import InnerLoop
-from lightning_fw.local_windows import Joined
-from lightning_fw.momentum import Momentum
 from lightning_fw.parameters import ParameterInfo
-from lightning_fw.radius import Radius
-from lightning_fw.scalars import (
+from lightning_fw.step_sizes import checked
+from lightning_fw.tensors.foreach import inners, mask_, pick, tensor_norms, working_dtype
+from lightning_fw.tensors.scalars import (
     Gathered,
     Scalar,
     at_least,
@@ -27,8 +24,11 @@ from lightning_fw.scalars import (
     scalars,
     total,
 )
-from lightning_fw.statistics import Seen, WindowStatistics, unless_skipped
-from lightning_fw.step_sizes import checked
+from lightning_fw.window.displacement import Displacement
+from lightning_fw.window.local import Joined
+from lightning_fw.window.momentum import Momentum
+from lightning_fw.window.radius import Radius
+from lightning_fw.window.statistics import Seen, WindowStatistics, unless_skipped
 
 
 class Arithmetic:

@@ -8,20 +8,20 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_fw.anchor import Anchor
-from lightning_fw.arithmetic import Arithmetic
-from lightning_fw.buffers import places
-from lightning_fw.call_order import require_anchor, require_evaluation
-from lightning_fw.gradients import Gradients
-from lightning_fw.graphs import GraphedArithmetic, are_worthwhile
-from lightning_fw.host_copy import HostCopy
 from lightning_fw.inner_loop import InnerLoop, require_infos, require_inner_loop
-from lightning_fw.local_windows import Joined, join
 from lightning_fw.parameters import ParameterInfo, movable
 from lightning_fw.record import RestartRecord
-from lightning_fw.saved_settings import require_same, settings_in_words
-from lightning_fw.scalars import Scalar
-from lightning_fw.statistics import WindowStatistics
+from lightning_fw.tensors.scalars import Scalar
+from lightning_fw.window.anchor import Anchor
+from lightning_fw.window.arithmetic import Arithmetic
+from lightning_fw.window.buffers import places
+from lightning_fw.window.call_order import require_anchor, require_evaluation
+from lightning_fw.window.gradients import Gradients
+from lightning_fw.window.graphs import GraphedArithmetic, are_worthwhile
+from lightning_fw.window.host_copy import HostCopy
+from lightning_fw.window.local import Joined, join
+from lightning_fw.window.saved_settings import require_same, settings_in_words
+from lightning_fw.window.statistics import WindowStatistics
 
 
 class Window:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_fw.scalars import Scalar
+from lightning_fw.tensors.scalars import Scalar
 
 
 class HostCopy:

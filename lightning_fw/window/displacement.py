@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_fw.balls._base import Atoms, Ball, Infos
-from lightning_fw.buffers import clones, copy_shared, load, places, zeros_beside
-from lightning_fw.foreach import (
+from lightning_fw.tensors.foreach import (
     add_scaled_,
     blend_,
     inner,
@@ -20,7 +19,8 @@ from lightning_fw.foreach import (
     working_dtype,
     zero_,
 )
-from lightning_fw.scalars import Scalar, on_host, scalar, total
+from lightning_fw.tensors.scalars import Scalar, on_host, scalar, total
+from lightning_fw.window.buffers import clones, copy_shared, load, places, zeros_beside
 
 # Below it the factor is written into the tensors: far from overflow of 1 / factor in float32.
 _SMALLEST_FACTOR = 1e-3

@@ -9,11 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from lightning_fw.balls._base import Atoms
-from lightning_fw.foreach import pick
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.radius_rules import RadiusRule, SlopeRatio, scheduled_radius
-from lightning_fw.scalars import Scalar, products, scalar, scalars
-from lightning_fw.slopes import Slopes
+from lightning_fw.tensors.foreach import pick
+from lightning_fw.tensors.scalars import Scalar, products, scalar, scalars
+from lightning_fw.window.slopes import Slopes
 
 
 class Radius:

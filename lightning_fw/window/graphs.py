@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from lightning_fw.arithmetic import Arithmetic
 from lightning_fw.balls import (
     Ball,
     L1Ball,
@@ -23,14 +22,15 @@ from lightning_fw.balls import (
     RowBall,
     SpectralBall,
 )
-from lightning_fw.foreach import copy_
 from lightning_fw.inner_loop import InnerLoop
-from lightning_fw.local_windows import Joined
 from lightning_fw.radius_rules import SlopeRatio
-from lightning_fw.scalars import Gathered
-from lightning_fw.shards import any_sharded
-from lightning_fw.statistics import Seen, WindowStatistics
 from lightning_fw.step_sizes import ConstantStep, Harmonic, OpenLoop, ShortStep
+from lightning_fw.tensors.foreach import copy_
+from lightning_fw.tensors.scalars import Gathered
+from lightning_fw.tensors.shards import any_sharded
+from lightning_fw.window.arithmetic import Arithmetic
+from lightning_fw.window.local import Joined
+from lightning_fw.window.statistics import Seen, WindowStatistics
 
 T = TypeVar("T")
 

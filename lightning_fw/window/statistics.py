@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from lightning_fw.balls._base import Ball, Infos
-from lightning_fw.buffers import clones
-from lightning_fw.displacement import Displacement
-from lightning_fw.foreach import inner
 from lightning_fw.record import RestartRecord
 from lightning_fw.restarts import Progress, RestartRule
-from lightning_fw.scalars import Gathered, Scalar, at_least, at_most, gather
-from lightning_fw.shards import like
+from lightning_fw.tensors.foreach import inner
+from lightning_fw.tensors.scalars import Gathered, Scalar, at_least, at_most, gather
+from lightning_fw.tensors.shards import like
+from lightning_fw.window.buffers import clones
+from lightning_fw.window.displacement import Displacement
 
 # Below it the squares of entries lose their digits in float32: such a vector has no direction that
 # can be told, and its cosine tends to 0.

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 
-from lightning_fw.foreach import add_scaled_, copy_
-from lightning_fw.scalars import Scalar
-from lightning_fw.shards import any_sharded
+from lightning_fw.tensors.foreach import add_scaled_, copy_
+from lightning_fw.tensors.scalars import Scalar
+from lightning_fw.tensors.shards import any_sharded
 
 
 class Anchor:

@@ -14,8 +14,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from lightning_fw.scalars import Scalar, multiples, scalar, total
-from lightning_fw.shards import any_sharded, over_ranks, parts
+from lightning_fw.tensors.scalars import Scalar, multiples, scalar, total
+from lightning_fw.tensors.shards import any_sharded, over_ranks, parts
 
 T = TypeVar("T")
 

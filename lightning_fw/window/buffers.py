@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lightning_fw.foreach import copy_, working_dtype
-from lightning_fw.shards import like, saved
+from lightning_fw.tensors.foreach import copy_, working_dtype
+from lightning_fw.tensors.shards import like, saved
 
 
 def zeros_beside(parameters: Sequence[Tensor]) -> list[Tensor]:

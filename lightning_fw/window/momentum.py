@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from lightning_fw.buffers import clones, copy_shared, load, zeros_beside
-from lightning_fw.foreach import blend_, lerp, pick
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.parameters import ParameterInfo
-from lightning_fw.scalars import Scalar
+from lightning_fw.tensors.foreach import blend_, lerp, pick
+from lightning_fw.tensors.scalars import Scalar
+from lightning_fw.window.buffers import clones, copy_shared, load, zeros_beside
 
 
 class Momentum:

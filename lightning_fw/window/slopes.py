@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from lightning_fw.balls._base import Atoms
-from lightning_fw.buffers import clones, copy_shared, load, places, zeros_beside
-from lightning_fw.foreach import blend_, inners, pick
 from lightning_fw.radius_rules import SlopeRatio
-from lightning_fw.scalars import Scalar, total
+from lightning_fw.tensors.foreach import blend_, inners, pick
+from lightning_fw.tensors.scalars import Scalar, total
+from lightning_fw.window.buffers import clones, copy_shared, load, places, zeros_beside
 
 
 class Slopes:

@@ -1,0 +1,1 @@
+"""What balls and windows share: arithmetic on lists of tensors, scalars, parts of tensors."""
