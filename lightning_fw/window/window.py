@@ -173,7 +173,7 @@ class Window:
         """Take one inner step along the gradients in ``p.grad``, and set these to None.
 
         After :meth:`accumulate` it is along the mean of these and of those held. A parameter
-        without one stays; a NaN or an infinity skips the step for all, one of the K tried.
+        without one steps toward ω; a NaN or an infinity skips the step for all, one of the K tried.
 
         Args:
             loss: The loss at this step, a scalar, for the record.
