@@ -118,8 +118,8 @@ class FrankWolfeMixin:
     def configure_frank_wolfe(self) -> InnerLoop:
         """The settings of the inner loop, for the user to override: the paper's.
 
-        Called before training and at its first batch. :meth:`InnerLoop.spectral` is the one to
-        try first.
+        Called several times, before training and at its first batch. :meth:`InnerLoop.spectral` is
+        the one to try first.
         """
         return InnerLoop()
 
@@ -147,7 +147,9 @@ class FrankWolfeMixin:
         return split_evenly(batch, chunks, may_be_short=may_be_short)
 
     def on_restart(self, record: RestartRecord) -> None:
-        """Called after every outer step, for the user to extend.
+        """Called after every window and the outer step that it made, for the user to extend.
+
+        A window whose steps were all skipped makes none.
 
         Args:
             record: Statistics and cost of the window that closed.

@@ -201,7 +201,7 @@ class RestartMonitor(_Hooks):
             self._run.add(self._backwards, loss)
 
     def on_restart(self, trainer: Any, pl_module: Any, record: RestartRecord) -> None:
-        """Called by the mixin inside ``training_step``, after each outer step."""
+        """Called by the mixin after every window and the outer step that it made."""
         if not isinstance(self._run, FrankWolfeRun):
             return
         if self._run.add(record) >= self.log_every_n_restarts:

@@ -18,7 +18,7 @@ class RestartRecord:
     Attributes:
         restart: Index of the window, from 0.
         steps: Inner steps taken; skipped ones do not count.
-        skipped: Inner steps skipped because their gradient was not finite.
+        skipped: Inner steps tried without a finite gradient.
         early: Whether a restart rule closed the window before its last step.
         radius: δ of the window.
         radii: δ_i by the parameter's name, where :class:`~lightning_fw.SlopeRatio` gives them radii
