@@ -122,7 +122,7 @@ class Ball(ABC):
         return self.norm(displacement, infos) <= self.radius * (1 + slack)
 
     def usage(self, displacement: Sequence[Tensor], infos: Infos | None = None) -> Tensor:
-        """Mean over the blocks of ‖displacement‖ in units of the radius one."""
+        """Mean over the blocks of ‖displacement‖, which is in units of δ: 1 at the balls' edge."""
         return self.block_usages(displacement, infos).mean()
 
     def block_usages(self, displacement: Sequence[Tensor], infos: Infos | None = None) -> Tensor:

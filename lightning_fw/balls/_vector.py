@@ -27,6 +27,7 @@ class VectorBall(Ball):
             the optimizer; ``"global"``: all parameters share one.
 
     Raises:
+        TypeError: If ``radius`` is not a number.
         ValueError: If ``radius`` is not positive and finite, or ``scope`` is unknown.
     """
 

@@ -50,6 +50,10 @@ class L2Ball(VectorBall):
         radius: δ > 0.
         scope: What one ball spans: ``"tensor"``, ``"group"`` or ``"global"``.
 
+    Raises:
+        TypeError: If ``radius`` is not a number.
+        ValueError: If ``radius`` is not positive and finite, or ``scope`` is unknown.
+
     Example:
         >>> import torch
         >>> L2Ball(radius=0.1).lmo([torch.tensor([3.0, 4.0])])

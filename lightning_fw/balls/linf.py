@@ -22,6 +22,10 @@ class LinfBall(VectorBall):
         radius: δ > 0.
         scope: What one ball spans; it changes the norms, not the atom.
 
+    Raises:
+        TypeError: If ``radius`` is not a number.
+        ValueError: If ``radius`` is not positive and finite, or ``scope`` is unknown.
+
     Example:
         >>> import torch
         >>> LinfBall(radius=0.1).lmo([torch.tensor([3.0, 0.0, -4.0])])

@@ -28,8 +28,9 @@ class LpBall(VectorBall):
         scope: What one ball spans: ``"tensor"``, ``"group"`` or ``"global"``.
 
     Raises:
-        TypeError: If ``p`` is not a number.
-        ValueError: If ``p`` is not between 1 and ∞.
+        TypeError: If ``p`` or ``radius`` is not a number.
+        ValueError: If ``p`` is not between 1 and ∞, ``radius`` not positive and finite, or
+            ``scope`` unknown.
 
     Example:
         >>> import torch

@@ -25,9 +25,9 @@ class ProductBall(Ball):
         radius: δ, a factor on every ball's own radius; 1 by default. The direction is −d_K / δ.
 
     Raises:
-        TypeError: If ``balls`` does not map strings to balls.
-        ValueError: If ``balls`` is empty or δ is not positive; in a fit, before training starts,
-            if a pattern matches no parameter or a parameter matches no pattern.
+        TypeError: If ``balls`` does not map strings to balls, or ``radius`` is not a number.
+        ValueError: If ``balls`` is empty or ``radius`` is not positive and finite; in a fit, before
+            training starts, if a pattern gets no parameter or a parameter matches no pattern.
 
     Example:
         >>> import torch

@@ -22,6 +22,10 @@ class RMSBall(L2Ball):
         scope: What one ball spans: ``"tensor"``, ``"group"`` or ``"global"``; n counts the
             entries of all that it spans.
 
+    Raises:
+        TypeError: If ``radius`` is not a number.
+        ValueError: If ``radius`` is not positive and finite, or ``scope`` is unknown.
+
     Example:
         >>> import torch
         >>> RMSBall(radius=0.1).lmo([torch.tensor([2.0, -2.0])])
