@@ -63,8 +63,9 @@ class FrankWolfeMixin:
     Raises:
         TypeError: At class creation, if LightningModule stands before the mixin; before training,
             if ``configure_frank_wolfe`` returns no InnerLoop, or the optimizer is LBFGS.
-        ValueError: Before training, if there is not exactly one outer optimizer, the ball cannot
-            serve its parameters, or the Trainer clips or accumulates gradients.
+        ValueError: Where ``automatic_optimization`` is set to True; before training, if there is
+            not exactly one outer optimizer, the ball cannot serve its parameters, the strategy
+            cannot be driven, or the Trainer clips or accumulates gradients.
 
     Example:
         >>> import lightning as L, torch
@@ -140,6 +141,9 @@ class FrankWolfeMixin:
 
         Returns:
             K batches; fewer where an epoch's last batch has fewer samples than K.
+
+        Raises:
+            TypeError, ValueError: If the batch cannot be cut so, or is shorter than K in mid-epoch.
         """
         trainer = self.trainer  # type: ignore[attr-defined]
         # An epoch of one batch has no longer one that would show a mistake.
@@ -232,11 +236,8 @@ def _on_save_checkpoint(
     module: Any, on_save_checkpoint: Callable[..., Any], checkpoint: dict[str, Any]
 ) -> None:
     """Save the window in progress beside the weights, which are the anchor's."""
-    anchor = (
-        []
-        if module._frank_wolfe_driver is None
-        else module._frank_wolfe_driver.window.anchor.copies()
-    )
+    driver = module._frank_wolfe_driver
+    anchor = [] if driver is None else driver.window.anchor.copies()
     put_anchor(checkpoint, anchor)
     on_save_checkpoint(module, checkpoint)
     # Once more: the hook may have made state of its own of the weights.
@@ -244,10 +245,9 @@ def _on_save_checkpoint(
     share_progress(checkpoint)
     if not can_resume(checkpoint):
         return
-    if module._frank_wolfe_driver is not None:
+    if driver is not None:
         # A rank that fails may be alone in it: the others would not answer.
-        all_ranks = not module.trainer.interrupted
-        checkpoint[KEY] = module._frank_wolfe_driver.state_dict(module, all_ranks=all_ranks)
+        checkpoint[KEY] = driver.state_dict(module, all_ranks=not module.trainer.interrupted)
     else:
         # None before the first batch, where Lightning's finders save and load what they saved.
         checkpoint[KEY] = module._saved_driver_state

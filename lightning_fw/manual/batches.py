@@ -77,7 +77,8 @@ def split_evenly(batch: Any, chunks: int, *, may_be_short: bool) -> list[Any]:
             batch.
 
     Raises:
-        ValueError: If the batch has fewer than K samples, or cannot be split.
+        TypeError, ValueError: As :func:`batch_length`.
+        ValueError: If the batch has fewer than K samples.
     """
     length = batch_length(batch)
     if length < chunks and not may_be_short:

@@ -60,6 +60,7 @@ def evaluate(
         RuntimeError: If ``training_step`` stepped the outer optimizer, or left gradients where
             there were none.
         TypeError: If it returned no loss.
+        ValueError: If its loss has more than one entry, or no graph to go back through.
     """
     without = [p for p in parameters if p.grad is None]
     module._runs_training_step = True

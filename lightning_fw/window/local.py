@@ -48,7 +48,7 @@ def join(
         ended: Whether this is the epoch's last window here.
 
     Raises:
-        ValueError: On all ranks, if it is on some alone.
+        ValueError: On all ranks, if ``ended`` is true on some alone.
     """
     tensors = displacement.unfactored()
     head = [displacement.k > 0, displacement.length(), ended, *displacement.moved]

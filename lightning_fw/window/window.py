@@ -41,6 +41,8 @@ class Window:
         may_grow: Whether a pattern of a ProductBall may wait for parameters of a successor.
 
     Attributes:
+        parameters: Those that it moves: given once, and with entries.
+        restart: Windows closed before this one.
         anchor: ω, which it can copy, or restore in mid-evaluation.
         has_direction: Whether the window before left its direction in ``p.grad``.
 
@@ -161,7 +163,7 @@ class Window:
             self.has_direction = False
 
     def accumulate(self, loss: Tensor | None = None) -> None:
-        """Hold gradients and loss of a batch for the inner step to come."""
+        """Hold a batch's gradients and loss for the inner step to come; raises as :meth:`step`."""
         require_evaluation(self, "accumulate", self._displacement, loss)
         self._gradients.hold(loss)
 
@@ -230,14 +232,12 @@ class Window:
 
         Raises:
             RuntimeError: Inside :meth:`displaced`.
+            ValueError: With ``sync="restart"``, if ``ended`` is true on some ranks alone.
         """
         joined = self._joined(reduce, ended=ended)
+        values = self._arithmetic.end(joined, self.statistics)
         record = self.statistics.record(
-            self._arithmetic.end(joined, self.statistics),
-            self.infos,
-            restart=self.restart,
-            attempts=self.attempts,
-            early=early,
+            values, self.infos, restart=self.restart, attempts=self.attempts, early=early
         )
         self._hand_over(joined, stepped=record.steps > 0)
         return record
