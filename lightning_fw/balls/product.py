@@ -93,8 +93,7 @@ class ProductBall(Ball):
         radii: list[Scalar] = []
         for part, ball in self._members(len(tensors), infos):
             answer = ball.atoms(
-                [gradients[index] for index in part],
-                None if infos is None else [infos[index] for index in part],
+                *_pick(part, gradients, infos),
                 None if norms is None else [norms[index] for index in part],
             )
             part_scales = multiples(answer.scales, ball.radius)
