@@ -160,12 +160,10 @@ def _indices(trainer: Any, interval: str) -> Sequence[int]:
 
 def _is_through(trainer: Any, scheduler: Any) -> bool:
     """Whether a restart rule made more steps than OneCycleLR, which then raises, was told of."""
-    if (
-        not isinstance(scheduler, OneCycleLR)
-        or trainer.lightning_module._frank_wolfe_driver is None
-    ):
+    driver = trainer.lightning_module._frank_wolfe_driver
+    if not isinstance(scheduler, OneCycleLR) or driver is None:
         return False
-    may_restart = trainer.lightning_module._frank_wolfe_driver.inner_loop.restart_when is not None
+    may_restart = driver.inner_loop.restart_when is not None
     is_through = may_restart and scheduler.last_epoch >= scheduler.total_steps
     if is_through:
         rank_zero_warn(
