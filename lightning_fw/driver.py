@@ -22,8 +22,8 @@ from lightning_fw.manual.listeners import is_heard, tell
 from lightning_fw.manual.loss_scale import scale_direction, unscale_gradients
 from lightning_fw.manual.lr_sweep import attend_to_sweep
 from lightning_fw.manual.ranks import (
+    are_apart,
     backward_passes_apart,
-    go_apart,
     mean_over_ranks,
     synchronize_buffers,
 )
@@ -56,7 +56,7 @@ class Driver:
         self.outer_steps = OuterSteps()
         self._rank, self._ranks = module.trainer.global_rank, module.trainer.world_size
         warn_of_short_epochs(module.trainer, inner_loop)
-        self._apart = go_apart(module.trainer, inner_loop)
+        self._apart = are_apart(module.trainer, inner_loop)
         if self._apart:
             ask_once_a_restart(module.trainer)
         self._gathering = gathering_modules(module)

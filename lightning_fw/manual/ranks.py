@@ -20,7 +20,7 @@ def mean_over_ranks(tensor: Tensor) -> Tensor:
     return tensor.div_(distributed.get_world_size())
 
 
-def go_apart(trainer: Any, inner_loop: InnerLoop) -> bool:
+def are_apart(trainer: Any, inner_loop: InnerLoop) -> bool:
     """Whether ranks run windows of their own."""
     return bool(inner_loop.sync == "restart" and trainer.world_size > 1)
 
