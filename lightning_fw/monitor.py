@@ -19,10 +19,10 @@ from lightning_fw.monitoring.frank_wolfe_run import FrankWolfeRun
 from lightning_fw.monitoring.loss_curve import LossCurve, Reached, compare
 from lightning_fw.monitoring.monitor_file import read_baseline, require_bptt, write
 from lightning_fw.monitoring.step_log import StepLog
+from lightning_fw.monitoring.tables import tables
 from lightning_fw.monitoring.tensorboard_layout import add_layout
 from lightning_fw.plotting import plot_run
 from lightning_fw.record import RestartRecord
-from lightning_fw.report import tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

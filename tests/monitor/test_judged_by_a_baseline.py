@@ -8,7 +8,7 @@ from rich.console import Console
 
 from lightning_fw import FWRestartMonitor
 from lightning_fw.monitoring.loss_curve import Reached, compare
-from lightning_fw.report import comparison_table
+from lightning_fw.monitoring.tables import comparison_table
 
 from .cases import Plain, Restarting, fitted, loader, trainer
 
