@@ -18,10 +18,10 @@ from lightning_fw.monitoring.bptt_run import BPTTRun
 from lightning_fw.monitoring.frank_wolfe_run import FrankWolfeRun
 from lightning_fw.monitoring.loss_curve import LossCurve, Reached, compare
 from lightning_fw.monitoring.monitor_file import read_baseline, require_bptt, write
+from lightning_fw.monitoring.plot import plot_run
 from lightning_fw.monitoring.step_log import StepLog
 from lightning_fw.monitoring.tables import tables
 from lightning_fw.monitoring.tensorboard_layout import add_layout
-from lightning_fw.plotting import plot_run
 from lightning_fw.record import RestartRecord
 
 if TYPE_CHECKING:
@@ -244,13 +244,13 @@ class RestartMonitor(_Hooks):
 class FWRestartMonitor(RestartMonitor, Callback):
     """Records every restart of a fit, logs what restarts do, and what they cost against BPTT.
 
-    On a module with :class:`~lightning_fw.FrankWolfeMixin` it logs, every so many restarts, the
-    names of :data:`~lightning_fw.metrics.MEANS` as means over the windows since it last logged, and
-    totals and costs over the whole fit, all averaged over ranks. TensorBoard gets a page of charts
-    of them. A step of back-propagation on the same batch costs one gradient evaluation and one step
-    of the optimizer; both are timed in the Frank-Wolfe run itself, so ``fw/cost_ratio`` needs no
-    second run. With ``batches="split"`` it flatters: K chunks take longer than the whole batch that
-    back-propagation would evaluate.
+    On a module with :class:`~lightning_fw.FrankWolfeMixin` it logs, every so many restarts, what
+    windows did, as means over those since it last logged, and totals and costs over the whole fit,
+    all averaged over ranks; the page "Reading the monitor" explains each name. TensorBoard gets a
+    page of charts. A step of back-propagation on the same batch costs one gradient evaluation and
+    one step of the optimizer; both are timed in the Frank-Wolfe run itself, so ``fw/cost_ratio``
+    needs no second run. With ``batches="split"`` it flatters: K chunks take longer than the whole
+    batch that back-propagation would evaluate.
 
     On a plain module it records a baseline, the loss of every training batch against gradient
     evaluations and seconds. With that as ``baseline``, a later run reports the evaluations and

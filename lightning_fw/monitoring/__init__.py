@@ -1,1 +1,1 @@
-"""What the monitor is made of: recorded runs, their files, loss curves, logging, tables."""
+"""What the monitor is made of: recorded runs, statistics, files, loss curves, tables, pictures."""

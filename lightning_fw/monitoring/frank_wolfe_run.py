@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from lightning_fw.cost import Stopwatch
-from lightning_fw.metrics import MEANS, RestartStatistics, moments, summarize
 from lightning_fw.monitoring.loss_curve import LossCurve
+from lightning_fw.monitoring.metrics import MEANS, RestartStatistics, moments, summarize
 from lightning_fw.record import RestartRecord, radii_by_name
 
 _NUMBERS = tuple(field.name for field in fields(RestartRecord) if field.name != "radii")

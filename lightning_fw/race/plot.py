@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from lightning_fw.plotting import draw_line
+from lightning_fw.monitoring.plot import draw_line
 from lightning_fw.race.entrants import Entrant
 from lightning_fw.race.method import Family
 from lightning_fw.race.points import Point, Unit

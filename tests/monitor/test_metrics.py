@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_fw.metrics import MEANS, RestartStatistics, moments, summarize
+from lightning_fw.monitoring.metrics import MEANS, RestartStatistics, moments, summarize
 
 from .cases import record
 

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from lightning_fw import FWRestartMonitor, InnerLoop
-from lightning_fw.metrics import moments, summarize
+from lightning_fw.monitoring.metrics import moments, summarize
 
 from .cases import Plain, Restarting, loader, record, trainer
 

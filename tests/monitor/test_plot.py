@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from lightning_fw import FWRestartMonitor, InnerLoop, RestartRecord
 from lightning_fw.monitoring.frank_wolfe_run import FrankWolfeRun
 from lightning_fw.monitoring.loss_curve import LossCurve
-from lightning_fw.plotting import plot_run
+from lightning_fw.monitoring.plot import plot_run
 
 from .cases import Plain, Restarting, loader, record, trainer
 

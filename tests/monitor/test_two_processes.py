@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from lightning_fw import FWRestartMonitor
-from lightning_fw.metrics import moments, summarize
+from lightning_fw.monitoring.metrics import moments, summarize
 
 from .cases import Plain, Restarting, loader, trainer
 

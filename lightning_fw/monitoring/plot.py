@@ -7,8 +7,8 @@ from itertools import accumulate
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from lightning_fw.metrics import batch_costs, moments
 from lightning_fw.monitoring.loss_curve import HORIZON, LossCurve
+from lightning_fw.monitoring.metrics import batch_costs, moments
 from lightning_fw.record import RestartRecord, radii_by_name
 
 if TYPE_CHECKING:
