@@ -1,1 +1,1 @@
-"""Tests of the balls and of the arithmetic under them."""
+"""Tests of the balls, and of what they know of parameters."""
