@@ -158,8 +158,8 @@ class SlopeRatio(RadiusRule):
     plateau, let the radius grow as often as shrink.
 
     The steepest tensors rule the sums: where they are past the bottom, all others shrink with
-    them. With ``own_share`` ρ > 0 tensor i has a radius of its own, set in part by its own slopes,
-    whose sums over i are a and b; c_i is of its own, c of the sums::
+    them. With ``own_share`` ρ > 0 tensor i has a radius of its own. Its slopes a_i and b_i, whose
+    sums over i are a and b, make c_i by the formula above, as a and b make c::
 
         δ_i ← clip(δ_i exp(η_t (ρ c_i + (1 − ρ) c)), minimum, maximum)
 
@@ -173,7 +173,7 @@ class SlopeRatio(RadiusRule):
     Args:
         target: τ in (−1, 1).
         rate: η > 0, the largest change of log δ at a late restart.
-        early_rate: η₁ ≥ 0, that at the first; 0: the same at all.
+        early_rate: η₁ ≥ 0, that at the first restart, which falls like 1 / √t to η; 0: always η.
         decay: Decay of the running averages, in [0, 1).
         own_share: ρ in [0, 1]; 0: one radius for all tensors.
         minimum: Floor of δ, > 0.
@@ -226,7 +226,7 @@ class SlopeRatio(RadiusRule):
     def initial_state(
         self, radius: float, device: torch.device, tensors: int = 1
     ) -> dict[str, Tensor]:
-        """The state before the first window, float32: δ_i, both averages, (tensors,), and t."""
+        """The state before the first window, float32: δ_i, A_i, B_i, of shape (tensors,), and t."""
         zeros = torch.zeros(tensors, dtype=torch.float32, device=device)
         return {
             "radius": zeros + min(max(radius, self.minimum), self.maximum),
