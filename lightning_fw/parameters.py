@@ -97,24 +97,14 @@ def trainable(
     """
     param_groups = _require_groups(param_groups)
     names = {id(parameter): name for name, parameter in module.named_parameters()}
-    gates = stacked_gates(module)
-    of_symbols = {
-        id(parameter)
-        for child in module.modules()
-        if getattr(child, "reads_symbols", False)
-        for parameter in _first_input_weights(child)
-    }
+    gates, of_symbols = stacked_gates(module), _reading_symbols(module)
     known, told = set(map(id, kept)), set[int]()
     parameters: list[nn.Parameter] = []
     infos: list[ParameterInfo] = []
     for group, entries in enumerate(param_groups):
         for position, parameter in enumerate(entries["params"]):
             name = names.get(id(parameter), f"param_groups.{group}.{position}")
-            if is_lazy(parameter):
-                raise ValueError(
-                    f"`parameters` must have shapes before training, got {name} without one. Run a "
-                    "batch through the module before, as in setup()."
-                )
+            _require_shape(name, parameter)
             counts = parameter.requires_grad or id(parameter) in known
             if not counts or parameter.numel() == 0 or id(parameter) in told:
                 continue
@@ -147,6 +137,24 @@ def _require_groups(param_groups: object) -> list[Mapping[str, Any]]:
                 "them. Pass optimizer.param_groups."
             )
     return groups
+
+
+def _require_shape(name: str, parameter: nn.Parameter) -> None:
+    if is_lazy(parameter):
+        raise ValueError(
+            f"`parameters` must have shapes before training, got {name} without one. Run a batch "
+            "through the module before, as in setup()."
+        )
+
+
+def _reading_symbols(module: nn.Module) -> set[int]:
+    """Ids of the weights that read symbols."""
+    return {
+        id(parameter)
+        for child in module.modules()
+        if getattr(child, "reads_symbols", False)
+        for parameter in _first_input_weights(child)
+    }
 
 
 def _first_input_weights(module: nn.Module) -> list[nn.Parameter]:
