@@ -16,7 +16,7 @@ from lightning_fw.tensors.foreach import working_dtype
 
 
 class PolynomialAveraging:
-    """The weights of :class:`AnchorAveraging`, for either namespace's ``WeightAveraging``."""
+    """What :class:`AnchorAveraging` adds to either namespace's ``WeightAveraging``."""
 
     _average_model: AveragedModel | None
     _device: torch.device | int | None
@@ -207,7 +207,16 @@ def _shapes(module: nn.Module) -> list[tuple[str, torch.Size]]:
 def average_(
     averages: list[Tensor], latest: list[Tensor], updates: Tensor, *, power: float
 ) -> None:
-    """Move averages of so many anchors toward the latest, in place; all are of one dtype."""
+    """Move averages toward the latest anchor, in place; counters and masks become its own.
+
+    x_t = (1 − c_t) x_{t−1} + c_t ω_t with c_t = (η + 1) / (t + η).
+
+    Args:
+        averages: x_{t−1}, all of one dtype.
+        latest: ω_t.
+        updates: t − 1, the anchors averaged so far.
+        power: η.
+    """
     if not (averages[0].is_floating_point() or averages[0].is_complex()):  # counters, masks
         torch._foreach_copy_(averages, latest)
         return
