@@ -58,18 +58,18 @@ class LossCurve:
                 due = due if due > point[0] else point[0] + spacing
         return kept
 
-    def smoothed(self, horizon: float = HORIZON) -> LossCurve:
+    def smoothed(self) -> LossCurve:
         """The running average, which forgets at the same pace whatever the spacing.
 
-        Over the evaluations e::
+        Over the evaluations e, with HORIZON = 20::
 
-            mean_j = Σ_{i ≤ j} w_ij loss_i / Σ_{i ≤ j} w_ij,   w_ij = exp(−(e_j − e_i) / horizon)
+            mean_j = Σ_{i ≤ j} w_ij loss_i / Σ_{i ≤ j} w_ij,   w_ij = exp(−(e_j − e_i) / HORIZON)
         """
         losses = []
         total = weight = 0.0
         before = self.evaluations[0] if len(self) else 0.0
         for evaluations, loss in zip(self.evaluations, self.losses, strict=True):
-            kept = exp(-(evaluations - before) / horizon)
+            kept = exp(-(evaluations - before) / HORIZON)
             total, weight, before = total * kept + loss, weight * kept + 1, evaluations
             losses.append(total / weight)
         return LossCurve(list(self.evaluations), list(self.seconds), losses)
