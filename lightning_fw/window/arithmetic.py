@@ -21,6 +21,7 @@ from lightning_fw.tensors.scalars import (
     is_finite,
     masked,
     products,
+    scalar,
     scalars,
     total,
 )
@@ -104,7 +105,7 @@ class Arithmetic:
         gamma = self._gamma(gap, atoms, present)
         self.displacement.toward(atoms, present, gamma, weight, noise=has_rule)
         return Seen(
-            nan if loss is None else unless_skipped(loss.detach().reshape(()), weight),
+            nan if loss is None else unless_skipped(_number(loss), weight),
             None if gap is None else unless_skipped(gap, weight),
             copies,
             weight,
@@ -197,3 +198,8 @@ class Arithmetic:
         # d_{k−1} itself lies in the ball; an oracle short of the minimum would tell less.
         along = self.displacement.along(gradients, present)
         return at_least(self.radius.now * (along + dual), 0.0)
+
+
+def _number(loss: Tensor) -> Scalar:
+    """The loss as it is now: whoever averages it over ranks in place does so afterwards."""
+    return scalar(loss.detach().reshape(()))

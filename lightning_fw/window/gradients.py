@@ -48,7 +48,8 @@ class Gradients:
                 # again.
                 self._sums[index] = gradient.to(working_dtype(gradient.dtype), copy=True)
         if loss is not None:
-            self._losses.append(loss.detach().reshape(()).to(working_dtype(loss.dtype)))
+            number = loss.detach().reshape(())
+            self._losses.append(number.to(working_dtype(loss.dtype), copy=True))
         self.batches += 1
 
     def take(self, loss: Tensor | None) -> tuple[list[int], list[Tensor], Tensor | None]:

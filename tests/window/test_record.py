@@ -155,3 +155,20 @@ def test_the_cosine_is_never_above_one_by_rounding():
         weight.grad = sign * torch.randn(7, generator=generator)
         window.step()
         assert 0.999 < window.close().cosine <= 1
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+def test_losses_are_those_of_their_steps_whatever_becomes_of_the_tensor(batches):
+    parameters = make_parameters()
+    window = Window(InnerLoop(steps=2), parameters)
+    loss = torch.zeros(())
+    for value in (3.0, 2.0):
+        for tell in [window.accumulate] * (batches - 1) + [window.step]:
+            with window.displaced():
+                distance_to(parameters, 0.5).backward()
+            loss.fill_(value)
+            tell(loss)
+            # As an all-reduce for a log of one's own does.
+            loss.mul_(8.0)
+    record = window.close()
+    assert (record.loss_first, record.loss_last) == (3.0, 2.0)
