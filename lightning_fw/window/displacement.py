@@ -52,6 +52,7 @@ class Displacement:
         # Numbers of a device stay at their addresses, as a CUDA graph needs them to.
         numbers = torch.zeros(2, dtype=working_dtype(first.dtype), device=first.device)
         self._numbers = None if on_host(first.device) else numbers
+        self._handed_over: list[tuple[Tensor, Tensor]] = []
         self.reset()
 
     @property
@@ -203,18 +204,29 @@ class Displacement:
         scale_(self.tensors, factor * self.factor)
 
     def hand_over(self) -> None:
-        """p.grad ← the tensors; the buffer itself where the dtypes agree.
+        """p.grad ← the tensors; the buffer itself where dtypes and strides agree.
 
         One frozen since its gradient came gets its direction too, as it would of accumulated
         gradients.
         """
-        for p, direction, moved in zip(self._parameters, self.tensors, self.moved, strict=True):
-            p.grad = direction.to(p.dtype) if moved else None
+        self._handed_over = [
+            (p, _as_gradient(direction, p))
+            for p, direction, moved in zip(self._parameters, self.tensors, self.moved, strict=True)
+            if moved
+        ]
+        for p in self._parameters:
+            p.grad = None
+        for p, direction in self._handed_over:
+            p.grad = direction
+
+    def take_back(self) -> None:
+        """Forget what was handed over, which is dropped from ``p.grad``."""
+        self._handed_over = []
 
     @property
     def is_handed_over(self) -> bool:
-        """Whether a ``p.grad`` is still the buffer that a step would write to."""
-        return any(p.grad is d for p, d in zip(self._parameters, self.tensors, strict=True))
+        """Whether a ``p.grad`` is still what was handed over."""
+        return any(p.grad is direction for p, direction in self._handed_over)
 
     def succeed(self, previous: Displacement) -> None:
         """Stand where another one stands with the parameters that both hold."""
@@ -224,6 +236,7 @@ class Displacement:
         self.factor = previous.factor
         self.k += previous.k
         self.noise += previous.noise
+        self._handed_over = previous._handed_over
         theirs = places(self._parameters, previous._parameters)
         self.moved = [place is not None and previous.moved[place] for place in theirs]
 
@@ -263,3 +276,12 @@ class Displacement:
 def _squared_length(atoms: Atoms) -> Scalar:
     squares = inners(atoms.tensors, atoms.tensors)
     return total([scale**2 * square for scale, square in zip(atoms.scales, squares, strict=True)])
+
+
+def _as_gradient(direction: Tensor, parameter: Tensor) -> Tensor:
+    """The direction as backward leaves gradients: fused optimizers read them side by side."""
+    # Newer torch lets a gradient have a dtype of its own: float32 of weights in half precision.
+    dtype = getattr(parameter, "grad_dtype", None) or parameter.dtype
+    if direction.stride() == parameter.stride():
+        return direction.to(dtype)
+    return torch.empty_like(parameter, dtype=dtype, requires_grad=False).copy_(direction)

@@ -160,6 +160,7 @@ class Window:
         """Drop what the window before left in ``p.grad``: its buffers belong to the next one."""
         if self.has_direction:
             self._gradients.drop()
+            self._displacement.take_back()
             self.has_direction = False
 
     def accumulate(self, loss: Tensor | None = None) -> None:
