@@ -37,6 +37,10 @@ class ParameterInfo:
         gates: Matrices stacked along its first dimension: 4 in an LSTM's weights, 3 in a GRU's.
         reads_symbols: Whether it reads symbols, such as characters, each a one-hot vector.
 
+    Raises:
+        TypeError: If ``gates`` is no int.
+        ValueError: If it is less than 1.
+
     Example:
         >>> info = ParameterInfo("rnn.weight_hh_l0", gates=4)
         >>> info.is_recurrent, info.reads_input, info.is_of_head
@@ -47,6 +51,9 @@ class ParameterInfo:
     group: int = 0
     gates: int = 1
     reads_symbols: bool = False
+
+    def __post_init__(self) -> None:
+        require_count("gates", self.gates)
 
     @property
     def reads_input(self) -> bool:
@@ -220,17 +227,41 @@ def _is_one(module: nn.Module, kind: type[nn.Module]) -> bool:
 
 def movable(
     parameters: Iterable[Tensor], infos: Sequence[ParameterInfo] | None = None
-) -> list[Tensor]:
-    """The parameters as a list, if a window can move them.
+) -> tuple[list[Tensor], list[ParameterInfo] | None]:
+    """The parameters as a list with their infos, if a window can move them.
 
     Args:
         parameters: As torch's optimizers take them: ``module.parameters()`` can be read once.
-        infos: What names each of them in an error.
+        infos: What is known of each of them.
 
     Raises:
         TypeError: If they are a module, or something else than tensors is among them.
-        ValueError: If there are none, or they are not real floating-point tensors of one device.
+        ValueError: If there are none, they are not real floating-point tensors of one device, or
+            there are more or fewer infos.
     """
+    given = _tensors(parameters)
+    if infos is not None and len(infos) != len(given):
+        raise ValueError(
+            f"`infos` must tell of each of {len(given)} parameters, got {len(infos)}. Pass "
+            "*trainable(optimizer.param_groups, module)."
+        )
+    # Tied weights come twice; those without an entry have nothing to move.
+    once: dict[int, int] = {}
+    for place, p in enumerate(given):
+        if is_lazy(p) or p.numel() > 0:
+            once.setdefault(id(p), place)
+    if not once:
+        raise ValueError(
+            "`parameters` must hold at least one trainable tensor, got none. "
+            "Give the outer optimizer parameters that require a gradient."
+        )
+    moved = [given[place] for place in once.values()]
+    known = None if infos is None else [infos[place] for place in once.values()]
+    _require_one_kind(moved, {id(p): info.name for p, info in zip(moved, known or ())})
+    return moved, known
+
+
+def _tensors(parameters: Iterable[Tensor]) -> list[Tensor]:
     if isinstance(parameters, nn.Module):
         raise TypeError(
             f"`parameters` must be tensors, got a {type(parameters).__name__}. Pass its "
@@ -243,16 +274,7 @@ def movable(
                 f"`parameters` must be tensors, got a {type(p).__name__} among them. Pass "
                 "module.parameters(), or *trainable(optimizer.param_groups, module)."
             )
-    # Tied weights come twice; those without an entry have nothing to move.
-    once = {id(p): p for p in given if is_lazy(p) or p.numel() > 0}
-    parameters = list(once.values())
-    if not parameters:
-        raise ValueError(
-            "`parameters` must hold at least one trainable tensor, got none. "
-            "Give the outer optimizer parameters that require a gradient."
-        )
-    _require_one_kind(parameters, {id(p): info.name for p, info in zip(given, infos or ())})
-    return parameters
+    return given
 
 
 def _require_one_kind(parameters: Sequence[Tensor], names: Mapping[int, str]) -> None:

@@ -171,6 +171,7 @@ class MatrixBall(Ball):
                 continue
             info = ParameterInfo() if infos is None else infos[index]
             count = info.gates if self.split_gates else 1
+            _require_whole_gates(tensor, info, count)
             matrices = whole(tensor).reshape(count, tensor.shape[0] // count, -1)
             matrices = matrices.to(working_dtype(tensor.dtype))
             _, rows, columns = matrices.shape
@@ -193,6 +194,14 @@ class MatrixBall(Ball):
         if info.reads_input and self.input_radius is not None:
             return reach * self.input_radius
         return reach * self.gate_radius
+
+
+def _require_whole_gates(tensor: Tensor, info: ParameterInfo, count: int) -> None:
+    if tensor.shape[0] % count:
+        raise ValueError(
+            f"`gates` of {info.name or 'a parameter'} must divide its rows, got {count} for the "
+            f"shape {tuple(tensor.shape)}. Correct its ParameterInfo, or leave the gates out."
+        )
 
 
 def _concatenated(matrices: list[Tensor]) -> Tensor:

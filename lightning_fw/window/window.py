@@ -77,10 +77,9 @@ class Window:
         may_grow: bool = False,
     ) -> None:
         require_inner_loop("inner_loop", inner_loop)
-        self.parameters = parameters = movable(parameters, infos)
+        self.parameters, self.infos = parameters, infos = movable(parameters, infos)
         require_infos(inner_loop, infos, may_grow=may_grow)
         self.inner_loop = inner_loop
-        self.infos = None if infos is None else list(infos)
         self.restart = self.outer_step = 0
         self.anchor = Anchor(parameters)
         self._gradients = Gradients(parameters)
