@@ -38,8 +38,9 @@ class Anchor:
         They are brought back on an error too. Without offsets they stay.
 
         Raises:
-            RuntimeError: Within itself.
+            RuntimeError: Within itself, or if the weights have another dtype since.
         """
+        self._require_as_made()
         if self.is_displaced:
             raise RuntimeError(
                 "`displaced` cannot be entered within itself, got a second one. Leave the first "
@@ -54,6 +55,15 @@ class Anchor:
                 yield
         finally:
             self.is_displaced = False
+
+    def _require_as_made(self) -> None:
+        """A copy in another dtype would bring rounded weights back."""
+        for p, w in zip(self._parameters, self._weights, strict=True):
+            if p.dtype is not w.dtype:
+                raise RuntimeError(
+                    f"`parameters` must stay of the dtype that the window was made with, got "
+                    f"{p.dtype} after {w.dtype}. Make the window after the module is converted."
+                )
 
     @contextmanager
     def _away(self, offsets: Sequence[Tensor], factor: Scalar) -> Iterator[None]:
