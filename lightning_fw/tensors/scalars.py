@@ -50,8 +50,8 @@ def at_most(value: Scalar, ceiling: float) -> Scalar:
 
 
 def total(values: Sequence[Scalar]) -> Scalar:
-    """Sum of scalars: one kernel on an accelerator."""
-    if values and isinstance(values[0], Tensor):
+    """Sum of scalars: one kernel on an accelerator, where those of a user's ball may be of both."""
+    if values and all(isinstance(value, Tensor) for value in values):
         return torch.stack(list(values)).sum()  # type: ignore[arg-type]
     return sum(values)
 

@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 
-from lightning_fw import InnerLoop, L2Ball, ProductBall
+from lightning_fw import InnerLoop, L2Ball, NoiseFloor, ProductBall
 from lightning_fw.balls import Atoms, Ball
 from lightning_fw.parameters import ParameterInfo
 from lightning_fw.window import Window
@@ -70,10 +70,15 @@ class OfRadius(Own):
         return Atoms(list(gradients), [-self.radius / g.norm().item() for g in gradients])
 
 
-def one_step(ball, *, zero=False):
+class MixedScales(Own):
+    def atoms(self, gradients, infos=None, norms=None):
+        return Atoms(list(gradients), [-1 / g.norm() if g.any() else 0.0 for g in gradients])
+
+
+def one_step(ball, *, zero=False, restart_when=None):
     torch.manual_seed(0)
     parameters = [torch.nn.Parameter(torch.randn(shape)) for shape in ((3, 4), (5,))]
-    window = Window(InnerLoop(ball=ball, steps=2), parameters)
+    window = Window(InnerLoop(ball=ball, steps=2, restart_when=restart_when), parameters)
     with window.displaced():
         loss = parameters[0].square().sum() + (0 if zero else 3) * parameters[1].square().sum()
         loss.backward()
@@ -102,6 +107,17 @@ def test_the_atom_of_a_zero_gradient_must_be_finite():
     one_step(Own(radius=0.1), zero=True)
     with pytest.raises(ValueError, match="parameter 1, whose gradient has the largest entry 0"):
         one_step(Unclamped(radius=0.1), zero=True)
+
+
+@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize("restart_when", [None, NoiseFloor()])
+def test_scales_may_be_floats_and_tensors_in_one_answer(zero, restart_when):
+    records = []
+    for kind in (Own, MixedScales):
+        window = one_step(kind(radius=0.1), zero=zero, restart_when=restart_when)
+        assert not window.wants_restart()
+        records.append(window.close())
+    assert records[0].gap_first == pytest.approx(records[1].gap_first)
 
 
 def test_atoms_far_shorter_than_the_dual_norm_are_warned_of():
