@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lightning_utilities.core.apply_func import apply_to_collection
@@ -117,12 +118,13 @@ class FrankWolfeMixin:
         return WindowView(self._frank_wolfe_driver)
 
     def configure_frank_wolfe(self) -> InnerLoop:
-        """The settings of the inner loop, for the user to override: the paper's.
+        """The inner loop's settings, for the user to override: the next class's, or the paper's.
 
-        Called several times, before training and at its first batch. :meth:`InnerLoop.spectral` is
-        the one to try first.
+        Called several times, before training and at its first batch. Try
+        :meth:`InnerLoop.spectral` first.
         """
-        return InnerLoop()
+        inner_loop: InnerLoop = getattr(super(), "configure_frank_wolfe", InnerLoop)()
+        return inner_loop
 
     def configure_optimizers(self) -> Any:
         """The next class's, or where that is Lightning's own: ``InnerLoop.outer``."""
@@ -148,7 +150,9 @@ class FrankWolfeMixin:
         trainer = self.trainer  # type: ignore[attr-defined]
         # An epoch of one batch has no longer one that would show a mistake.
         may_be_short = is_last_batch(trainer) and trainer.fit_loop.batch_idx > 0
-        return split_evenly(batch, chunks, may_be_short=may_be_short)
+        evenly = partial(split_evenly, may_be_short=may_be_short)
+        found: list[Any] = getattr(super(), "split_batch", evenly)(batch, chunks)
+        return found
 
     def on_restart(self, record: RestartRecord) -> None:
         """Called after every window and the outer step that it made, for the user to extend.
@@ -158,6 +162,7 @@ class FrankWolfeMixin:
         Args:
             record: Statistics and cost of the window that closed.
         """
+        getattr(super(), "on_restart", lambda record: None)(record)
 
     def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Lightning's, for the mixin alone.

@@ -16,10 +16,9 @@ def is_heard(module: Any, parameters: Sequence[Tensor]) -> bool:
 
     With weights in parts all ranks work on it, and somebody may listen on one of them alone.
     """
-    own = getattr(module.on_restart, "__qualname__", "")
-    return (
-        bool(_listeners(module)) or own != "FrankWolfeMixin.on_restart" or any_sharded(parameters)
-    )
+    # The mixin's own does nothing but ask the next class.
+    owners = [owner for owner in (module, *type(module).__mro__) if "on_restart" in vars(owner)]
+    return bool(_listeners(module)) or len(owners) > 1 or any_sharded(parameters)
 
 
 def tell(module: Any, record: RestartRecord) -> None:
