@@ -24,10 +24,10 @@ from lightning_fw.manual.outer_optimizer import single_optimizer, warn_of_other_
 from lightning_fw.manual.saved_optimizer import attend_to_saved_optimizer
 from lightning_fw.manual.saved_state import KEY, can_resume, put_anchor, share_progress
 from lightning_fw.manual.schedulers import attend_to_schedulers, counted_in_windows
-from lightning_fw.manual.settings import configured_inner_loop, require_trainer_settings
+from lightning_fw.manual.settings import configured_inner_loop, goes_on, require_trainer_settings
 from lightning_fw.manual.strategies import require_local_windows, require_strategy
 from lightning_fw.manual.termination import ask_every_batch
-from lightning_fw.manual.who_calls import called_by_the_loop
+from lightning_fw.manual.who_calls import asked_by_the_trainer, called_by_the_loop
 from lightning_fw.manual.wrapping import (
     ENTERED,
     hide_from_torchscript,
@@ -190,14 +190,15 @@ def _training_step(module: Any, training_step: Callable[..., Any], *arguments: A
 
 def _configure_optimizers(module: Any, configure_optimizers: Callable[..., Any]) -> Any:
     """The user's configure_optimizers, checked before training starts."""
-    module._frank_wolfe_driver = None
     inner_loop = configured_inner_loop(module)
+    if not goes_on(module._frank_wolfe_driver, inner_loop):
+        module._frank_wolfe_driver = None
     with counted_in_windows(module, inner_loop):
         configured = configure_optimizers(module)
     optimizer: Optimizer = single_optimizer(configured)
     require_parameters(module, inner_loop, optimizer)
     warn_of_other_scale(optimizer, inner_loop)
-    if module._trainer is None or module._trainer.lightning_module is not module:
+    if not asked_by_the_trainer(module, "configure_optimizers"):
         return configured
     require_batches(module, inner_loop)
     warn_of_swa(module._trainer, inner_loop)
@@ -211,7 +212,7 @@ def _configure_callbacks(module: Any, configure_callbacks: Callable[..., Any]) -
     """The user's configure_callbacks: the first hook of a fit that knows the Trainer."""
     configured = configure_callbacks(module)
     if module._trainer is not None and module._trainer.state.fn == "fit":
-        module._saved_driver_state = None
+        module._frank_wolfe_driver = module._saved_driver_state = None
         ask_every_batch(module._trainer)
         require_strategy(module._trainer.strategy)
         require_trainer_settings(module._trainer, configured)

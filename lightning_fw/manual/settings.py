@@ -8,6 +8,7 @@ from typing import Any
 from lightning_fw.inner_loop import InnerLoop, require_inner_loop
 from lightning_fw.manual.schedulers import counted_in_windows
 from lightning_fw.radius_rules import RadiusRule
+from lightning_fw.window.saved_settings import changes, settings_in_words
 
 
 def configured_inner_loop(module: Any) -> InnerLoop:
@@ -28,6 +29,18 @@ def configured_inner_loop(module: Any) -> InnerLoop:
     # A schedule may be as long as the fit, which is counted in windows once these are known.
     with counted_in_windows(module, inner_loop):
         return require_inner_loop("configure_frank_wolfe()", configure())
+
+
+def goes_on(driver: Any, inner_loop: InnerLoop) -> bool:
+    """Whether a fit's windows go on where optimizers are made anew, as for layers that are added.
+
+    Args:
+        driver: The fit's; None before it has any.
+        inner_loop: The settings now.
+    """
+    return driver is not None and not changes(
+        settings_in_words(driver.inner_loop), settings_in_words(inner_loop)
+    )
 
 
 def require_trainer_settings(trainer: Any, configured: Any) -> None:

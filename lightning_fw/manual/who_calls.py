@@ -1,4 +1,4 @@
-"""Who calls ``training_step``: Lightning's loop, or somebody who only wants a loss."""
+"""Who calls ``training_step`` or another hook: Lightning, or somebody who only wants its answer."""
 
 from __future__ import annotations
 
@@ -28,5 +28,11 @@ def called_by_the_loop(module: Any, mixin: type) -> bool:
             f"trains by back-propagation. Write class {name}({mixin.__name__}, ...) for "
             "Frank-Wolfe."
         )
-    # Lightning tells what it calls: a hook may call training_step for a loss alone.
-    return trains_by_itself and outer is module and module._current_fx_name == "training_step"
+    return trains_by_itself and asked_by_the_trainer(module, "training_step")
+
+
+def asked_by_the_trainer(module: Any, hook: str) -> bool:
+    """Whether the module's Trainer calls its hook: another hook may, for a loss or an optimizer."""
+    trainer = module._trainer
+    is_driven = trainer is not None and trainer.lightning_module is module
+    return is_driven and module._current_fx_name == hook
