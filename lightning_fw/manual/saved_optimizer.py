@@ -20,7 +20,7 @@ def attend_to_saved_optimizer(trainer: Any, inner_loop: InnerLoop, optimizer: Op
 
     torch loads the state of any optimizer into any other, whose first step then fails by a
     KeyError. Nor does a whole step, ``direction="displacement"``, want the learning rate and the
-    momentum that went with gradients.
+    momentum that went with gradients or unit directions, nor a unit direction those of whole steps.
 
     Args:
         trainer: The Trainer, which has loaded the checkpoint and not yet restored the optimizer.
@@ -31,7 +31,8 @@ def attend_to_saved_optimizer(trainer: Any, inner_loop: InnerLoop, optimizer: Op
     states = checkpoint.get("optimizer_states") if trainer.state.fn == "fit" else None
     if not states:
         return
-    saved = (checkpoint.get(KEY) or {}).get("optimizer")
+    window = checkpoint.get(KEY) or {"settings": {}}
+    saved, went_with = window.get("optimizer"), window["settings"].get("direction")
     foreign = _foreign_settings(states[0], optimizer)
     if saved is not None and saved != type(optimizer).__name__:
         reason = f"is of {saved}"
@@ -39,6 +40,8 @@ def attend_to_saved_optimizer(trainer: Any, inner_loop: InnerLoop, optimizer: Op
         reason = f"is of another optimizer, which has {', '.join(foreign)}"
     elif KEY not in checkpoint and inner_loop.direction == "displacement":
         reason = "went with gradients, not with whole steps"
+    elif went_with not in (None, repr(inner_loop.direction)):
+        reason = f"went with direction={went_with}"
     else:
         return
     checkpoint["optimizer_states"], checkpoint["lr_schedulers"] = [optimizer.state_dict()], []

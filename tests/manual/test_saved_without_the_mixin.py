@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import lightning as L
 import pytest
@@ -150,6 +151,22 @@ def test_an_optimizer_starts_anew_where_the_state_is_anothers(
         resume(path, after, make_trainer, callbacks=[start])
     fresh = after.configure_optimizers()
     assert start.settings.items() >= fresh.defaults.items()
+    assert start.state == {}
+
+
+@pytest.mark.parametrize("direction", ["unit", "displacement"])
+@pytest.mark.filterwarnings("ignore:The checkpoint's Frank-Wolfe window")
+@pytest.mark.filterwarnings("ignore:`configure_optimizers` gave SGD")
+def test_an_optimizer_starts_anew_where_the_direction_is_another(direction, make_trainer, tmp_path):
+    other = {"unit": "displacement", "displacement": "unit"}[direction]
+    module = Module(replace(LOOP, direction=direction))
+    path, start = save_after(6, module, make_trainer, tmp_path), AtStart()
+    module = Module(replace(LOOP, direction=other))
+    module.lr = 0.5
+    reason = f"The checkpoint's optimizer state went with direction='{direction}': SGD and its"
+    with pytest.warns(UserWarning, match=reason):
+        resume(path, module, make_trainer, callbacks=[start])
+    assert start.settings["lr"] == 0.5
     assert start.state == {}
 
 
