@@ -120,8 +120,7 @@ class FrankWolfeMixin:
     def configure_frank_wolfe(self) -> InnerLoop:
         """The inner loop's settings, for the user to override: the next class's, or the paper's.
 
-        Called several times, before training and at its first batch. Try
-        :meth:`InnerLoop.spectral` first.
+        Called several times, also before training. Try :meth:`InnerLoop.spectral` first.
         """
         inner_loop: InnerLoop = getattr(super(), "configure_frank_wolfe", InnerLoop)()
         return inner_loop
@@ -137,8 +136,7 @@ class FrankWolfeMixin:
         """Cut a batch into the chunks of ``batches="split"``, for the user to override.
 
         Args:
-            batch: What the data loader gave: tensors in any nesting, all with the same first
-                dimension.
+            batch: What the data loader gave: tensors of one first dimension, in any nesting.
             chunks: How many, K.
 
         Returns:
@@ -155,9 +153,7 @@ class FrankWolfeMixin:
         return found
 
     def on_restart(self, record: RestartRecord) -> None:
-        """Called after every window and the outer step that it made, for the user to extend.
-
-        A window whose steps were all skipped makes none.
+        """Called after every window, and its outer step if it made one, for the user to extend.
 
         Args:
             record: Statistics and cost of the window that closed.
