@@ -20,7 +20,7 @@ class RMSBall(L2Ball):
     Args:
         radius: δ > 0: the root mean square of a displacement's entries.
         scope: What one ball spans: ``"tensor"``, ``"group"`` or ``"global"``; n counts the
-            entries of all that it spans.
+            entries of all that it spans, but of parameters without a gradient in the step.
 
     Raises:
         TypeError: If ``radius`` is not a number.
