@@ -61,6 +61,12 @@ class PolynomialAveraging:
         super().on_fit_start(trainer, pl_module)  # type: ignore[misc]
         self._take_in_late_layers(trainer, pl_module)
 
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *batch: Any) -> None:
+        """Average the anchor that stands now; from it alone, if the module has other layers."""
+        # Lightning's pairs weights by their order, and its files hold those of the average alone.
+        self._take_in_late_layers(trainer, pl_module)
+        super().on_train_batch_end(trainer, pl_module, *batch)  # type: ignore[misc]
+
     def _take_in_late_layers(self, trainer: Any, pl_module: Any) -> None:
         average = self._average_model
         if average is not None and _shapes(average.module) != _shapes(pl_module):
@@ -175,7 +181,8 @@ class AnchorAveraging(PolynomialAveraging, WeightAveraging):
 
     It is Lightning's ``WeightAveraging`` with these weights: validation, checkpoints and the module
     after training get the average, training goes on from the anchor. Also averages the steps of a
-    module without the mixin. It looks once a batch: of several windows in one the last counts.
+    module without the mixin. It looks once a batch: of several windows in one the last counts. It
+    begins anew where a module gets other layers in mid-fit.
 
     Source: Shamir, Zhang (2013), arXiv:1212.1824, polynomial-decay averaging.
 

@@ -6,6 +6,7 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import nn
 from torch.nn.utils import parameters_to_vector
 
 from lightning_fw import AnchorAveraging
@@ -46,6 +47,26 @@ def test_layers_that_the_module_makes_in_its_setup_are_averaged(make_trainer, tm
     trainer = make_trainer(callbacks=[anchors, AnchorAveraging(power=0.0)], max_epochs=2)
     trainer.fit(module)
     found = [anchors.after_restart(step) for step in range(1, trainer.global_step + 1)]
+    torch.testing.assert_close(module.weights(), torch.stack(found).mean(0))
+    saved = whole_file(trainer, tmp_path / "last.ckpt")
+    assert torch.equal(parameters_to_vector(saved["state_dict"].values()), module.weights())
+
+
+class Grows(ByFrankWolfe):
+    """Gets a layer in front of its head, in the second of its epochs."""
+
+    def on_train_epoch_start(self):
+        if self.current_epoch == 1:
+            self.head = nn.Sequential(nn.Linear(4, 4), self.head)
+            self.optimizers().add_param_group({"params": self.head[0].parameters()})
+
+
+def test_an_average_begins_anew_where_a_fit_adds_layers(make_trainer, tmp_path):
+    module, anchors = Grows(), Anchors()
+    trainer = make_trainer(callbacks=[anchors, AnchorAveraging(power=0.0)], max_epochs=2)
+    trainer.fit(module)
+    assert trainer.global_step == 6
+    found = [anchors.after_restart(step) for step in (4, 5, 6)]
     torch.testing.assert_close(module.weights(), torch.stack(found).mean(0))
     saved = whole_file(trainer, tmp_path / "last.ckpt")
     assert torch.equal(parameters_to_vector(saved["state_dict"].values()), module.weights())
