@@ -69,7 +69,7 @@ class PolynomialAveraging:
 
     def _take_in_late_layers(self, trainer: Any, pl_module: Any) -> None:
         average = self._average_model
-        if average is not None and _shapes(average.module) != _shapes(pl_module):
+        if average is not None and _layers(average.module) != _layers(pl_module):
             self._average_model = AveragedModel(
                 pl_module, self._device, use_buffers=self._use_buffers, **self._kwargs
             )
@@ -205,9 +205,10 @@ class AnchorAveraging(PolynomialAveraging, WeightAveraging):
     """
 
 
-def _shapes(module: nn.Module) -> list[tuple[str, torch.Size]]:
-    tensors = (*module.named_parameters(), *module.named_buffers())
-    return [(name, tensor.shape) for name, tensor in tensors]
+def _layers(module: nn.Module) -> list[tuple[str, torch.Size | None]]:
+    # A buffer may change its shape from batch to batch, as a carried state does.
+    weights = [(name, weight.shape) for name, weight in module.named_parameters()]
+    return [*weights, *((name, None) for name, _ in module.named_buffers())]
 
 
 @torch.no_grad()

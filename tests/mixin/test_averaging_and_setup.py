@@ -106,3 +106,17 @@ def test_weights_in_parts_are_refused_before_training(make_trainer):
     trainer = make_trainer(callbacks=[averaging], strategy=strategy)
     with pytest.raises(ValueError, match="`strategy` must leave weights whole with AnchorAvera"):
         averaging.setup(trainer, module, "fit")
+
+
+class CarriesState(ByFrankWolfe):
+    """Keeps a state in a buffer, of another length in each batch."""
+
+    def training_step(self, batch, batch_idx):
+        self.register_buffer("state", torch.zeros(batch_idx + 2))
+        return super().training_step(batch, batch_idx)
+
+
+def test_a_buffer_of_another_length_does_not_make_an_average_begin_anew(make_trainer):
+    trainer = make_trainer(callbacks=[AnchorAveraging(power=0.0)], max_epochs=1)
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        trainer.fit(CarriesState())
