@@ -94,10 +94,30 @@ def test_among_others_that_do_not_arrive_the_best_is_better_at_the_end(task, bes
     assert race.best("back-propagation", "evaluations") == best
 
 
+@pytest.mark.parametrize(("unit", "best"), [("evaluations", "rmsprop"), ("seconds", "adam")])
+def test_who_arrives_is_better_than_who_is_done_sooner(unit, best):
+    """At 20 evaluations and 8 s, 30 and 6 s, 40 and 4 s, and never, in 2 s."""
+    ends = {"rmsprop": (20, 8.0), "sgd": (30, 6.0), "adam": (40, 4.0), "adamw": (10, 2.0)}
+    points = [
+        Point(method, 0, *spent, 0.1, 0.2 if method == "adamw" else 0.01)
+        for method, spent in ends.items()
+    ]
+    assert (
+        Race("a race", TASKS["adding"], points, "spectral").best("back-propagation", unit) == best
+    )
+
+
+def test_among_equals_the_best_is_the_first_by_name():
+    equals = ("sgd", "rmsprop", "lookahead", "adamw", "adam", "normalized-sgd")
+    points = [Point(method, 0, 10, 1.0, 0.1, 0.01) for method in equals]
+    race = Race("a race", TASKS["adding"], points, "spectral")
+    assert race.best("back-propagation", "evaluations") == "adam"
+
+
 def test_ours_that_does_not_arrive_has_no_ratio(tmp_path):
     lost = write_race(tmp_path / "lost", "adding", {"spectral": [None], "adam": [10]})
     lines = lines_of(lost, "evaluations")
-    assert "| 100 (0 of 1) | Adam: 10 (1 of 1) | inf |" in lines[2]
+    assert "| 100 (0 of 1) | Adam: 10 (1 of 1) | inf | 0.2000 / 0.0100 |" in lines[2]
 
 
 def test_a_run_in_progress_does_not_count(races):
@@ -129,6 +149,31 @@ def test_where_neither_arrives_there_is_no_ratio(tmp_path, races, capsys):
     first = capsys.readouterr().out.split("\n\n")[0]
     assert "| 100 (0 of 1) | Adam: 100 (0 of 1) | – |" in first
     assert "| geometric mean | | | 0.50 | |" in first
+
+
+def test_without_any_ratio_there_is_no_mean(tmp_path, capsys):
+    lost = write_race(tmp_path / "lost", "adding", {"spectral": [None], "adam": [None]})
+    assert main([str(lost), "--json"]) == 0
+    told = capsys.readouterr()
+    assert "geometric mean" not in told.err
+    means = [(each["mean_ratio"], each["is_bound"]) for each in json.loads(told.out)["standings"]]
+    assert means == 2 * [(None, False)]
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("paper", "must hold a race with paper, got spectral, adam, l2 in {race}. Run the race"),
+        ("sgdd", "--method: must be one of"),
+    ],
+)
+def test_a_method_that_did_not_race_is_named(method, message, races, capsys):
+    try:
+        status = main([str(races[1]), "--method", method])
+    except SystemExit as stop:
+        status = stop.code
+    assert status == 2
+    assert message.format(race=races[1]) in capsys.readouterr().err
 
 
 def test_the_mean_of_ratios_is_geometric(races, capsys):
@@ -216,7 +261,7 @@ def test_programs_get_the_ratios(races, capsys):
 
 
 def test_a_family_that_did_not_race_has_no_table(tmp_path, capsys):
-    alone = write_race(tmp_path / "alone", "adding", {"spectral": [20], "adam": [40]})
+    alone = write_race(tmp_path / "alone", "adding", {"spectral": [20], "l2": [40]})
     assert main([str(alone)]) == 0
     told = capsys.readouterr().out
-    assert told.count("best of") == told.count("best of back-propagation") == 2
+    assert told.count("best of") == told.count("best of Frank-Wolfe") == 2
