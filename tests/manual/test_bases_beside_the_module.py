@@ -66,3 +66,19 @@ def test_the_mixins_own_hooks_are_called_where_a_base_behind_it_defines_them(loa
     make_trainer().fit(module, loader)
     assert module.lengths == [3, 1] * 7
     assert [record.steps for record in module.records] == [2] * 7
+
+
+class Bare(FrankWolfeMixin, L.LightningModule):
+    """Settings that several modules share, and no training_step."""
+
+
+class Trains(L.LightningModule):
+    def training_step(self, batch, batch_idx):
+        return "its own"
+
+
+def test_a_training_step_of_another_base_is_the_one():
+    class Joined(Bare, Trains):
+        pass
+
+    assert Joined().training_step(None, 0) == "its own"
