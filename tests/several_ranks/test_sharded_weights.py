@@ -137,3 +137,21 @@ def test_a_callback_on_one_rank_hears_of_windows_that_all_work_on():
     assert first == pytest.approx(fit_heard_on_rank_zero())
     assert len(first) >= 4
     assert second == []
+
+
+class Thaws(Unheard):
+    """Its plain bias is frozen in a window's first batch, and trained in the others."""
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        self.plain.requires_grad_(batch_idx > 0)
+
+
+def fit_thawing(batches: int) -> float:
+    module = Thaws(InnerLoop(ball=L2Ball(radius=0.05), steps=2))
+    make_trainer(max_epochs=1, limit_train_batches=batches).fit(module)
+    return module.plain.item()
+
+
+def test_what_thaws_in_mid_window_stands_still_until_the_next():
+    assert on_ranks(fit_thawing, 2) == [0, 0]
+    assert 0 not in on_ranks(fit_thawing, 4)
