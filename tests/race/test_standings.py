@@ -29,7 +29,6 @@ def write_race(directory, task, arrivals, budget=100):
             {
                 "task": task,
                 "cell": "lstm",
-                "batch_size": None,
                 "budget": budget,
                 "methods": {name: dict(METHODS[name].usual) for name in arrivals},
             }
@@ -125,6 +124,14 @@ def test_a_run_in_progress_does_not_count(races):
         file.write("adam,7,10,1.0,0.1,0.2\n")
     race = read_race(races[0])
     assert race.arrived("adam") == "3 of 3"
+
+
+def test_a_method_without_a_finished_run_did_not_race(races):
+    path = races[0] / "race.csv"
+    rows = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(row for row in rows if not row.startswith("spectral,")))
+    with pytest.raises(ValueError, match="a race with spectral, got adam, sgd, muon in"):
+        read_race(races[0])
 
 
 def test_a_run_is_finished_at_its_budget():
@@ -232,11 +239,16 @@ def test_a_directory_without_a_race_is_named(files, message, tmp_path, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_of_several_directories_without_a_race_the_first_is_named(tmp_path, capsys):
+    assert main([str(tmp_path / "first"), str(tmp_path / "second")]) == 2
+    assert f"must hold a race, got {tmp_path / 'first'} (" in capsys.readouterr().err
+
+
 def test_a_race_that_was_broken_off_does_not_hide_the_others(races, tmp_path, capsys):
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "race.lock").touch()
-    assert main([str(races[0]), str(broken)]) == 1
+    assert main([str(races[0]), str(broken), str(tmp_path)]) == 1
     told = capsys.readouterr()
     assert "| geometric mean | | | 0.50 | |" in told.out
     assert f"standings: left out: `directory` must hold a race, got {broken}" in told.err
