@@ -50,24 +50,40 @@ def test_what_users_wrote_is_text_and_no_markup(page):
     assert "&lt;second&gt;" in page
 
 
+def origins_in(race):
+    return {entrant.name: entrant.origin for entrant in read_results(race).entrants}
+
+
 def test_a_method_with_trials_was_tuned(runs):
+    path = runs[0] / "race.json"
+    methods = {"spectral": {}, "adam": {"lr": 0.123}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"methods": methods}))
+    assert origins_in(runs[0]) == {"spectral": "not tuned", "adam": "not tuned"}
     (runs[0] / "trials.csv").write_text("method,number\nadam,0\n")
-    origins = {entrant.name: entrant.origin for entrant in read_results(runs[0]).entrants}
-    assert origins == {"spectral": "not tuned", "adam": "tuned"}
+    assert origins_in(runs[0]) == {"spectral": "not tuned", "adam": "tuned"}
 
 
-def test_shipped_settings_are_tuned_for_their_own_network_alone(runs):
+@pytest.mark.parametrize(
+    ("change", "origin"),
+    [
+        ({}, "tuned"),
+        ({"network": {"hidden_size": 4}}, "not tuned"),
+        ({"batch_size": 7}, "not tuned"),
+        ({"devices": 2}, "not tuned"),
+        ({"cell": "gru"}, "not tuned"),
+        ({"methods": {"spectral": {}, "adam-clip": {"lr": 0.9, "clip": 0.9}}}, "not tuned"),
+    ],
+    ids=str,
+)
+def test_shipped_settings_are_tuned_for_their_own_race_alone(change, origin, runs):
     path = runs[0] / "race.json"
     settings = json.loads(path.read_text())
     line = next(line for line in shipped() if line[:4] == ("adding", "lstm", "adam-clip", 1))
     rows = (runs[0] / "race.csv").read_text().replace("\nadam,", "\nadam-clip,")
     (runs[0] / "race.csv").write_text(rows)
     settings["methods"] = {"spectral": {}, "adam-clip": line.setting}
-    origins = []
-    for network in ({}, {"hidden_size": 4}):
-        path.write_text(json.dumps(settings | {"network": network}))
-        origins.append([entrant.origin for entrant in read_results(runs[0]).entrants])
-    assert origins == [["not tuned", "tuned"], ["not tuned", "not tuned"]]
+    path.write_text(json.dumps(settings | change))
+    assert origins_in(runs[0]) == {"spectral": "not tuned", "adam-clip": origin}
 
 
 @pytest.mark.parametrize(
