@@ -20,10 +20,11 @@ def write(path, text):
 
 
 def test_words_are_counted_as_the_published_figures_do():
-    assert words(" = Title = \n \n a <unk>\n") == [
+    assert words(" = Title = \n \n a <unk>\n\n") == [
         *("=", "Title", "=", "<eos>"),
         *("<eos>",),
         *("a", "<unk>", "<eos>"),
+        *("<eos>",),
     ]
 
 
@@ -167,10 +168,11 @@ class Recorder(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def seen_on_a_rank(path):
+def seen_on_a_rank(path, devices, nodes):
     trainer = L.Trainer(
         accelerator="cpu",
-        devices=2,
+        devices=devices,
+        num_nodes=nodes,
         strategy="ddp",
         max_epochs=1,
         logger=False,
@@ -183,12 +185,15 @@ def seen_on_a_rank(path):
     return model.seen
 
 
-def test_on_two_ranks_rows_stay_whole(tmp_path):
+@pytest.mark.parametrize("layout", [(2, 1), (1, 2)], ids=["one machine", "two machines"])
+def test_on_two_ranks_rows_stay_whole(layout, tmp_path):
     words_in_order = " ".join(f"w{i:02}" for i in range(40))
     path = write(tmp_path / "train.txt", words_in_order)
     tokens = TextData(path, val=path, test=path).tokens("train")
     expected = tokens[:40].view(4, 10)
-    for rank, seen in enumerate(on_ranks(seen_on_a_rank, path, ranks=2)):
+    alone = {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"} if layout == (1, 2) else {}
+    ranks = on_ranks(seen_on_a_rank, path, *layout, ranks=2, environ=alone)
+    for rank, seen in enumerate(ranks):
         assert [len(rows[0]) for rows in seen] == [4, 4, 2]
         rows = torch.cat([torch.tensor(chunk) for chunk in seen], dim=1)
         assert torch.equal(rows, expected[2 * rank : 2 * rank + 2])
