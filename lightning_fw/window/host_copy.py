@@ -14,10 +14,14 @@ class HostCopy:
     Copies of it, and what is unpickled, hold 0.
 
     Example:
+        >>> import copy
         >>> number = HostCopy()
         >>> number.send(torch.tensor(3.0))
+        >>> number.read(), copy.copy(number).read()
+        (3.0, 0.0)
+        >>> number.forget()
         >>> number.read()
-        3.0
+        0.0
     """
 
     def __init__(self) -> None:

@@ -229,3 +229,19 @@ def test_equal_settings_are_the_same_however_they_are_written(radius):
     directions = [p.grad.clone() for p in parameters]
     loaded.close()
     assert all_equal([p.grad for p in parameters], directions)
+
+
+def test_untold_windows_without_a_step_have_no_direction_whatever_was_before():
+    parameters = make_parameters()
+    loop = InnerLoop(steps=2)
+    window, skipped = (Window(loop, parameters, statistics=False) for _ in range(2))
+    take_steps(window, parameters, 1)
+    window.close_untold()
+    assert window.has_direction
+    window.close_untold()
+    assert not window.has_direction
+    take_steps(skipped, parameters, 1, scale=float("nan"))
+    take_steps(window, parameters, 1)
+    window.load_state_dict(skipped.state_dict())
+    window.close_untold()
+    assert not window.has_direction
