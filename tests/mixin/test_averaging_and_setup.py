@@ -52,6 +52,16 @@ def test_layers_that_the_module_makes_in_its_setup_are_averaged(make_trainer, tm
     assert torch.equal(parameters_to_vector(saved["state_dict"].values()), module.weights())
 
 
+@pytest.mark.parametrize("cls", [MadeInSetup, ByFrankWolfe])
+def test_the_average_lives_where_it_is_told_to(cls, make_trainer):
+    averaging, module = AnchorAveraging(device="meta"), cls()
+    trainer = make_trainer(callbacks=[averaging])
+    averaging.setup(trainer, module, "fit")
+    module.setup("fit")
+    averaging.on_fit_start(trainer, module)
+    assert {p.device.type for p in averaging._average_model.module.parameters()} == {"meta"}
+
+
 class Grows(ByFrankWolfe):
     """Gets a layer in front of its head, in the second of its epochs."""
 
