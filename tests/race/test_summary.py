@@ -11,7 +11,7 @@ from lightning_fw.race import plot
 from lightning_fw.race.entrants import enter
 from lightning_fw.race.points import Point
 from lightning_fw.race.settings import RaceSettings
-from lightning_fw.race.summary import Line, summarize
+from lightning_fw.race.summary import Line, by_point, summarize
 from lightning_fw.race.tables import markdown
 from lightning_fw.race.tasks import TASKS
 
@@ -63,6 +63,13 @@ def test_the_target_is_reached_at_its_value():
     assert ADDING.reached(0.02) and not ADDING.reached(0.021)
     assert TASKS["digits"].reached(0.95) and not TASKS["digits"].reached(0.949)
     assert not ADDING.reached(math.inf)
+
+
+def test_a_curve_goes_through_the_median_of_what_its_runs_spent():
+    spent = (1.0, 9.0, 2.0)
+    runs = [[Point("adam", seed, 25, each, 0.1, each / 10)] for seed, each in enumerate(spent)]
+    assert by_point(runs, "seconds") == ([2.0], [[0.1, 0.9, 0.2]])
+    assert by_point(runs, "evaluations")[0] == [25]
 
 
 def test_markdown_has_a_row_for_each_line():
