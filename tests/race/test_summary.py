@@ -12,7 +12,7 @@ from lightning_fw.race.entrants import enter
 from lightning_fw.race.points import Point
 from lightning_fw.race.settings import RaceSettings
 from lightning_fw.race.summary import Line, by_point, summarize
-from lightning_fw.race.tables import markdown
+from lightning_fw.race.tables import live_table, markdown
 from lightning_fw.race.tasks import TASKS
 
 ADDING = TASKS["adding"]
@@ -81,6 +81,16 @@ def test_markdown_has_a_row_for_each_line():
     assert text.splitlines()[-1] == (
         "| Frank-Wolfe, spectral (not tuned) | 2 of 3 | 75 | 6.0 | 0.0300 | 0.2000 |"
     )
+
+
+def test_a_race_in_progress_shows_where_each_methods_latest_run_stands():
+    points = [*run("adam", 0, [0.3, 0.2]), *run("spectral", 0, [0.5]), *run("spectral", 1, [0.4])]
+    table = live_table(points, METHODS, ADDING, SETTINGS)
+    assert list(zip(*(column.cells for column in table.columns), strict=True)) == [
+        ("Frank-Wolfe, spectral", "1", "25 of 75", "2.0", "0.1000", "0.4000"),
+        ("Adam + clipping", *5 * "–"),
+        ("Adam", "0", "50 of 75", "4.0", "0.1000", "0.2000"),
+    ]
 
 
 def test_a_picture_copes_with_a_run_that_diverged(tmp_path):
