@@ -34,6 +34,10 @@ def test_the_estimate_is_what_global_step_comes_to(loop, settings, make_trainer)
     assert trainer.accumulate_grad_batches == 1
 
 
+def test_without_a_trainer_there_is_nothing_to_estimate_and_the_optimizer_is_made():
+    assert isinstance(Recurrent(InnerLoop()).configure_optimizers(), torch.optim.Optimizer)
+
+
 def test_a_schedule_of_the_radius_may_be_as_long_as_the_fit(make_trainer):
     class Scheduled(Recurrent):
         def configure_frank_wolfe(self):
