@@ -205,7 +205,7 @@ class Driver:
             return False
         with self._tally.measure("inner"):
             # One whose data end closes its window, and ranks apart close theirs together.
-            wanted = ended or self.window.wants_restart()
+            wanted = (ended and self._apart) or self.window.wants_restart()
             return bool(trainer.strategy.reduce_boolean_decision(wanted, all=False))
 
     def _restart(self, module: Any, loss: Tensor | None, *, early: bool, ended: bool) -> None:
