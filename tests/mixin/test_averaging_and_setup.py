@@ -62,6 +62,19 @@ def test_the_average_lives_where_it_is_told_to(cls, make_trainer):
     assert {p.device.type for p in averaging._average_model.module.parameters()} == {"meta"}
 
 
+def test_such_a_fit_resumes_its_average(make_trainer, tmp_path):
+    def fit(epochs, path=None):
+        module = MadeInSetup()
+        trainer = make_trainer(callbacks=[AnchorAveraging()], max_epochs=epochs)
+        trainer.fit(module, ckpt_path=path)
+        trainer.save_checkpoint(tmp_path / f"{epochs}.ckpt")
+        return module.weights()
+
+    straight = fit(2)
+    fit(1)
+    assert torch.equal(fit(2, tmp_path / "1.ckpt"), straight)
+
+
 class Grows(ByFrankWolfe):
     """Gets a layer in front of its head, in the second of its epochs."""
 
@@ -80,19 +93,6 @@ def test_an_average_begins_anew_where_a_fit_adds_layers(make_trainer, tmp_path):
     torch.testing.assert_close(module.weights(), torch.stack(found).mean(0))
     saved = whole_file(trainer, tmp_path / "last.ckpt")
     assert torch.equal(parameters_to_vector(saved["state_dict"].values()), module.weights())
-
-
-def test_such_a_fit_resumes_its_average(make_trainer, tmp_path):
-    def fit(epochs, path=None):
-        module = MadeInSetup()
-        trainer = make_trainer(callbacks=[AnchorAveraging()], max_epochs=epochs)
-        trainer.fit(module, ckpt_path=path)
-        trainer.save_checkpoint(tmp_path / f"{epochs}.ckpt")
-        return module.weights()
-
-    straight = fit(2)
-    fit(1)
-    assert torch.equal(fit(2, tmp_path / "1.ckpt"), straight)
 
 
 @pytest.mark.parametrize("cls", [FilledInSetup, ByFrankWolfe])
