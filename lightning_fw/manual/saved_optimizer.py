@@ -31,8 +31,8 @@ def attend_to_saved_optimizer(trainer: Any, inner_loop: InnerLoop, optimizer: Op
     states = checkpoint.get("optimizer_states") if trainer.state.fn == "fit" else None
     if not states:
         return
-    window = checkpoint.get(KEY) or {"settings": {}}
-    saved, went_with = window.get("optimizer"), window["settings"].get("direction")
+    window = checkpoint.get(KEY) or {}
+    saved, went_with = window.get("optimizer"), window.get("settings", {}).get("direction")
     foreign = _foreign_settings(states[0], optimizer)
     if saved is not None and saved != type(optimizer).__name__:
         reason = f"is of {saved}"
