@@ -1,4 +1,4 @@
-"""What a shell completes: asked of bash itself."""
+"""What a shell completes: asked of the shells themselves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lightning_fw.command_line.completion import script
 pytest.importorskip("shtab", reason="needs the extra `cli`")
 pytest.importorskip("jsonargparse", reason="needs the extra `cli`")
 
-ASK = """
+BASH = """
 source "$1"
 shift
 words=("$@")
@@ -23,21 +23,57 @@ _shtab_lightning_fw lightning-fw "${words[COMP_CWORD]}" "${words[COMP_CWORD - 1]
 printf '%s\\n' "${COMPREPLY[@]}"
 """
 
+FISH = """
+source $argv[1]
+complete -C "$argv[2..]" | string replace -r '\\t.*|/$' ''; true
+"""
 
-@pytest.fixture(scope="module")
-def complete(tmp_path_factory):
-    """What bash offers for the last of the words."""
-    if shutil.which("bash") is None:
-        pytest.skip("needs bash")
-    path = tmp_path_factory.mktemp("completion") / "lightning-fw"
-    path.write_text(script("bash"))
+# zsh completes nowhere but in its line editor: a terminal of its own, and a `compadd` that tells.
+ZSH = """
+zmodload zsh/zpty
+folder=$1; shift
+zpty terminal zsh -f -i
+for line (
+  "PROMPT=; fpath=($folder \\$fpath); autoload -Uz compinit; compinit -u -D"
+  'bindkey "^I" complete-word'
+  'told() { print -r -- "<told>" }; compprefuncs=(told); comppostfuncs=(told exit)'
+  'compadd() {
+     [[ ${@[1,(i)(-|--)]} == *-(O|A|D)\\ * ]] && { builtin compadd "$@"; return }
+     local -a matches; builtin compadd -A matches "$@"
+     (( $#matches )) && print -lr -- $matches; builtin compadd "$@"
+   }'
+  "$*"$'\\t'
+) zpty -w terminal "$line"
+while zpty -r terminal line; do print -r -- "$line"; done
+"""
 
-    def ask(*words):
-        command = ["bash", "-c", ASK, "bash", str(path), "lightning-fw", *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-        return done.stdout.split()
 
-    return ask
+def ask(*command):
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout
+
+
+@pytest.fixture(scope="module", params=["bash", "fish", "zsh"])
+def complete(request, tmp_path_factory):
+    """What a shell offers for the last of the words."""
+    shell = request.param
+    if shutil.which(shell) is None:
+        pytest.skip(f"needs {shell}")
+    path = tmp_path_factory.mktemp("completion") / "_lightning-fw"
+    path.write_text(script(shell))
+
+    def in_bash(*words):
+        return ask("bash", "-c", BASH, "bash", str(path), *words).split()
+
+    def in_fish(*words):
+        return ask("fish", "--no-config", "-c", FISH, str(path), *words).split()
+
+    def in_zsh(*words):
+        told = ask("zsh", "-f", "-c", ZSH, "zsh", str(path.parent), *words)
+        return told.replace("\r", "").split("<told>\n")[1].split()
+
+    how = {"bash": in_bash, "fish": in_fish, "zsh": in_zsh}[shell]
+    return lambda *words: how("lightning-fw", *words)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +82,7 @@ def complete(tmp_path_factory):
         (("r",), ["race", "report"]),
         (("race", "--ta"), ["--task"]),
         (("race", "--task", "dig"), ["digits", "digits-pixel"]),
-        (("race", "--methods", "spectral", "mu"), ["muon", "muon-averaged"]),
+        (("race", "--methods", "mu"), ["muon", "muon-averaged"]),
         (("bench", "--balls", "nuc"), ["nuclear"]),
         (("tasks", "--js"), ["--json"]),
         (("completion", "z"), ["zsh"]),
@@ -56,8 +92,13 @@ def complete(tmp_path_factory):
         (("fit", "--model.cell", "fast"), ["fastrnn", "fastgrnn"]),
     ],
 )
-def test_bash_completes(words, offered, complete):
+def test_a_shell_completes(words, offered, complete):
     assert complete(*words) == offered
+
+
+@pytest.mark.parametrize("complete", ["bash"], indirect=True)
+def test_bash_completes_a_list_of_names(complete):
+    assert complete("race", "--methods", "spectral", "mu") == ["muon", "muon-averaged"]
 
 
 def test_files_are_completed(complete, tmp_path, monkeypatch):
