@@ -37,14 +37,16 @@ def data(axes, label):
 
 
 def is_seen(line):
-    """Whether the picture, without legends, is another where the line is left out."""
-    canvas = FigureCanvasAgg(line.figure)
+    """Whether a picture of the axes, without legend, is another where the line is left out."""
+    renderer = FigureCanvasAgg(line.figure).get_renderer()
     line.axes.get_legend().set_visible(False)
+    line.axes.set_axis_off()
     pictures = []
     for shown in (True, False):
         line.set_visible(shown)
-        canvas.draw()
-        pictures.append(np.array(canvas.buffer_rgba()))
+        renderer.clear()
+        line.axes.draw(renderer)
+        pictures.append(np.array(renderer.buffer_rgba()))
     line.set_visible(True)
     return not np.array_equal(*pictures)
 
