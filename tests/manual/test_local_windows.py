@@ -131,11 +131,37 @@ def test_a_rank_without_a_step_does_not_lessen_agreement():
     assert record.agreement == pytest.approx(1.0)
 
 
+def test_the_mean_is_over_ranks_that_took_a_step():
+    ways, messages = (torch.tensor([3.0, 4.0]), torch.full((2,), math.nan)), []
+    for way in ways:
+        joined([way], lambda message: messages.append(message.clone()) or message)
+    for way in ways:
+        direction, _ = joined([way], lambda _: sum(messages) / 2)
+        torch.testing.assert_close(direction, torch.tensor([-0.6, -0.8], dtype=torch.float64))
+
+
+def test_a_rank_alone_goes_as_it_would_with_a_message_a_step():
+    directions = []
+    for sync in ("step", "restart"):
+        weight, idle = (torch.nn.Parameter(torch.ones(2, dtype=torch.float64)) for _ in range(2))
+        window = Window(InnerLoop(steps=3, radius_rule=SlopeRatio(), sync=sync), [weight, idle])
+        while not window.is_full:
+            with window.displaced():
+                (weight.exp() * torch.tensor([1.0, 2.0])).sum().backward()
+            window.step()
+        window.close()
+        assert idle.grad is None
+        directions.append(weight.grad)
+    torch.testing.assert_close(*directions, rtol=1e-12, atol=0.0)
+
+
 RANKS = ((1.0, 5.0), (3.0, -2.0))
 
 
-def slopes_and_windows(messages: list[torch.Tensor], poisoned: bool = False):
+def slopes_and_windows(messages: list[torch.Tensor], poisoned: tuple[int, ...] = ()):
     """Two windows on each of two ranks from the same anchor; ``messages`` of the first are means.
+
+    Steps in ``poisoned`` of the second rank's second window are skipped.
 
     Returns:
         Each rank's slopes before the second window closes, its message then, and the window.
@@ -151,10 +177,11 @@ def slopes_and_windows(messages: list[torch.Tensor], poisoned: bool = False):
         )
         window, sent = Window(loop, parameters), []
         for restart in range(2):
-            for _ in range(2):
+            for step in range(2):
+                bad = restart and rank and step in poisoned
                 with window.displaced():
                     losses = [f * p.exp().sum() for f, p in zip(factors, parameters, strict=True)]
-                    (sum(losses) * (math.nan if poisoned and restart and rank else 1)).backward()
+                    (sum(losses) * (math.nan if bad else 1)).backward()
                 window.step()
             slopes = window.state_dict()["slopes"]
             if restart < len(messages):
@@ -166,7 +193,7 @@ def slopes_and_windows(messages: list[torch.Tensor], poisoned: bool = False):
     return found
 
 
-@pytest.mark.parametrize("poisoned", [False, True])
+@pytest.mark.parametrize("poisoned", [(), (0, 1), (1,)])
 def test_ranks_agree_on_the_mean_of_their_slopes_tensor_by_tensor(poisoned):
     messages = []
     for _ in range(2):
@@ -177,7 +204,7 @@ def test_ranks_agree_on_the_mean_of_their_slopes_tensor_by_tensor(poisoned):
     assert str(state) == str(partner.state_dict()["slopes"]["radius"])
     for row, average in enumerate(("anchor_slope", "end_slope")):
         expected = mine["ends"][row]
-        if not poisoned:
+        if row not in poisoned:
             expected = (expected + other["ends"][row]) / 2
         assert len(set(expected.tolist())) == 2
         torch.testing.assert_close(state[average], expected)
