@@ -142,6 +142,17 @@ def test_half_precision_is_added_up_in_float32(dtype):
     assert loss.item() == pytest.approx((1 + 32 * small) / 33, rel=1e-6)
 
 
+def test_what_is_held_stays_what_it_was_and_keeps_no_graph():
+    weight = torch.nn.Parameter(torch.zeros(1))
+    gradients, loss = Gradients([weight]), weight.sum() + 2
+    weight.grad = torch.ones(1)
+    gradients.hold(loss)
+    loss.detach().zero_()
+    _, [mean], held = gradients.take(None)
+    assert (mean.item(), held.item()) == (1.0, 2.0)
+    assert not held.requires_grad
+
+
 def test_one_batch_a_group_is_no_accumulation(make_trainer):
     watches = monitor(), monitor()
     loops = InnerLoop(steps=3), InnerLoop(steps=3, accumulate_grad_batches=1)

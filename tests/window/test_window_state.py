@@ -34,22 +34,26 @@ def run(window, parameters, steps):
     return records
 
 
+def through_a_file(state):
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
 @pytest.mark.parametrize("loop", STATEFUL)
 @pytest.mark.parametrize("steps_before", [0, 4, 6, 8])
 def test_a_saved_window_goes_on_to_the_last_bit(loop, steps_before):
-    """Saved in mid-window and between windows, loaded with ``weights_only=True``."""
+    """Saved in mid-window and between windows."""
     straight = make_parameters()
     expected = run(Window(loop, straight), straight, 16)
 
     parameters = make_parameters()
     window = Window(loop, parameters)
     run(window, parameters, steps_before)
-    file = io.BytesIO()
-    torch.save(window.state_dict(), file)
-    file.seek(0)
     resumed = [nn.Parameter(p.detach().clone()) for p in parameters]
     again = Window(loop, resumed)
-    again.load_state_dict(torch.load(file, weights_only=True))
+    again.load_state_dict(through_a_file(window.state_dict()))
     records = run(again, resumed, 16 - steps_before)
     assert all_equal(resumed, straight)
     assert repr(records) == repr(expected[-len(records) :])
@@ -76,30 +80,33 @@ def test_a_successor_goes_on_to_the_last_bit(loop, steps_before):
         assert repr(records) == repr(expected[-len(records) :])
 
 
-def test_a_successor_on_other_parameters_holds_what_waits_for_a_step():
+def test_what_waits_for_a_step_goes_on_to_a_successor_and_through_a_file():
     found = []
-    for succeeds in (False, True):
+    for way in ("straight", "successor", "file"):
         parameters = make_parameters()
-        window = Window(InnerLoop(steps=1), parameters)
+        window = before = Window(InnerLoop(steps=1), parameters)
         for scale in (1.0, -3.0):
             loss = distance_to(parameters[1:], 0.5, scale)
             loss.backward()
             window.accumulate(loss)
+        distance_to(parameters, 0.5).backward()
+        window.accumulate()
         window.skip()
-        if succeeds:
-            before, window = (
-                window,
-                Window(InnerLoop(steps=1), [*parameters[::-1], *make_parameters()]),
-            )
+        if way == "successor":
+            window = Window(InnerLoop(steps=1), [*parameters[::-1], *make_parameters()])
             window.succeed(before)
-        assert window.holds == 3
+        elif way == "file":
+            window = Window(InnerLoop(steps=1), parameters)
+            window.load_state_dict(through_a_file(before.state_dict()))
+        assert window.holds == 4
         loss = distance_to(parameters, 0.5)
         loss.backward()
         window.step(loss)
         assert window.holds == 0
         found.append((window.close().loss_first, [p.grad for p in parameters]))
-    assert found[0][0] == found[1][0]
+    assert found[0][0] == found[1][0] == found[2][0]
     assert all_equal(found[0][1], found[1][1])
+    assert all_equal(found[0][1], found[2][1])
 
 
 @pytest.mark.parametrize("loop", STATEFUL)
