@@ -20,6 +20,11 @@ def test_decays_go_from_one_to_their_end_and_stay(schedule):
     assert factors[8:] == pytest.approx([schedule.end] * 4)
 
 
+def test_cosine_decay_is_half_a_cosine():
+    factors = [CosineDecay(total_steps=3, end=0.5)(t) for t in range(4)]
+    assert factors == pytest.approx([1.0, 0.875, 0.625, 0.5])
+
+
 def test_power_decay():
     assert [PowerDecay(power=1.0, timescale=2.0)(t) for t in (0, 2, 6)] == [1.0, 0.5, 0.25]
 
@@ -124,7 +129,19 @@ def test_a_window_without_both_slopes_changes_nothing(bad):
 
 
 def test_the_first_radius_is_clipped():
-    assert SlopeRatio(maximum=0.1).initial_state(5.0, CPU)["radius"].item() == pytest.approx(0.1)
+    rule = SlopeRatio(minimum=0.01, maximum=0.1)
+    radii = [rule.initial_state(radius, CPU)["radius"].item() for radius in (1e-4, 0.02, 5.0)]
+    assert radii == pytest.approx([0.01, 0.02, 0.1])
+
+
+def test_radii_are_float32_whatever_torchs_default():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        state = SlopeRatio().initial_state(0.02, CPU)
+    finally:
+        torch.set_default_dtype(before)
+    assert {value.dtype for value in state.values()} == {torch.float32}
 
 
 TENSORS = [(-1.0, -0.9), (-20.0, 8.0), (-0.1, -0.05)]
