@@ -84,3 +84,14 @@ def test_windows_apart_without_a_step_on_any_rank_have_no_direction(keep_scalars
     window.close(reduce=lambda message: message)
     assert not window.has_direction
     assert [p.grad for p in parameters] == [None] * len(parameters)
+
+
+@pytest.mark.filterwarnings("ignore:Using backward.. with create_graph")
+def test_a_gradient_with_a_graph_is_left_as_it_was_by_a_skipped_step(keep_scalars_as_tensors):
+    keep_scalars_as_tensors()
+    parameters = make_parameters()
+    window = Window(InnerLoop(), parameters)
+    distance_to(parameters, 0.5, math.inf).backward(create_graph=True)
+    gradients = [p.grad for p in parameters]
+    window.step()
+    assert all(gradient.isinf().all() for gradient in gradients)
