@@ -64,8 +64,7 @@ class Gradients:
             self.hold(loss)
         present = sorted(self._sums)
         gradients = [self._sums[index] for index in present]
-        if gradients:
-            scale_(gradients, 1 / self.batches)
+        scale_(gradients, 1 / self.batches)
         loss = torch.stack(self._losses).mean() if self._losses else None
         self._sums, self._losses, self.batches = {}, [], 0
         return present, gradients, loss
