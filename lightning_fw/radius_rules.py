@@ -251,7 +251,7 @@ class SlopeRatio(RadiusRule):
         has_slope = (a != 0) | (b != 0)
         radius = state["radius"] * torch.exp(rate * self._changes(updated, has_slope))
         updated["radius"] = radius.clamp(self.minimum, self.maximum)
-        finite = torch.isfinite(a.sum()) & torch.isfinite(b.sum())
+        finite = torch.isfinite(a.sum() + b.sum())
         return {name: torch.where(finite, value, state[name]) for name, value in updated.items()}
 
     def _changes(self, state: dict[str, Tensor], has_slope: Tensor) -> Tensor:
