@@ -148,13 +148,12 @@ def _indices(trainer: Any, interval: str) -> Sequence[int]:
     epoch, module = trainer.current_epoch, trainer.lightning_module
     if interval == "epoch":
         return (epoch + 1,)
+    steps = OuterSteps()
     if module._frank_wolfe_driver is not None:
-        steps: OuterSteps = module._frank_wolfe_driver.outer_steps
+        steps = module._frank_wolfe_driver.outer_steps
     elif module._saved_driver_state is not None:
         # A fit that resumes between a batch and its validation updates before its first batch.
         steps = OuterSteps(**module._saved_driver_state["outer_steps"])
-    else:
-        return ()
     return steps.of_batch(epoch, trainer.fit_loop.batch_idx)
 
 
