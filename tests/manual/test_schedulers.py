@@ -103,6 +103,15 @@ def test_one_cycle_moves_momentum_too():
     assert momenta[0] == momenta[1] != 0.9
 
 
+def test_one_cycle_that_is_too_short_is_an_error_as_in_automatic():
+    configure = with_scheduler(
+        lambda o: torch_schedulers.OneCycleLR(o, max_lr=0.5, total_steps=3), interval="step"
+    )
+    for twin in twins():
+        with pytest.raises(ValueError, match="Tried to step 4 times"):
+            fit(twin(configure))
+
+
 def test_several_schedulers_run_at_once():
     def configure(module):
         optimizer = torch.optim.SGD(
