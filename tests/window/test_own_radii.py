@@ -170,6 +170,7 @@ def test_a_parameter_that_joins_in_mid_window_has_no_slopes_of_its_own():
     successor.close()
     state = successor.state_dict()["slopes"]["radius"]
     assert state["anchor_slope"][3] == state["end_slope"][3] == 0
+    assert state["updates"] == 2, "nor does it keep the others from theirs"
 
 
 def test_a_window_on_other_parameters_keeps_the_radii_of_those_that_stay():
@@ -192,6 +193,8 @@ def test_a_state_of_another_number_of_radii_is_refused():
     fewer = Window(window.inner_loop, parameters[:1])
     with pytest.raises(ValueError, match="`state` has radii of 3 tensors, expected 1. Load it"):
         fewer.load_state_dict(window.state_dict())
+    with pytest.raises(ValueError, match="`state` has radii of 1 tensors, expected 3. Load it"):
+        window.load_state_dict(fewer.state_dict())
 
 
 @pytest.mark.parametrize("trajectory", ["anchored", "cumulative"])
