@@ -12,7 +12,7 @@ from lightning_fw.race.entrants import enter
 from lightning_fw.race.points import Point
 from lightning_fw.race.settings import RaceSettings
 from lightning_fw.race.summary import Line, by_point, summarize
-from lightning_fw.race.tables import live_table, markdown
+from lightning_fw.race.tables import live_table, markdown, summary_table
 from lightning_fw.race.tasks import TASKS
 
 ADDING = TASKS["adding"]
@@ -78,9 +78,22 @@ def test_markdown_has_a_row_for_each_line():
     assert text.startswith(
         "adding problem, T = 100, LSTM of 128 units: gradient evaluations (batches of 50)"
     )
+    assert text.splitlines()[-2] == "| --- | ---: | ---: | ---: | ---: | ---: |"
     assert text.splitlines()[-1] == (
         "| Frank-Wolfe, spectral (not tuned) | 2 of 3 | 75 | 6.0 | 0.0300 | 0.2000 |"
     )
+
+
+def test_a_terminals_summary_has_a_row_for_each_line():
+    table = summary_table([Line("spectral", 3, 2, 75, 6.04, 0.03, 0.2)], METHODS, ADDING, SETTINGS)
+    assert [(column.header, *column.cells) for column in table.columns] == [
+        ("method", "Frank-Wolfe, spectral"),
+        ("reached", "2 of 3"),
+        ("evaluations", "75"),
+        ("seconds", "6.0"),
+        ("final", "0.0300"),
+        ("worst", "0.2000"),
+    ]
 
 
 def test_a_race_in_progress_shows_where_each_methods_latest_run_stands():
