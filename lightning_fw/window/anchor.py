@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 
-from lightning_fw.tensors.foreach import add_scaled_, copy_
+from lightning_fw.tensors.foreach import add_scaled_, copy_, pick
 from lightning_fw.tensors.scalars import Scalar
 from lightning_fw.tensors.shards import any_sharded
+
+
+class _Away(NamedTuple):
+    """Weights that stand at ω + factor · offsets, and what they are at ω."""
+
+    parameters: list[Tensor]
+    weights: list[Tensor]
+    offsets: list[Tensor]
+    factor: Scalar
 
 
 class Anchor:
@@ -28,14 +38,17 @@ class Anchor:
         self._parameters = list(parameters)
         self._weights = [torch.empty_like(p) for p in parameters]
         self.is_displaced = False
-        self._offset: tuple[Sequence[Tensor], Scalar] | None = None
+        self._those_away: _Away | None = None
         self._is_restored = False
 
     @contextmanager
-    def displaced(self, offsets: Sequence[Tensor] | None, factor: Scalar) -> Iterator[None]:
+    def displaced(
+        self, offsets: list[Tensor] | None, factor: Scalar, moved: Sequence[bool]
+    ) -> Iterator[None]:
         """The weights stand at ω + factor · offsets inside, at ω before and after.
 
-        They are brought back on an error too. Without offsets they stay.
+        They are brought back on an error too. Those that have not moved are left alone, as all are
+        without offsets: what a target network is given inside, it keeps.
 
         Raises:
             RuntimeError: Within itself, or if the weights have another dtype since.
@@ -51,7 +64,7 @@ class Anchor:
             if offsets is None:
                 yield
                 return
-            with self._away(offsets, factor):
+            with self._away(offsets, factor, [i for i, has in enumerate(moved) if has]):
                 yield
         finally:
             self.is_displaced = False
@@ -66,16 +79,17 @@ class Anchor:
                 )
 
     @contextmanager
-    def _away(self, offsets: Sequence[Tensor], factor: Scalar) -> Iterator[None]:
+    def _away(self, offsets: list[Tensor], factor: Scalar, which: Sequence[int]) -> Iterator[None]:
+        parameters, weights = pick(self._parameters, which), pick(self._weights, which)
         with torch.no_grad():
-            copy_(self._weights, self._parameters)
-        self._offset = (offsets, factor)
+            copy_(weights, parameters)
+        self._those_away = away = _Away(parameters, weights, pick(offsets, which), factor)
         try:
-            self._move_away()
+            self._move_away(away)
             yield
         finally:
-            self._move_back()
-            self._offset = None
+            self._move_back(away)
+            self._those_away = None
 
     @contextmanager
     def restored(self) -> Iterator[None]:
@@ -87,37 +101,39 @@ class Anchor:
         Raises:
             RuntimeError: With weights in parts, where they are displaced.
         """
-        if self._offset is None or self._is_restored:
+        away = self._those_away
+        if away is None or self._is_restored:
             yield
             return
         self._require_whole("be at the anchor")
-        with self._unseen_by_autograd():
-            self._move_back()
+        with self._unseen_by_autograd(away.parameters):
+            self._move_back(away)
             self._is_restored = True
             try:
                 yield
             finally:
                 self._is_restored = False
-                self._move_away()
+                self._move_away(away)
 
     @contextmanager
-    def _unseen_by_autograd(self) -> Iterator[None]:
+    def _unseen_by_autograd(self, parameters: Sequence[Tensor]) -> Iterator[None]:
         """Weights that are in the end what they were have not changed for a graph made before."""
         with ExitStack() as stack:
-            for p in self._parameters:
+            for p in parameters:
                 stack.enter_context(_unsafe_preserve_version_counter(p))
             yield
 
     def copies(self) -> list[tuple[Tensor, Tensor]]:
-        """Each weight with a copy of what it is at ω; none where the weights stand there anyway.
+        """Each weight that stands elsewhere, with a copy of what it is at ω.
 
         Raises:
             RuntimeError: With weights in parts, where they are displaced.
         """
-        if self._offset is None:
+        away = self._those_away
+        if away is None:
             return []
         self._require_whole("save a checkpoint")
-        return [(p, w.clone()) for p, w in zip(self._parameters, self._weights, strict=True)]
+        return [(p, w.clone()) for p, w in zip(away.parameters, away.weights, strict=True)]
 
     def _require_whole(self, purpose: str) -> None:
         """FSDP2 may have gathered weights for the pass in progress: they are not these."""
@@ -128,14 +144,12 @@ class Anchor:
             )
 
     @torch.no_grad()
-    def _move_away(self) -> None:
-        assert self._offset is not None
-        offsets, factor = self._offset
-        add_scaled_(self._parameters, offsets, [factor] * len(self._parameters))
+    def _move_away(self, away: _Away) -> None:
+        add_scaled_(away.parameters, away.offsets, [away.factor] * len(away.parameters))
         # A user's own torch.autocast would serve its cast of the old weights again.
         torch.clear_autocast_cache()
 
     @torch.no_grad()
-    def _move_back(self) -> None:
-        copy_(self._parameters, self._weights)
+    def _move_back(self, away: _Away) -> None:
+        copy_(away.parameters, away.weights)
         torch.clear_autocast_cache()

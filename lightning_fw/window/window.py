@@ -152,7 +152,7 @@ class Window:
             self.drop_direction()
         moves = self._displacement.has_moved and self.inner_loop.trajectory != "fixed"
         offsets, factor = self._displacement.offsets if moves else (None, 0.0)
-        with self.anchor.displaced(offsets, factor * self.radius):
+        with self.anchor.displaced(offsets, factor * self.radius, self._displacement.moved):
             yield
 
     def drop_direction(self) -> None:
