@@ -24,6 +24,7 @@ class PolynomialAveraging:
     _kwargs: dict[str, Any]
     _last_anchor: dict[str, Any] | None = None
     _fitted: int | None = None
+    _is_swapped = False
 
     def __init__(
         self,
@@ -127,16 +128,20 @@ class PolynomialAveraging:
 
     def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Put the average into a fit's validation; elsewhere the module's weights count."""
-        if self._is_in_use(trainer):
+        if trainer.state.fn == "fit" and self._has_average:
             super().on_validation_epoch_start(trainer, pl_module)  # type: ignore[misc]
+            self._is_swapped = True
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Put the anchor back."""
-        if self._is_in_use(trainer):
+        if self._is_swapped:
             super().on_validation_epoch_end(trainer, pl_module)  # type: ignore[misc]
+            self._is_swapped = False
 
-    def _is_in_use(self, trainer: Any) -> bool:
-        return trainer.state.fn == "fit" and self._has_average
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Put the anchor back, if the exception ends a validation."""
+        self.on_validation_epoch_end(trainer, pl_module)
+        super().on_exception(trainer, pl_module, exception)  # type: ignore[misc]
 
     @property
     def _has_average(self) -> bool:
@@ -157,6 +162,9 @@ class PolynomialAveraging:
             checkpoint["state_dict"] = dict(checkpoint["current_model_state"])
         if self._last_anchor is not None and self._fitted == id(pl_module):
             checkpoint["current_model_state"] = self._last_anchor
+        if self._is_swapped:
+            average, anchor = checkpoint["current_model_state"], checkpoint["state_dict"]
+            checkpoint["state_dict"], checkpoint["current_model_state"] = average, anchor
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Put average and anchor back where training goes on; elsewhere the file's weights count.
