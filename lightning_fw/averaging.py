@@ -155,6 +155,12 @@ class PolynomialAveraging:
             self._fitted = id(pl_module)
             super().on_train_end(trainer, pl_module)  # type: ignore[misc]
 
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        """Put the average into the module of a fit with nothing left to train."""
+        if self._last_anchor is None:
+            self.on_train_end(trainer, pl_module)
+        super().on_fit_end(trainer, pl_module)  # type: ignore[misc]
+
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Save the average as the module's weights, and the anchor to go on from."""
         super().on_save_checkpoint(trainer, pl_module, checkpoint)  # type: ignore[misc]

@@ -235,6 +235,17 @@ def test_a_checkpoint_after_the_fit_goes_on_from_the_anchor(how, make_trainer, t
     assert torch.equal(resumed.weights(), straight.weights())
 
 
+def test_a_fit_that_resumes_at_its_end_leaves_the_average(make_trainer, tmp_path):
+    finished = ByFrankWolfe()
+    trainer = make_trainer(callbacks=[AnchorAveraging()])
+    trainer.fit(finished)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    again = ByFrankWolfe()
+    trainer = make_trainer(callbacks=[AnchorAveraging()])
+    trainer.fit(again, ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+    assert torch.equal(again.weights(), finished.weights())
+
+
 def test_another_module_is_validated_as_it_is(make_trainer):
     trainer, other = make_trainer(callbacks=[AnchorAveraging()], max_epochs=1), ByFrankWolfe()
     trainer.fit(ByFrankWolfe())
