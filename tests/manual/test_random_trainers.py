@@ -158,7 +158,7 @@ def close(found: Any, expected: Any) -> bool:
     if isinstance(expected, list | tuple):
         return len(found) == len(expected) and all(map(close, found, expected))
     if isinstance(expected, float):
-        return found == pytest.approx(expected, rel=1e-4, abs=1e-6, nan_ok=True)
+        return found == pytest.approx(expected, rel=1e-3, abs=1e-4, nan_ok=True)
     return bool(found == expected)
 
 
