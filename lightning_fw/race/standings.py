@@ -57,8 +57,8 @@ class Race:
             at_target = arrival(run, self.task)
             found.append((getattr(at_target or run[-1], unit), at_target is not None))
         found.sort(key=lambda run: (not run[1], run[0]))
-        median = statistics.median(spent for spent, _ in found)
-        return median, found[len(found) // 2][1]
+        (lower, _), (upper, arrives) = found[(len(found) - 1) // 2], found[len(found) // 2]
+        return statistics.mean((lower, upper)), arrives
 
     def final(self, method: str) -> float:
         """Median of the last metric."""

@@ -106,6 +106,13 @@ def test_who_arrives_is_better_than_who_is_done_sooner(unit, best):
     )
 
 
+def test_a_run_that_does_not_arrive_comes_last_though_it_was_fast():
+    runs = [(9.0, 0.01), (10.0, 0.01), (5.0, 0.2)]
+    points = [Point("adam", seed, 100, s, 0.1, mse) for seed, (s, mse) in enumerate(runs)]
+    race = Race("a race", TASKS["adding"], points, "adam")
+    assert race.spent("adam", "seconds") == (10.0, True)
+
+
 def test_among_equals_the_best_is_the_first_by_name():
     equals = ("sgd", "rmsprop", "lookahead", "adamw", "adam", "normalized-sgd")
     points = [Point(method, 0, 10, 1.0, 0.1, 0.01) for method in equals]
