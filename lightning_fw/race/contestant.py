@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch.optim import Optimizer
 from typing_extensions import override
@@ -73,7 +74,8 @@ def contestant(entrant: Entrant, kind: Kind, *, chunks: int = 1, **settings: Any
 @contextmanager
 def measured(model: SequenceModel) -> Iterator[None]:
     """The network as it is to be measured: with an average of its weights, where one is kept."""
-    _tell(model, *_TO_EVALUATE)
+    weights = [weight.detach().clone() for weight in model.parameters()]
+    moved = _tell(model, *_TO_EVALUATE)
     trainer = model.trainer
     averages = [
         each
@@ -90,13 +92,17 @@ def measured(model: SequenceModel) -> Iterator[None]:
         for average in averages:
             average.on_validation_epoch_end(trainer, model)
         _tell(model, *_TO_TRAIN)
+        if moved:
+            # Schedule-Free computes its way back, and rounds.
+            with torch.no_grad():
+                for weight, before in zip(model.parameters(), weights, strict=True):
+                    weight.copy_(before)
 
 
-def _tell(model: SequenceModel, *names: str) -> None:
+def _tell(model: SequenceModel, *names: str) -> bool:
+    """Call what the optimizer has of these names; most do nothing for evaluation."""
     optimizer = model.optimizers(use_pl_optimizer=False)
-    for name in names:
-        getattr(optimizer, name, _nothing)()
-
-
-def _nothing() -> None:
-    """What most optimizers do between training and evaluation."""
+    known = [getattr(optimizer, name) for name in names if hasattr(optimizer, name)]
+    for call in known:
+        call()
+    return bool(known)
