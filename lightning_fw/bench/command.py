@@ -21,6 +21,8 @@ from lightning_fw.bench.whole_batch import measure_batches
 from lightning_fw.command_line.arguments import Parser, one_of, picture_to_write, positive
 from lightning_fw.command_line.json_result import add_json, console_beside, write_json
 
+# argparse takes beginnings of an option, too, where no other has them.
+_COMM = {"--comm", "--com", "--co"}
 _CELLS: dict[str, Callable[[int, int], nn.Module]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
 
@@ -33,10 +35,10 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         The exit status.
     """
-    if "--comm" in argv:
+    if not _COMM.isdisjoint(argv):
         from lightning_fw.communication.command import main as communication
 
-        return communication([argument for argument in argv if argument != "--comm"])
+        return communication([argument for argument in argv if argument not in _COMM])
     arguments = parser()
     options = arguments.parse_args(argv)
     _require_growths_own(arguments, options)

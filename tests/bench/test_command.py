@@ -77,6 +77,12 @@ def test_bench_names_a_mistake_before_it_measures(arguments, message, capsys):
     assert message in " ".join(capsys.readouterr().err.split())
 
 
+def test_the_beginning_of_comm_counts_messages_too(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["bench", "--com", "--batches", "0"])
+    assert "--batches: must be a whole number >= 1, got 0" in capsys.readouterr().err
+
+
 def test_bench_refuses_no_rounds(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["bench", "--rounds", "0"])
