@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn, get_args
+from typing import Any, NoReturn, get_args
 
 import torch
 from typing_extensions import override
@@ -36,6 +36,17 @@ class _Parser(Parser):
     @override
     def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
         return shlex.split(arg_line, comments=True)
+
+    @override
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        try:
+            return super().parse_args(args, namespace)
+        except (ValueError, RecursionError) as error:
+            # argparse itself tells of a file that is missing, not of what one holds.
+            self.error(
+                "@FILE must hold arguments in UTF-8, quoted as for a shell, and not itself, got "
+                f"one that cannot be read ({error}): mend the file"
+            )
 
 
 def parser() -> argparse.ArgumentParser:

@@ -43,3 +43,12 @@ def test_a_text_too_short_to_be_measured_on_is_told(tmp_path, capsys):
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 2
     told = "`--data` must hold a text of more than 32 tokens in each part, got "
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("held", [b"--task 'digits", b"--task \xff", b"@a.args"])
+def test_a_file_of_arguments_that_cannot_be_read_is_told(held, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.args").write_bytes(held)
+    with pytest.raises(SystemExit, match="2"):
+        main(["@a.args"])
+    assert "error: @FILE must hold arguments in UTF-8" in capsys.readouterr().err
