@@ -46,14 +46,15 @@ def one_of(names: Collection[str]) -> Callable[[str], str]:
 
 
 def positive(text: str) -> int:
-    """A whole number of at least 1.
+    """A whole number of at least 1, small enough for torch.
 
     Raises:
         ArgumentTypeError: If it is none.
     """
     value = int(text) if text.isdecimal() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number >= 1, got {text}")
+    if not 1 <= value < 2**31:
+        end = "" if value < 1 else " and < 2**31"
+        raise argparse.ArgumentTypeError(f"must be a whole number >= 1{end}, got {text}")
     return value
 
 

@@ -52,3 +52,11 @@ def test_a_file_of_arguments_that_cannot_be_read_is_told(held, tmp_path, monkeyp
     with pytest.raises(SystemExit, match="2"):
         main(["@a.args"])
     assert "error: @FILE must hold arguments in UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--threads", "--hidden-size", "--budget"])
+def test_a_number_too_large_for_torch_is_told(option, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parse([option, str(2**31)])
+    told = f"{option}: must be a whole number >= 1 and < 2**31, got 2147483648"
+    assert told in capsys.readouterr().err
