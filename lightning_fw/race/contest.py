@@ -15,7 +15,7 @@ from lightning_fw.command_line.exit_status import INTERRUPTED
 from lightning_fw.command_line.json_result import write_json
 from lightning_fw.command_line.quiet import quiet_lightning
 from lightning_fw.processes import Tell, on_ranks
-from lightning_fw.race.entrants import Entrant, Tuned
+from lightning_fw.race.entrants import Entrant, Tuned, read_tuned
 from lightning_fw.race.judge import judged_on, judged_size
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.plot import draw, require_matplotlib
@@ -28,7 +28,7 @@ from lightning_fw.race.settings import RaceSettings, agree, agree_on_entrants
 from lightning_fw.race.summary import Line, for_machines, summarize, write_summary
 from lightning_fw.race.tables import bar_of, live_table, markdown, summary_table
 from lightning_fw.race.tasks import TASKS
-from lightning_fw.race.tuning import Trial, tune, write_tuned
+from lightning_fw.race.tuning import Trial, read_trials, tune, write_tuned
 
 _WARM_UP_EVALUATIONS = 3
 
@@ -56,6 +56,7 @@ class Contest:
         task = TASKS[settings.task]
         self.task = replace(task, batch_size=settings.batch_size or task.batch_size)
         require_matplotlib()
+        self._require_trials()
         agree(settings, self._try_out())
         self.entrants = [] if settings.tune else agree_on_entrants(settings, settings.tuned)
         self.csv = settings.out / "race.csv"
@@ -118,6 +119,19 @@ class Contest:
                 f"`--out` must hold a race or nothing, got {error} in {self.settings.out}. "
                 "Pass another directory, or mend the file."
             ) from error
+
+    def _require_trials(self) -> None:
+        """Raise where trials cannot go on from what the directory holds."""
+        if not self.settings.tune:
+            return
+        for read, name in ((read_trials, "trials.csv"), (read_tuned, "tuned.csv")):
+            try:
+                read(self.settings.out / name)
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f"`--out` must hold trials or none, got {name} that cannot be read ({error}) "
+                    f"in {self.settings.out}. Pass another directory, or mend the file."
+                ) from error
 
     def _tuned(self) -> list[Tuned]:
         """Settings from random trials, which lie in trials.csv, and the chosen in tuned.csv."""

@@ -82,7 +82,7 @@ def tune(
         run_trial: Trains.
         tell: Called with each new trial.
     """
-    known = _read(cache)
+    known = read_trials(cache)
     write_rows(cache, [Trial._fields, *map(_row, known)])
     chosen = {}
     for method in (method for method in methods if method.space):
@@ -139,7 +139,12 @@ def write_tuned(path: Path, chosen: dict[str, Trial], settings: RaceSettings) ->
     return lines
 
 
-def _read(path: Path) -> list[Trial]:
+def read_trials(path: Path) -> list[Trial]:
+    """The trials of a file; none if there is no file.
+
+    Raises:
+        ValueError: If a row is no trial.
+    """
     return [
         Trial(method, int(number), read(setting), int(reached), float(evaluations), float(metric))
         for method, number, setting, reached, evaluations, metric in whole_rows(path)[1:]

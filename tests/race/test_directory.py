@@ -12,7 +12,7 @@ import torch
 
 from lightning_fw import InnerLoop
 from lightning_fw.race.command import main, parse
-from lightning_fw.race.entrants import read_tuned
+from lightning_fw.race.entrants import Tuned, read_tuned
 from lightning_fw.race.lock import lock
 from lightning_fw.race.points import Point, read_points, write_points
 from lightning_fw.race.tuning import Trial, write_tuned
@@ -115,6 +115,18 @@ def test_a_row_that_is_no_point_is_named(raced, capsys):
     told = capsys.readouterr().err
     assert re.search(r"got race\.csv with a row that is no point, .*'one' in ", told)
     assert str(raced) in told
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [("trials.csv", "x"), ("trials.csv", "adam,0,lr=x,0,1,1"), ("tuned.csv", "digits")],
+)
+def test_a_trial_that_cannot_be_read_is_told_before_training(tmp_path, capsys, name, row):
+    columns = {"trials.csv": Trial, "tuned.csv": Tuned}[name]._fields
+    (tmp_path / name).write_text(f"{','.join(columns)}\n{row}\n")
+    assert race(tmp_path, "--tune", "1") == 2
+    assert f"`--out` must hold trials or none, got {name} that" in capsys.readouterr().err
+    assert not (tmp_path / "race.json").exists()
 
 
 def test_a_directory_that_cannot_be_written_is_refused_before_training(tmp_path, capsys):
