@@ -259,6 +259,15 @@ def test_a_checkpoint_of_another_network_is_told_in_a_line(run_here, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("command", ["fit", "test"])
+def test_a_file_that_is_no_checkpoint_is_told_in_a_line(command, run_here, tmp_path):
+    (tmp_path / "config.yaml").write_text("seed_everything: 1\n")
+    status, told = run_here(command, "--trainer.accelerator=cpu", "--ckpt_path=config.yaml")
+    line = "lightning-fw: `--ckpt_path` must be a whole checkpoint, got config.yaml, which is none."
+    assert (status, told.rstrip().rpartition("\n")[2][: len(line)]) == (2, line)
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_a_directory_that_cannot_be_made_is_told_in_a_line(run_here, tmp_path):
     (tmp_path / "file").write_text("")
     status, told = run_here("fit", *DIGITS, "--trainer.default_root_dir=file/below")

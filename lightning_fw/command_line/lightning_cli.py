@@ -21,7 +21,7 @@ from lightning_fw.checks import require_choice
 from lightning_fw.command_line.arguments import nearest_option
 from lightning_fw.command_line.exit_status import CANNOT_START
 from lightning_fw.command_line.json_result import STDOUT, add_json, write_json
-from lightning_fw.command_line.mistakes import WrongArgument, told_in_a_line
+from lightning_fw.command_line.mistakes import WrongArgument, require_checkpoint, told_in_a_line
 from lightning_fw.nn.cells import CELLS
 from lightning_fw.nn.frank_wolfe import Preset
 
@@ -130,6 +130,8 @@ class _CLI(LightningCLI):
         if mine is not None:
             _require_known_options(self._given, mine._option_string_actions)
         super().parse_arguments(parser, args)
+        # Before LightningCLI reads the file's settings.
+        require_checkpoint(self.config[self.config["subcommand"]].get("ckpt_path"))
 
     @override
     def instantiate_classes(self) -> None:

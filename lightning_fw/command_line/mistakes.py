@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from traceback import walk_tb
+from zipfile import is_zipfile
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -23,6 +25,22 @@ _OF_ANOTHER_NETWORK = "Error(s) in loading state_dict"
 
 class WrongArgument(Exception):
     """An argument that no run can start with."""
+
+
+def require_checkpoint(path: str | None) -> None:
+    """Refuse another file, or a part of one, which torch tells in words of its own.
+
+    Args:
+        path: What ``--ckpt_path`` says: a file, or a word of Lightning's such as ``last``.
+
+    Raises:
+        WrongArgument: If it is a file, but not as torch writes one.
+    """
+    if path is not None and Path(path).is_file() and not is_zipfile(path):
+        raise WrongArgument(
+            f"`--ckpt_path` must be a whole checkpoint, got {path}, which is none. Pass a file "
+            "that ModelCheckpoint or `trainer.save_checkpoint` wrote."
+        )
 
 
 @contextmanager
