@@ -25,7 +25,7 @@ from lightning_fw.manual.saved_optimizer import attend_to_saved_optimizer
 from lightning_fw.manual.saved_state import KEY, can_resume, put_anchor, share_progress
 from lightning_fw.manual.schedulers import attend_to_schedulers, counted_in_windows
 from lightning_fw.manual.settings import configured_inner_loop, goes_on, require_trainer_settings
-from lightning_fw.manual.strategies import require_local_windows, require_strategy
+from lightning_fw.manual.strategies import attend_to_strategy, require_local_windows
 from lightning_fw.manual.termination import ask_every_batch
 from lightning_fw.manual.who_calls import asked_by_the_trainer, called_by_the_loop
 from lightning_fw.manual.wrapping import (
@@ -210,7 +210,7 @@ def _configure_callbacks(module: Any, configure_callbacks: Callable[..., Any]) -
     if module._trainer is not None and module._trainer.state.fn == "fit":
         module._frank_wolfe_driver = module._saved_driver_state = None
         ask_every_batch(module._trainer)
-        require_strategy(module._trainer.strategy)
+        attend_to_strategy(module._trainer.strategy)
         require_trainer_settings(module._trainer, configured)
         # A copy made inside of training_step took these along.
         module.__dict__.pop(ENTERED, None)

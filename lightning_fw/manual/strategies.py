@@ -15,6 +15,20 @@ _REFUSED = {
 }
 
 
+def attend_to_strategy(strategy: Any) -> None:
+    """Let a fit begin under this strategy as the first one did.
+
+    Every fit makes its own DDP, whose first pass over a static graph Lightning 2.6.6 averages once
+    in a strategy's life (``strategies/ddp.py``, ``post_backward``): ranks would drift apart.
+
+    Raises:
+        ValueError: If a fit would fail, or train by something else.
+    """
+    require_strategy(strategy)
+    if hasattr(strategy, "_pl_static_graph_delay_done"):
+        strategy._pl_static_graph_delay_done = False
+
+
 def require_strategy(strategy: Any) -> None:
     """Raise if a fit under this strategy would fail, or train by something else.
 

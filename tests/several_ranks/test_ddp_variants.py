@@ -38,3 +38,20 @@ def test_two_ranks_follow_one_process_on_the_joined_batches(variant, inner_loop,
     alone, expected = fit(make_trainer, kind(inner_loop))
     torch.testing.assert_close(first, alone, rtol=1e-9, atol=1e-12)
     assert_same_windows(records, expected)
+
+
+def test_a_static_graph_is_averaged_over_in_a_second_fit_too(make_trainer):
+    def fit_twice(**settings: Any) -> torch.Tensor:
+        trainer = make_trainer(precision="64-true", use_distributed_sampler=False, **settings)
+        module = Joined(loop())
+        trainer.fit(module)
+        trainer.fit_loop.max_epochs = 2
+        trainer.fit(module)
+        return module.weights()
+
+    def on_a_rank():
+        return fit_twice(strategy=DDPStrategy(static_graph=True), devices=2)
+
+    first, second = on_ranks(on_a_rank)
+    assert torch.equal(first, second)
+    torch.testing.assert_close(first, fit_twice(), rtol=1e-9, atol=1e-12)
