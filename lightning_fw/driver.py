@@ -109,8 +109,10 @@ class Driver:
 
     def _chunks(self, module: Any, arguments: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         with self._tally.measure("inner"):
-            chunks = pieces(module, self.inner_loop, arguments)
-            if self.inner_loop.batches == "split" and not self._apart:
+            loop = self.inner_loop
+            chunks = pieces(module, loop, arguments)
+            talks = not self._apart or loop.restart_when is not None
+            if loop.batches == "split" and talks:
                 require_even_chunks(module.trainer, len(chunks))
             return chunks
 

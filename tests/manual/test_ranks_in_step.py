@@ -140,6 +140,8 @@ def test_a_short_last_batch_cut_into_fewer_chunks_on_one_rank_is_told(make_train
         fit(make_trainer, Ragged(InnerLoop(steps=3, batches="split")))
     loop = InnerLoop(steps=3, batches="split", sync="restart")
     assert fit(make_trainer, Ragged(loop)).spread == 0
+    with pytest.raises(Exception, match=expected):
+        fit(make_trainer, Ragged(replace(loop, restart_when=GapFraction(1e-9))))
 
 
 class Poisoned(Apart):
