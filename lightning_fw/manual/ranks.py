@@ -30,16 +30,19 @@ def synchronize_buffers(module: Any) -> None:
 
     Under automatic optimization DDP does so at every batch; under manual optimization Lightning
     2.6.6 turns that off (``strategies/ddp.py``, ``on_after_inner_forward``). Under strategies other
-    than DDP, and where the user told it not to, they are each rank's own.
+    than DDP, and where the user told it not to, of all or of some, they are each rank's own.
     """
     settings = getattr(module.trainer.strategy, "_ddp_kwargs", None)
     if settings is None or module.trainer.world_size == 1:
         return
     if False in map(settings.get, _BUFFER_SETTINGS):
         return
+    # Set by DDP's _set_params_and_buffers_to_ignore_for_model.
+    ignored = getattr(module, "_ddp_params_and_buffers_to_ignore", ())
     by_dtype: dict[torch.dtype, list[Tensor]] = {}
-    for buffer in module.buffers():
-        by_dtype.setdefault(buffer.dtype, []).append(buffer)
+    for name, buffer in module.named_buffers():
+        if name not in ignored:
+            by_dtype.setdefault(buffer.dtype, []).append(buffer)
     for buffers in by_dtype.values():
         message = torch.cat([buffer.reshape(-1) for buffer in buffers])
         distributed.broadcast(message, src=0)

@@ -80,3 +80,24 @@ def test_a_user_may_leave_them_to_each_rank(make_trainer):
     ddp = L.pytorch.strategies.DDPStrategy(start_method="fork", forward_sync_buffers=False)
     make_trainer(strategy=ddp, devices=2).fit(module, make_loader())
     assert module.spread > 0
+
+
+class Ignoring(Normalizing):
+    """Notes the sum of a buffer that DDP is to leave to each rank."""
+
+    def __init__(self, inner_loop: InnerLoop) -> None:
+        super().__init__(inner_loop)
+        ddp = nn.parallel.DistributedDataParallel
+        ddp._set_params_and_buffers_to_ignore_for_model(self, ["rank"])
+
+    def on_restart(self, record) -> None:
+        ranks = self.rank.clone()
+        torch.distributed.all_reduce(ranks)
+        self.spread.fill_(ranks)
+
+
+def test_a_user_may_leave_one_of_them_to_each_rank(make_trainer):
+    module = Ignoring(InnerLoop(steps=2))
+    ddp = L.pytorch.strategies.DDPStrategy(start_method="fork")
+    make_trainer(strategy=ddp, devices=2).fit(module, make_loader())
+    assert module.spread == 1
