@@ -78,10 +78,12 @@ class Driver:
             What the user's function returned at the batch's first evaluation.
         """
         trainer = module.trainer
+        attend_to_checkpoints(trainer)
         if trainer.fit_loop._skip_backward:
             # StochasticWeightAveraging's last epoch only renews batch-norm statistics.
-            return training_step(module, *arguments)
-        attend_to_checkpoints(trainer)
+            output = training_step(module, *arguments)
+            synchronize_buffers(module)
+            return output
         require_even_batches(trainer)
         if self.window.is_full:
             # Saved on an error in the restart itself, as where another rank was lost.

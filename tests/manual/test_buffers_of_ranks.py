@@ -101,3 +101,21 @@ def test_a_user_may_leave_one_of_them_to_each_rank(make_trainer):
     ddp = L.pytorch.strategies.DDPStrategy(start_method="fork")
     make_trainer(strategy=ddp, devices=2).fit(module, make_loader())
     assert module.spread == 1
+
+
+class Averaged(Normalizing):
+    """Notes the distance after the last epoch, which has no restarts."""
+
+    def on_train_epoch_end(self) -> None:
+        self.spread.fill_(self.distance())
+
+
+@pytest.mark.parametrize("sync", ["step", "restart"])
+def test_ranks_agree_after_the_epoch_that_renews_statistics_of_averaged_weights(sync, make_trainer):
+    module = Averaged(InnerLoop(steps=2, sync=sync))
+    averaging = L.pytorch.callbacks.StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=1)
+    ddp = L.pytorch.strategies.DDPStrategy(start_method="fork")
+    trainer = make_trainer(strategy=ddp, devices=2, max_epochs=2, callbacks=[averaging])
+    trainer.fit(module, make_loader())
+    assert module.norm.num_batches_tracked == 4
+    assert module.spread == 0
