@@ -7,6 +7,7 @@ from typing import Any
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from lightning_fw.inner_loop import InnerLoop
+from lightning_fw.manual.checkpoints import attend_to_checkpoints
 from lightning_fw.radius_rules import SlopeRatio
 
 
@@ -30,6 +31,7 @@ def close_cut_off_window(trainer: Any) -> None:
     is_ended = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch or is_last_batch(trainer)
     if module._frank_wolfe_driver is None or not is_ended:
         return
+    attend_to_checkpoints(trainer)
     before, module._current_fx_name = module._current_fx_name, "training_step"
     try:
         module._frank_wolfe_driver.end_window(module)

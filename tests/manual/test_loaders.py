@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -81,6 +84,19 @@ def test_an_epoch_that_ends_with_none_ends_with_its_window(make_trainer):
     assert [record.steps for record in module.records] == [3, 1, 3, 1]
     assert counts == [(step, step) for step in (0, 0, 1, 1, 2, 2, 2, 3, 3, 4)]
     assert trainer.callback_metrics["restart"] == 3
+
+
+@pytest.mark.filterwarnings("ignore:.*dataloader yielded None")
+@pytest.mark.parametrize(
+    "when", [{"every_n_train_steps": 1}, {"train_time_interval": timedelta(0)}]
+)
+def test_what_such_an_epoch_closes_is_saved_as_any_other_window(when, make_trainer, tmp_path):
+    saving = ModelCheckpoint(tmp_path / "c", filename="{step}", save_top_k=-1, **when)
+    make_trainer(callbacks=[saving], enable_checkpointing=True).fit(Recurrent(), EndsWithNone())
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == [
+        "step=1.ckpt",
+        "step=2.ckpt",
+    ]
 
 
 def test_the_short_last_batch_of_a_stream_gives_fewer_chunks(make_trainer):
