@@ -113,7 +113,9 @@ class Driver:
         with self._tally.measure("inner"):
             loop = self.inner_loop
             chunks = pieces(module, loop, arguments)
-            talks = not self._apart or loop.restart_when is not None
+            # Apart, a stream may end sooner here: the restart tells of that.
+            is_sized = module.trainer.num_training_batches != float("inf")
+            talks = not self._apart or (loop.restart_when is not None and is_sized)
             if loop.batches == "split" and talks:
                 require_even_chunks(module.trainer, len(chunks))
             return chunks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import lightning as L
 import pytest
@@ -116,8 +117,9 @@ def test_windows_apart_tell_of_an_epoch_that_ends_sooner_on_one_rank(limit, make
 def test_with_a_restart_rule_they_tell_of_last_windows_of_different_lengths_too(make_trainer):
     loop = replace(APART, restart_when=GapFraction(1e-9))
     expected = "`train_dataloaders` must give every rank as many batches, got an epoch that ended"
-    with pytest.raises(Exception, match=expected):
-        fit(make_trainer, OfUnknownLength(loop, 5))
+    for each in (loop, replace(loop, batches="split")):
+        with pytest.raises(Exception, match=expected):
+            fit(make_trainer, OfUnknownLength(each, 5), ddp={"timeout": timedelta(seconds=10)})
     assert fit(make_trainer, OfUnknownLength(loop, 7)).spread == 0
 
 
