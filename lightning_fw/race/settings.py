@@ -138,7 +138,7 @@ class RaceSettings:
 
 
 def require_writable(directory: Path) -> None:
-    """Make the directory, and raise if it cannot be written to.
+    """Make the directory, and raise if it or a race's file in it cannot be written to.
 
     Raises:
         OSError: With the reason.
@@ -153,6 +153,12 @@ def require_writable(directory: Path) -> None:
             f"`--out` must be a directory that can be written to, got {directory} ({error}). "
             "Pass another directory."
         ) from error
+    for path in (directory / name for name in FILES):
+        if path.is_dir():
+            raise OSError(
+                f"`--out` must hold files alone by the race's names, got {path}, a directory. "
+                "Move it away, or pass another directory."
+            )
 
 
 def agree(settings: RaceSettings, test_size: int) -> None:

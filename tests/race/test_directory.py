@@ -209,3 +209,13 @@ def test_a_race_of_before_accelerators_is_not_gone_on_with_on_a_gpu(raced, capsy
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert race(raced, "--accelerator", "gpu", "--seeds", "2") == 2
     assert "a race with another accelerator: 'cpu', not 'gpu'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["race.png", "summary.csv"])
+def test_a_directory_in_the_place_of_a_file_is_named_before_training(name, tmp_path, capsys):
+    (tmp_path / name).mkdir()
+    assert race(tmp_path, "--seeds", "1") == 2
+    assert f"`--out` must hold files alone by the race's names, got {tmp_path / name}" in (
+        capsys.readouterr().err
+    )
+    assert [path.name for path in tmp_path.iterdir()] == [name]
