@@ -37,7 +37,7 @@ _COLUMNS = (*_ATTRIBUTES, "outer_steps")
 
 
 def moments(records: Iterable[RestartRecord]) -> Tensor:
-    """Sums and counts of what records hold, NaN left out.
+    """Sums and counts of what records hold, NaN left out, a slope ratio as one in [−1, 1].
 
     Args:
         records: Any number of records.
@@ -48,13 +48,19 @@ def moments(records: Iterable[RestartRecord]) -> Tensor:
     """
     sums, counts = [0.0] * len(_COLUMNS), [0] * len(_COLUMNS)
     for record in records:
-        values = [float(getattr(record, name)) for name in _ATTRIBUTES]
+        values = [_bounded(name, float(getattr(record, name))) for name in _ATTRIBUTES]
         stepped = record.steps > 0 or record.agreement > 0
         for index, value in enumerate([*values, float(stepped)]):
             if not isnan(value):
                 sums[index] += value
                 counts[index] += 1
     return torch.tensor([sums, counts], dtype=torch.float64)
+
+
+def _bounded(name: str, value: float) -> float:
+    # r = −B / ∣A∣ is huge where A is about to change its sign: one such window would be the mean.
+    is_ratio = name == "slope_ratio" and not isnan(value)
+    return min(max(value, -1.0), 1.0) if is_ratio else value
 
 
 def summarize(moments: Tensor) -> dict[str, float]:

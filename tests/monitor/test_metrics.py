@@ -27,7 +27,7 @@ records = st.lists(
         cosine=values,
         loss_first=values,
         loss_last=values,
-        slope_ratio=values,
+        slope_ratio=st.floats(-1, 1) | st.just(nan),
     ),
     min_size=1,
     max_size=6,
@@ -41,6 +41,11 @@ def test_a_mean_leaves_nan_out(windows):
         known = torch.tensor([float(getattr(w, attribute)) for w in windows], dtype=torch.float64)
         expected = known.nanmean().item()
         assert summary[name] == pytest.approx(expected, rel=1e-9, abs=1e-6, nan_ok=True), name
+
+
+def test_a_slope_that_is_nearly_0_does_not_make_the_mean_of_slope_ratios():
+    windows = [record(slope_ratio=ratio) for ratio in (0.25, -154.0, 1e9, inf, nan)]
+    assert summarize(moments(windows))["fw/slope_ratio"] == pytest.approx((0.25 - 1 + 1 + 1) / 4)
 
 
 @given(records)
