@@ -8,8 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+# How long an example takes is the machine's, as in all tests.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -167,7 +167,7 @@ def close(found: Any, expected: Any) -> bool:
 )
 def test_everything_is_told_as_under_automatic_optimization(examples, tmp_path_factory):
     # To shrink what fails takes minutes.
-    @settings(max_examples=examples, deadline=None, phases=[Phase.reuse, Phase.generate])
+    @settings(max_examples=examples, phases=[Phase.reuse, Phase.generate])
     @given(flags=FLAGS, schedule=st.none() | SCHEDULED, callbacks=CALLBACKS)
     def is_as_expected(flags, schedule, callbacks):
         found, expected = (

@@ -81,7 +81,7 @@ presences = st.lists(
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("ball", BALLS, ids=lambda ball: type(ball).__name__)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(presence=presences, data=st.data(), seed=st.integers(0, 10**6))
 def test_displacements_stay_in_the_ball_for_every_step_size(ball, dtype, presence, data, seed):
     gammas = data.draw(st.tuples(*[st.floats(0, 1)] * len(presence)))
@@ -95,7 +95,7 @@ def test_displacements_stay_in_the_ball_for_every_step_size(ball, dtype, presenc
 
 
 @pytest.mark.parametrize("ball", BALLS, ids=lambda ball: type(ball).__name__)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(presence=presences, seed=st.integers(0, 10**6))
 def test_the_gap_is_never_negative(ball, presence, seed):
     loop = InnerLoop(ball=ball, steps=len(presence), step_size=OpenLoop(), momentum=0.5)
@@ -107,7 +107,7 @@ def test_the_gap_is_never_negative(ball, presence, seed):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("ball", BALLS, ids=lambda ball: type(ball).__name__)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(power=st.sampled_from([-20, -7, 7, 20]), seed=st.integers(0, 10**6))
 def test_the_scale_of_the_loss_changes_nothing(ball, dtype, power, seed):
     loop = InnerLoop(ball=ball, steps=3, step_size=OpenLoop())
