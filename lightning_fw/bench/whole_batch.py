@@ -14,6 +14,7 @@ import torch
 from typing_extensions import override
 
 from lightning_fw.bench.progress import tracked
+from lightning_fw.command_line.fitting import fit
 from lightning_fw.command_line.quiet import quiet_lightning
 from lightning_fw.data import AddingProblem
 from lightning_fw.monitor import FWRestartMonitor
@@ -93,7 +94,7 @@ def _fit(
     clock = _Clock()
     with quiet_lightning(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        L.Trainer(
+        trainer = L.Trainer(
             accelerator=device.type,
             devices=1 if device.index is None else [device.index],
             max_epochs=1,
@@ -104,5 +105,6 @@ def _fit(
             enable_progress_bar=False,
             enable_model_summary=False,
             callbacks=[clock, *callbacks],
-        ).fit(model, data)
+        )
+        fit(trainer, model, data)
     return clock.seconds_a_batch

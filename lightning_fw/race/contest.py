@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -78,8 +77,6 @@ class Contest:
                     self._profile()
                 self._race()
             except KeyboardInterrupt:
-                # Lightning 2.6.6 leaves the signal ignored.
-                signal.signal(signal.SIGINT, signal.default_int_handler)
                 status = INTERRUPTED
         self.console.print()
         self._finish()

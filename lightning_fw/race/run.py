@@ -14,9 +14,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.trainer.states import TrainerStatus
 
 from lightning_fw.averaging import AnchorAveraging
+from lightning_fw.command_line.fitting import fit
 from lightning_fw.data import TextData
 from lightning_fw.data.chunk_loader import time_steps
 from lightning_fw.data.chunks import InChunks
@@ -169,11 +169,4 @@ def _fit(
             enable_model_summary=False,
             **settings,
         )
-        try:
-            trainer.fit(model, data)
-        except SystemExit as error:
-            # Lightning 2.6.6 turns an interruption into an exit with status 1; a closed pipe has
-            # another.
-            if trainer.state.status == TrainerStatus.INTERRUPTED and error.code == 1:
-                raise KeyboardInterrupt from None
-            raise
+        fit(trainer, model, data)

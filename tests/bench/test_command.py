@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import pytest
 
+from lightning_fw.bench import whole_batch
 from lightning_fw.cli import main
+from lightning_fw.nn import SequenceRegressor
 
 
 def test_bench_writes_its_table_and_json(tmp_path, capsys):
@@ -87,3 +90,20 @@ def test_bench_refuses_no_rounds(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["bench", "--rounds", "0"])
     assert "must be a whole number >= 1, got 0" in capsys.readouterr().err
+
+
+def test_an_interruption_of_a_fit_ends_as_any_other(monkeypatch, capsys):
+    class Interrupted(SequenceRegressor):
+        def training_step(self, batch, batch_idx):
+            # As Ctrl-C does.
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(whole_batch, "SequenceRegressor", Interrupted)
+    arguments = ("--hidden", "4", "--rounds", "1", "--balls", "l2", "--trainer", "1")
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main(["bench", *arguments]) == 130
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert "Interrupted." in capsys.readouterr().err
