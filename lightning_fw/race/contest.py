@@ -226,8 +226,8 @@ class Contest:
             cell=self.settings.cell,
             budget=self.settings.budget,
             every=self.settings.every,
-            # Not after an interruption.
-            complete=not self.settings.missing(whole),
+            # Not after an interruption: without entrants that of the trials.
+            complete=bool(self.entrants) and not self.settings.missing(whole),
         )
         write_json(self.settings.json, found)
 

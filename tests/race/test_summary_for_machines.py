@@ -58,14 +58,16 @@ def test_the_summary_of_a_part_says_so(tmp_path, monkeypatch):
         assert told["methods"][0]["seeds"] == 1
 
 
-def test_the_summary_of_a_race_that_is_not_tuned_yet_says_so(tmp_path, monkeypatch):
+@pytest.mark.parametrize("seeds", ["3", "0"])
+def test_the_summary_of_a_race_that_is_not_tuned_yet_says_so(seeds, tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
     path = tmp_path / "summary.json"
     path.write_text('{"complete": true}')
     monkeypatch.setattr(Contest, "_tuned", interrupted)
-    assert race(tmp_path / "run", "--tune", "2", "--json", str(path)) == 130
+    arguments = ("--tune", "2", "--seeds", seeds, "--json", str(path))
+    assert race(tmp_path / "run", *arguments) == 130
     assert json.loads(path.read_text())["complete"] is False
 
 
