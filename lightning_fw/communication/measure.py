@@ -99,7 +99,8 @@ class Row(NamedTuple):
         """All-reduces until the target; None where the median run does not arrive."""
         if self.batches_to_target is None:
             return None
-        return math.ceil(self.batches_to_target * self.all_reduces_a_batch)
+        # A window in progress has told nothing yet; 180 thirds are 60, however they are rounded.
+        return math.floor(round(self.batches_to_target * self.all_reduces_a_batch, 6))
 
     def cells(self) -> tuple[str, ...]:
         """Its numbers, as tables show them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from rich.progress import (
@@ -108,7 +107,7 @@ def _cells(line: Line, entrant: Entrant, settings: RaceSettings) -> tuple[str, .
     cells, spent = line.cells(), line.evaluations
     if settings.devices == 1:
         return cells
-    messages = "–" if spent is None else f"{math.ceil(spent / entrant.batches_a_message)}"
+    messages = "–" if spent is None else f"{spent // entrant.batches_a_message:.0f}"
     return (*cells[:2], messages, *cells[2:])
 
 
