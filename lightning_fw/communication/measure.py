@@ -7,7 +7,6 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -141,7 +140,7 @@ def measure(contender: Contender, settings: CommunicationSettings) -> Row:
         contender.way,
         contender.steps,
         *count(contender, settings),
-        statistics.median(second for run in runs for second in _seconds_a_batch(run)),
+        statistics.median(map(seconds_a_batch, runs)),
         statistics.median(_at(run, settings.batches).test_metric for run in runs),
         median_spent([arrival(run, task) for run in runs], "evaluations"),
     )
@@ -219,12 +218,12 @@ def _at(points: Sequence[Point], batches: int) -> Point:
     return next((point for point in points if point.evaluations >= batches), points[-1])
 
 
-def _seconds_a_batch(points: Sequence[Point]) -> list[float]:
-    """Between one point and the next; the first, where processes warm up, is left out."""
-    pairs = list(pairwise(points))
-    if not pairs:
-        return [points[0].seconds / points[0].evaluations]
-    return [(b.seconds - a.seconds) / (b.evaluations - a.evaluations) for a, b in pairs]
+def seconds_a_batch(points: Sequence[Point]) -> float:
+    """From the first point of a run, up to which processes warm up, to the last."""
+    first, last = points[0], points[-1]
+    if first is last:
+        return last.seconds / last.evaluations
+    return (last.seconds - first.seconds) / (last.evaluations - first.evaluations)
 
 
 def report(settings: CommunicationSettings, rows: Sequence[Row]) -> dict[str, Any]:

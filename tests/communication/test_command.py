@@ -9,7 +9,8 @@ from multiprocessing import active_children
 import pytest
 
 from lightning_fw.cli import main
-from lightning_fw.communication.measure import Row
+from lightning_fw.communication.measure import Row, seconds_a_batch
+from lightning_fw.race.points import Point
 from lightning_fw.race.tasks import TASKS
 
 # With the digits: a rank forked from here need not import them.
@@ -51,6 +52,20 @@ def test_a_target_that_is_not_reached_is_left_open(tmp_path, capsys):
     rows = json.loads(path.read_text())["results"]
     assert {row["batches_to_target"] for row in rows} == {None}
     assert {Row(**row).all_reduces_to_target for row in rows} == {None}
+
+
+def points(*seconds):
+    """One every two batches."""
+    return [Point("", 0, 2 * n, each, 0.0, 0.0) for n, each in enumerate(seconds, 1)]
+
+
+def test_a_batch_has_its_share_of_a_message_that_comes_between_few_of_the_points():
+    # A second a batch, and ten more for the message of a window of six batches.
+    assert seconds_a_batch(points(9, 11, 23, 25, 27, 39, 41)) == pytest.approx(32 / 12)
+
+
+def test_of_a_run_of_one_point_all_of_it_is_timed():
+    assert seconds_a_batch(points(9)) == 4.5
 
 
 @pytest.mark.parametrize(
