@@ -197,10 +197,11 @@ def main(argv: Sequence[str]) -> int:
         arguments.error(f"--json must be another file than --out, got {options.json} for both")
     try:
         races, status = those_read(options.run, read_results, "report")
-        options.out.write_text(report(races), encoding="utf-8")
-    except (ValueError, OSError, ModuleNotFoundError) as error:
+        page = report(races)
+    except (ValueError, ModuleNotFoundError) as error:
         print(f"lightning-fw report: {error}", file=sys.stderr)
         return CANNOT_START
+    options.out.write_text(page, encoding="utf-8")
     console = console_beside(options.json)
     console.print(f"Wrote {options.out}", soft_wrap=True, highlight=False, markup=False)
     write_json(options.json, [_for_machines(race) for race in races])

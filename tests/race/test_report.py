@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -147,6 +148,12 @@ def test_the_page_and_the_summary_for_machines_are_two_files(runs, tmp_path, cap
     with pytest.raises(SystemExit, match="2"):
         main(["report", str(runs[0]), "--out", str(page), "--json", str(page)])
     assert "--json must be another file than --out" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_told_as_by_other_commands(runs, capsys):
+    assert main(["report", str(runs[0]), "--out", "/dev/full"]) == 1
+    assert "lightning-fw: cannot write: No space left on device" in capsys.readouterr().err
 
 
 def test_a_missing_plotly_is_named(runs, tmp_path, capsys, monkeypatch):
