@@ -14,10 +14,18 @@ from lightning_fw.nn.cells import cell_title
 from lightning_fw.race.entrants import Entrant, shipped
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.points import Point, finished, read_points
-from lightning_fw.race.settings import require_settings
+from lightning_fw.race.settings import WORDS, require_settings
 from lightning_fw.race.tasks import TASKS, Task
 
 T = TypeVar("T")
+
+_UNUSUAL = {
+    "hidden_size": "{} units",
+    **WORDS,
+    "batch_size": "batches of {}",
+    "devices": "{} ranks",
+    "accelerator": "on a GPU",
+}
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,7 @@ class Results:
 
     Attributes:
         directory: Where they were read.
-        title: Task and cell.
+        title: Task and cell, and what else is not as usual.
         settings: What ``race.json`` holds.
         task: What was raced on, with the race's batch size.
         entrants: The methods that have a finished run, with their settings.
@@ -91,8 +99,17 @@ def _read(directory: Path) -> Results:
         if name in ran
     ]
     task = replace(task, batch_size=settings.get("batch_size") or task.batch_size)
-    title = f"{task.title}, {cell_title(settings['cell'])}"
-    return Results(directory, title, settings, task, entrants, points)
+    return Results(directory, _title(task, settings), settings, task, entrants, points)
+
+
+def _title(task: Task, settings: dict[str, Any]) -> str:
+    held = {**settings, **(settings.get("network") or {})}
+    words = [
+        word.format(held[name])
+        for name, word in _UNUSUAL.items()
+        if held.get(name) not in (None, "cpu") and (name, held[name]) != ("devices", 1)
+    ]
+    return ", ".join((task.title, cell_title(settings["cell"]), *words))
 
 
 def _is_tuned(directory: Path, settings: dict[str, Any], name: str) -> bool:

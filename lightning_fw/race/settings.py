@@ -46,7 +46,7 @@ FILES = (
     "tuned.csv",
 )
 
-_WORDS = {
+WORDS = {
     "num_layers": "{} layers",
     "bidirectional": "bidirectional",
     "dropout": "dropout {:g}",
@@ -119,7 +119,7 @@ class RaceSettings:
         """The network in words."""
         shape = self.network
         words = [f"{cell_title(self.cell)} of {shape.get('hidden_size', 128)} units"]
-        for name, word in _WORDS.items():
+        for name, word in WORDS.items():
             if name in shape:
                 words.append(word.format(shape[name]))
         return ", ".join(words)

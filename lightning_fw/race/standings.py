@@ -36,7 +36,7 @@ class Race:
     """A finished race.
 
     Attributes:
-        title: Task and cell.
+        title: That of its results.
         task: The task.
         points: All of its points.
         ours: The method that is compared with the others.
@@ -122,7 +122,7 @@ class Comparison:
     """Ours beside the best of a family, in one race.
 
     Attributes:
-        race: Task and cell.
+        race: Its title.
         ours: What ours needed.
         best: What the best other one needed.
         ratio: Of the two; infinite where ours does not arrive, None where neither does.

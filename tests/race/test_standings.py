@@ -85,6 +85,20 @@ def test_a_ratio_is_a_bound_where_the_other_runs_up_to_the_median_do_not_all_arr
     assert f"| {told} |" in lines_of(race, "evaluations")[2]
 
 
+@pytest.mark.parametrize(
+    ("unusual", "title"),
+    [
+        ({"network": {}, "batch_size": None, "devices": 1, "accelerator": "cpu"}, "LSTM"),
+        ({"network": {"hidden_size": 32}, "devices": 2}, "LSTM, 32 units, 2 ranks"),
+        ({"batch_size": 16, "accelerator": "gpu"}, "LSTM, batches of 16, on a GPU"),
+    ],
+)
+def test_races_are_told_apart_by_what_is_not_as_usual(races, unusual, title):
+    path = races[0] / "race.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | unusual))
+    assert lines_of(races[0], "evaluations")[2].startswith(f"| adding problem, T = 100, {title} |")
+
+
 @pytest.mark.parametrize(("task", "best"), [("adding", "sgd"), ("digits", "adam")])
 def test_among_others_that_do_not_arrive_the_best_is_better_at_the_end(task, best):
     ends = {"adam": 0.3, "sgd": 0.2, "spectral": 0.1}
