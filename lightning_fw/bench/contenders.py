@@ -62,7 +62,7 @@ def list_contenders(module: nn.Module, balls: Collection[str]) -> list[Contender
     """Optimizer steps and inner steps on one module's parameters.
 
     Args:
-        module: Whose parameters stay where they are, up to steps of 1e-9.
+        module: Whose parameters stay where they are, up to steps of about 1e-9.
         balls: Keys of ``BALLS``.
     """
     parameters = list(module.parameters())

@@ -1,10 +1,10 @@
 """The command ``lightning-fw standings``: what Frank-Wolfe needs for one evaluation of others.
 
 For each race the medians of ``spectral``, or of another method that is asked for, and of the best
-other method of each kind, their ratio, and the geometric mean of the ratios, as Markdown. A method
-whose median run does not arrive counts with its budget, which makes Frank-Wolfe look no better than
-it is; such a ratio has the sign ≤, and so has a mean with one among them. Where neither arrives
-there is no ratio.
+other method of each kind, their ratio, and the geometric mean of the ratios, as Markdown. A run of
+others that does not arrive counts with its budget, which makes Frank-Wolfe look no better than it
+is; the ratio to such a median has the sign ≤, and so has a mean with one among them. Where neither
+median run arrives there is no ratio, and where that of Frank-Wolfe does not it is infinite.
 """
 
 from __future__ import annotations
