@@ -106,7 +106,7 @@ def _draw_growth(report: dict[str, Any], path: Path) -> None:
 def _measure(options: argparse.Namespace) -> dict[str, Any]:
     device = options.device
     module = _CELLS[options.cell](2, options.hidden).to(device)
-    contenders = list_contenders(module, options.balls)
+    contenders = list_contenders(module, dict.fromkeys(options.balls))
     report = {
         "format": "lightning_fw bench 2",
         **_where(options),
