@@ -195,7 +195,7 @@ def test_small_matrices_padded_to_one_stack_have_the_same_atoms(ball, monkeypatc
     assert stacks == [(5, 3)]
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("name", MODULES)
 def test_a_layer_that_torch_jit_compiled_stacks_the_gates_that_it_did(name: str) -> None:
