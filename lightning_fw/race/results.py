@@ -26,6 +26,7 @@ _UNUSUAL = {
     "devices": "{} ranks",
     "accelerator": "on a GPU",
 }
+_USUAL = {"devices": 1, "accelerator": "cpu"}
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def _title(task: Task, settings: dict[str, Any]) -> str:
     words = [
         word.format(held[name])
         for name, word in _UNUSUAL.items()
-        if held.get(name) not in (None, "cpu") and (name, held[name]) != ("devices", 1)
+        if held.get(name) not in (None, _USUAL.get(name))
     ]
     return ", ".join((task.title, cell_title(settings["cell"]), *words))
 
