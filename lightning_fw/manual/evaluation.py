@@ -57,19 +57,18 @@ def evaluate(
         The user's output, and its loss: None when the user skips the batch.
 
     Raises:
-        RuntimeError: If ``training_step`` stepped the outer optimizer, or left gradients where
-            there were none.
+        RuntimeError: If ``training_step`` stepped the outer optimizer, or left gradients.
         TypeError: If it returned no loss.
         ValueError: If its loss has more than one entry, or no graph to go back through.
     """
-    without = [p for p in parameters if p.grad is None]
+    found = [_with_version(p.grad) for p in parameters]
     module._runs_training_step = True
     try:
         with _steps_refused(module.trainer.optimizers):
             output = training_step(module, *arguments)
     finally:
         module._runs_training_step = False
-    if any(p.grad is not None for p in without):
+    if any(_is_added_to(p.grad, *before) for p, before in zip(parameters, found, strict=True)):
         raise RuntimeError(_BACKWARD.format("gradients in p.grad after it, as backward() leaves"))
     loss = loss_of(output)
     before_backward()
@@ -77,6 +76,21 @@ def evaluate(
     if loss is not None:
         module.manual_backward(loss)
     return output, loss
+
+
+def _with_version(gradient: Tensor | None) -> tuple[Tensor | None, int]:
+    """What stands in ``p.grad``, as the window before's direction, and how often it was written.
+
+    A backward pass writes into it, or puts another in its place.
+    """
+    return gradient, 0 if gradient is None else gradient._version
+
+
+def _is_added_to(gradient: Tensor | None, before: Tensor | None, version: int) -> bool:
+    """Whether there is a gradient that was not there before; the user may zero what was."""
+    if gradient is None or (gradient is before and gradient._version == version):
+        return False
+    return before is None or bool(gradient.any())
 
 
 def _drop_left_over(parameters: Sequence[Tensor]) -> None:

@@ -45,6 +45,42 @@ def test_a_backward_pass_of_the_users_own_is_refused(
     assert torch.equal(module.weights(), before)
 
 
+class Late(Recurrent):
+    """Does something of its own once, where a window's first batch finds a direction in p.grad."""
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        if batch_idx == 3:
+            self.late(loss)
+        return loss
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("steps", [1, 3])
+# torch's advice on reference cycles.
+@pytest.mark.filterwarnings("ignore:Using backward.. with create_graph=True")
+def test_one_where_a_direction_stands_in_p_grad_is_refused(
+    steps, create_graph, loader, make_trainer
+):
+    class Backward(Late):
+        def late(self, loss):
+            loss.backward(retain_graph=True, create_graph=create_graph)
+
+    with pytest.raises(RuntimeError, match="got gradients in p.grad after it, as backward"):
+        make_trainer().fit(Backward(InnerLoop(steps=steps)), loader)
+
+
+@pytest.mark.parametrize("set_to_none", [True, False])
+def test_zeroed_gradients_are_the_users_business(set_to_none, loader, make_trainer):
+    class Zeroes(Late):
+        def late(self, loss):
+            self.optimizers().zero_grad(set_to_none=set_to_none)
+
+    module = Zeroes()
+    make_trainer().fit(module, loader)
+    assert [record.steps for record in module.records] == [3, 3, 1]
+
+
 def test_gradients_taken_by_autograd_are_the_users_business(loader, make_trainer):
     class Penalized(Recurrent):
         def training_step(self, batch, batch_idx):
