@@ -27,7 +27,7 @@ records = st.lists(
         cosine=values,
         loss_first=values,
         loss_last=values,
-        slope_ratio=st.floats(-1, 1) | st.just(nan),
+        slope_ratio=values,
     ),
     min_size=1,
     max_size=6,
@@ -39,6 +39,8 @@ def test_a_mean_leaves_nan_out(windows):
     summary = summarize(moments(windows))
     for name, attribute in MEANS.items():
         known = torch.tensor([float(getattr(w, attribute)) for w in windows], dtype=torch.float64)
+        if attribute == "slope_ratio":
+            known = known.clamp(-1, 1)
         expected = known.nanmean().item()
         assert summary[name] == pytest.approx(expected, rel=1e-9, abs=1e-6, nan_ok=True), name
 
