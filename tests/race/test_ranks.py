@@ -6,12 +6,10 @@ import csv
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
-from functools import partial
-from multiprocessing import active_children
+from multiprocessing import active_children, current_process
 from pathlib import Path
 
 import lightning as L
@@ -19,6 +17,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from lightning_fw import cli
 from lightning_fw.data import AddingProblem
 from lightning_fw.processes import on_ranks
 from lightning_fw.race import contest
@@ -27,6 +26,7 @@ from lightning_fw.race.entrants import enter
 from lightning_fw.race.points import read_points
 from lightning_fw.race.run import Course, run
 from lightning_fw.race.tasks import TASKS
+from tests.forked import start_forked
 
 METHODS = ["local", "spectral", "adam-clip"]
 SHORT = replace(
@@ -223,25 +223,26 @@ def test_each_number_of_ranks_has_a_directory_of_its_own(tmp_path, monkeypatch):
 def test_an_interrupted_race_leaves_no_process_and_goes_on(tmp_path):
     arguments = ["--task", "digits", "--methods", "local", "--seeds", "1", "--every", "5"]
     arguments += ["--budget", "40", "--out", str(tmp_path), *RANKS]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lightning_fw.cli", "race", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    )
+
+    def program():
+        # What runs in the background of a shell ignores the signal, and its children with it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        current_process().daemon = False  # a daemon may have no ranks
+        sys.exit(cli.main(["race", *arguments]))
+
+    process, said = start_forked(program, tmp_path)
     deadline = time.monotonic() + 60
     while not read_points(tmp_path / "race.csv"):
-        assert process.poll() is None and time.monotonic() < deadline
+        assert process.is_alive() and time.monotonic() < deadline
         time.sleep(0.02)
     # As a terminal does, to all of them.
     os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Run the same command again to go on" in " ".join(output.split())
-    assert "Traceback" not in output
+    process.join(60)
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
+    assert process.exitcode == 130
+    told = said.read_text()
+    assert "Run the same command again to go on" in " ".join(told.split())
+    assert "Traceback" not in told
     assert main(arguments) == 0
     assert [p.evaluations for p in read_points(tmp_path / "race.csv")] == list(range(5, 41, 5))
