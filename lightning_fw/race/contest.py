@@ -13,6 +13,7 @@ from rich.table import Table
 from lightning_fw.command_line.exit_status import INTERRUPTED
 from lightning_fw.command_line.json_result import write_json
 from lightning_fw.command_line.quiet import quiet_lightning
+from lightning_fw.data import TextData
 from lightning_fw.processes import Tell, on_ranks
 from lightning_fw.race.entrants import Entrant, Tuned, read_tuned
 from lightning_fw.race.judge import judged_on, judged_size
@@ -26,7 +27,7 @@ from lightning_fw.race.search_space import written
 from lightning_fw.race.settings import RaceSettings, agree, agree_on_entrants
 from lightning_fw.race.summary import Line, for_machines, summarize, write_summary
 from lightning_fw.race.tables import bar_of, live_table, markdown, summary_table
-from lightning_fw.race.tasks import TASKS
+from lightning_fw.race.tasks import TASKS, Data
 from lightning_fw.race.tuning import Trial, read_trials, tune, write_tuned
 
 _WARM_UP_EVALUATIONS = 3
@@ -44,7 +45,8 @@ class Contest:
         console: Where tables go.
 
     Raises:
-        ValueError: If the directory holds a race with other settings.
+        ValueError: If the directory holds a race with other settings, or a batch would be larger
+            than the training set.
         OSError: If data files are missing.
         ModuleNotFoundError: If matplotlib is missing, or what the task's data or a method needs.
     """
@@ -103,10 +105,23 @@ class Contest:
                 f"`--data` must be the directory of {self.task.files}, got {self.settings.data} "
                 f"({error}). Pass the directory that holds them."
             ) from error
+        self._require_whole_batches(data)
         # A cell or a method that cannot be as asked for says so.
         for entrant in self.settings.choose(self.settings.tuned):
             make_model(entrant, self._course, data, seed=0).configure_optimizers()
         return size
+
+    def _require_whole_batches(self, data: Data) -> None:
+        """Raise where batches would be smaller than tables say."""
+        if isinstance(data, TextData):
+            return  # refuses more rows than tokens itself
+        task, sequences = self.task, len(data.split("train"))
+        if task.joined(self.settings.devices).batch_size > sequences:
+            raise ValueError(
+                f"`--batch-size` must be at most {sequences // self.settings.devices}, got "
+                f"{task.batch_size}: {task.title} has {sequences} sequences to train on. "
+                "Pass a smaller one."
+            )
 
     def _points_so_far(self) -> list[Point]:
         try:

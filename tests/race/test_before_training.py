@@ -45,6 +45,19 @@ def test_a_text_too_short_to_be_measured_on_is_told(tmp_path, capsys):
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("ranks", "most"), [((), 1197), (("--strategy", "ddp", "--devices", "2"), 598)]
+)
+def test_a_batch_larger_than_the_training_set_is_told(ranks, most, tmp_path, capsys):
+    arguments = ["--task", "digits", "--methods", "adam", "--out", str(tmp_path / "out"), *ranks]
+    assert main([*arguments, "--batch-size", str(most + 1)]) == 2
+    told = (
+        f"`--batch-size` must be at most {most}, got {most + 1}: digits by row has 1197 sequences"
+    )
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "out" / "race.json").exists()
+
+
 @pytest.mark.parametrize("held", [b"--task 'digits", b"--task \xff", b"@a.args"])
 def test_a_file_of_arguments_that_cannot_be_read_is_told(held, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
