@@ -24,7 +24,8 @@ class RestartRecord:
         radii: δ_i by the parameter's name, where :class:`~lightning_fw.SlopeRatio` gives them radii
             of their own; empty else.
         gap_first: Frank-Wolfe gap at the first step, on that step's batch.
-        gap_last: Frank-Wolfe gap at the last step, on that step's batch.
+        gap_last: Frank-Wolfe gap at the last step, on that step's batch; NaN where the window was
+            cut off after it, as by an ``on_train_batch_start`` that returns −1.
         ball_usage: ‖d_K‖ / δ, averaged over the balls that the parameters span: 1 when all atoms
             agree; when they are noise about 1/√K in an l2 ball with γ = 1/k, more in others.
         cosine: Cosine between −g_1 and d_K, over all parameters.

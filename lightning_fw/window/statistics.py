@@ -55,8 +55,9 @@ class Seen(NamedTuple):
 class WindowStatistics:
     """Collects the statistics of one window, without reading a device.
 
-    They are those of its first and its last step tried; NaN where that step was skipped. A rule
-    that closes it early compares with the first step taken.
+    They are those of its first and its last step tried; NaN where that step was skipped, and the
+    gap also where nobody knew that it was the last. A rule that closes it early compares with the
+    first step taken.
 
     Args:
         rule: What wants to know of progress, if anything does.
@@ -102,12 +103,11 @@ class WindowStatistics:
             self._present = list(present) if step.gradients else []
             self._first_weight = step.weight
         self.loss_last = step.loss
-        if step.gap is not None:
-            if first:
-                self.gap_first = step.gap
-            self.gap_last = step.gap
-            if self._rule is not None:
-                self._gap_taken = _first_known(self._gap_taken, step.gap)
+        self.gap_last = gap = nan if step.gap is None else step.gap
+        if first:
+            self.gap_first = gap
+        if self._rule is not None:
+            self._gap_taken = _first_known(self._gap_taken, gap)
 
     def progress(self, displacement: Displacement) -> Progress:
         """Where the window stands, for a rule that closes it early."""

@@ -48,6 +48,16 @@ def test_a_window_that_is_cut_short_tells_the_gap_of_its_last_step():
     assert expected.gap_last != expected.gap_first
 
 
+def test_a_window_that_nobody_knew_to_be_at_its_end_tells_no_gap_of_another_step():
+    parameters = make_parameters()
+    window = Window(InnerLoop(steps=5), parameters)
+    take_steps(window, parameters, 3)
+    record = window.close()
+    assert record.gap_first > 0
+    assert math.isnan(record.gap_last)
+    assert math.isnan(record.gap_ratio)
+
+
 def test_the_cosine_is_that_of_the_first_gradients_in_a_successor_too():
     parameters, straight = make_parameters(), make_parameters()
     window = Window(InnerLoop(steps=2), straight)
