@@ -89,7 +89,7 @@ class Displacement:
     def squared_distance_to(self, atoms: Atoms, present: Sequence[int]) -> Scalar:
         """‖d_k − s‖₂² / δ²; ``atoms`` are those of the parameters at ``present``."""
         differences = [
-            self.tensors[index] * self.factor - tensor * scale
+            self.tensors[index] * self.factor - tensor.to(self.tensors[index].dtype) * scale
             for index, tensor, scale in zip(present, atoms.tensors, atoms.scales, strict=True)
         ]
         differences += [tensor * self.factor for tensor in self._moved_without(present)]

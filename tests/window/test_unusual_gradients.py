@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_fw import InnerLoop, L2Ball, LinfBall, SlopeRatio, SpectralBall
+from lightning_fw import InnerLoop, L2Ball, LinfBall, ShortStep, SlopeRatio, SpectralBall
 from lightning_fw.window import Window
 from tests.window.convex_loss import (
     BALLS,
@@ -115,6 +115,16 @@ def test_half_precision_weights_keep_displacements_that_they_cannot_hold():
         window.step()
     window.close()
     torch.testing.assert_close(weight.grad.float(), torch.full((4,), 0.5), rtol=1e-2, atol=0)
+
+
+def test_a_short_step_measures_the_way_to_atoms_that_half_precision_cannot_hold():
+    weight = nn.Parameter(torch.zeros(3, dtype=torch.bfloat16))
+    loop = InnerLoop(ball=L2Ball(radius=1.0), steps=1, step_size=ShortStep(10.0))
+    window = Window(loop, [weight])
+    weight.grad = torch.ones_like(weight)
+    window.step()
+    # γ = ‖g‖₂ / L, since the atom has the length 1; its entries √⅓ are 0.1 % more in bfloat16.
+    assert window.close().ball_usage == pytest.approx(3**0.5 / 10, rel=1e-5)
 
 
 def test_a_parameter_without_a_gradient_in_a_later_step_counts_as_zero():
