@@ -55,12 +55,12 @@ class Gradients:
     def take(self, loss: Tensor | None) -> tuple[list[int], list[Tensor], Tensor | None]:
         """Which parameters have a gradient, these, and the loss; ``p.grad`` is None afterwards.
 
-        With batches held, means over these and, where there is one, the batch in ``p.grad``.
+        With batches held, means over these and, where there is one, the batch of this step.
         """
         self.skipped = 0
         if not self.batches:
             return *self._take_from_parameters(), loss
-        if any(p.grad is not None for p in self._parameters):
+        if loss is not None or any(p.grad is not None for p in self._parameters):
             self.hold(loss)
         present = sorted(self._sums)
         gradients = [self._sums[index] for index in present]

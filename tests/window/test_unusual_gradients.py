@@ -127,6 +127,19 @@ def test_a_short_step_measures_the_way_to_atoms_that_half_precision_cannot_hold(
     assert window.close().ball_usage == pytest.approx(3**0.5 / 10, rel=1e-5)
 
 
+@pytest.mark.parametrize("is_last", [True, False])
+def test_a_batch_without_gradients_counts_in_the_mean_wherever_it_comes(is_last):
+    weight = nn.Parameter(torch.zeros(2))
+    window = Window(InnerLoop(ball=L2Ball(radius=1.0), steps=1), [weight])
+    for has_gradient in (is_last, not is_last):
+        weight.grad = torch.tensor([0.6, 0.8]) if has_gradient else None
+        loss = torch.tensor(4.0 if has_gradient else 2.0)
+        window.accumulate(loss) if window.holds == 0 else window.step(loss)
+    record = window.close()
+    assert record.gap_first == pytest.approx(0.5)
+    assert record.loss_first == 3.0
+
+
 def test_a_parameter_without_a_gradient_in_a_later_step_counts_as_zero():
     a, b = parameters = [nn.Parameter(torch.zeros(2)) for _ in range(2)]
     window = Window(InnerLoop(ball=L2Ball(radius=1.0, scope="global"), steps=2), parameters)
