@@ -120,6 +120,8 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "remove_config_comments": True,
     "within_subsection_order": in_reading_order,
+    # An example prints what it has to say.
+    "capture_repr": (),
     "abort_on_example_error": True,
     "min_reported_time": 1,
     "plot_gallery": runs_gallery,
