@@ -98,7 +98,7 @@ class Slopes:
         self._ends.fill_(torch.nan)
 
     def ratio_after(self, slopes: Tensor) -> Tensor:
-        """r with the window's slopes, or NaN before the first update."""
+        """r with the window's slopes; NaN where A is 0, as before the first update."""
         state = self._after(slopes)
         ratio = self.rule.ratio(state)
         return ratio.masked_fill(state["anchor_slope"].sum() == 0, float("nan"))

@@ -138,3 +138,18 @@ def test_a_vanishing_share_is_one_radius_for_all():
     np.testing.assert_allclose(found.weights, known.weights, rtol=CLOSE)
     assert found.radii == pytest.approx(known.radii, rel=CLOSE)
     assert found.own == pytest.approx(known.own * 2, rel=CLOSE)
+
+
+def test_a_slope_of_zero_at_the_anchor_has_no_ratio():
+    weight = nn.Parameter(torch.zeros(2))
+    window = Window(InnerLoop(ball=L2Ball(radius=0.1), steps=2, radius_rule=SlopeRatio()), [weight])
+    right, up = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    records = []
+    for gradients in ((right, right), (up, up)):
+        for gradient_here in gradients:
+            with window.displaced():
+                weight.grad = gradient_here.clone()
+            window.step()
+        records.append(window.close())
+    assert [math.isnan(record.slope_ratio) for record in records] == [True, True]
+    assert window.radius > 0.1, "the loss still falls at the end"
