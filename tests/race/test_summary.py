@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from lightning_fw.race import plot
 from lightning_fw.race.entrants import enter
 from lightning_fw.race.points import Point
 from lightning_fw.race.settings import RaceSettings
 from lightning_fw.race.summary import Line, by_point, summarize
-from lightning_fw.race.tables import live_table, markdown, summary_table
+from lightning_fw.race.tables import bar_of, live_table, markdown, summary_table
 from lightning_fw.race.tasks import TASKS
 
 ADDING = TASKS["adding"]
@@ -75,13 +78,31 @@ def test_a_curve_goes_through_the_median_of_what_its_runs_spent():
 def test_markdown_has_a_row_for_each_line():
     lines = [Line("spectral", 3, 2, 75, 6.04, 0.03, 0.2)]
     text = markdown(lines, METHODS, ADDING, SETTINGS)
-    assert text.startswith(
-        "adding problem, T = 100, LSTM of 128 units: gradient evaluations (batches of 50)"
+    assert text.splitlines()[0] == (
+        "adding problem, T = 100, LSTM of 128 units: gradient evaluations (batches of 50) and "
+        "seconds of training to test MSE ≤ 0.02, measured every 25 of 75 evaluations. Medians over "
+        "the seeds; – where the median run does not arrive."
     )
     assert text.splitlines()[-2] == "| --- | ---: | ---: | ---: | ---: | ---: |"
     assert text.splitlines()[-1] == (
         "| Frank-Wolfe, spectral (not tuned) | 2 of 3 | 75 | 6.0 | 0.0300 | 0.2000 |"
     )
+
+
+def test_of_several_ranks_all_reduces_are_told_beside_the_evaluations():
+    methods = [enter(name, "adding", "lstm") for name in ("local", "adam-accumulated", "adam")]
+    lines = [Line(method.name, 3, 3, 50, 6.04, 0.01, 0.02) for method in methods]
+    ranks = replace(SETTINGS, devices=2)
+    text = markdown(lines, methods, ADDING, ranks)
+    assert "LSTM of 128 units, 2 ranks: gradient evaluations of each rank" in text
+    assert "| method | reached | evaluations | all-reduces | seconds | final | worst |" in text
+    found = [row.split(" | ")[1:5] for row in text.splitlines()[-3:]]
+    assert found == [["3 of 3", "50", messages, "6.0"] for messages in ("16", "16", "50")]
+    tables = summary_table(lines, methods, ADDING, ranks), live_table([], methods, ADDING, ranks)
+    assert [table.title for table in tables] == [
+        "adding problem, T = 100, 2 ranks: to test MSE ≤ 0.02",
+        "adding problem, T = 100, LSTM of 128 units, 2 ranks",
+    ]
 
 
 def test_a_terminals_summary_has_a_row_for_each_line():
@@ -99,11 +120,20 @@ def test_a_terminals_summary_has_a_row_for_each_line():
 def test_a_race_in_progress_shows_where_each_methods_latest_run_stands():
     points = [*run("adam", 0, [0.3, 0.2]), *run("spectral", 0, [0.5]), *run("spectral", 1, [0.4])]
     table = live_table(points, METHODS, ADDING, SETTINGS)
+    headings = ["method", "seed", "evaluations", "seconds", "train loss", "test MSE"]
+    assert [column.header for column in table.columns] == headings
     assert list(zip(*(column.cells for column in table.columns), strict=True)) == [
         ("Frank-Wolfe, spectral", "1", "25 of 75", "2.0", "0.1000", "0.4000"),
         ("Adam + clipping", *5 * "–"),
         ("Adam", "0", "50 of 75", "4.0", "0.1000", "0.2000"),
     ]
+
+
+def test_a_bar_tells_how_many_of_all_points_are_there():
+    bar, console = bar_of(3), Console(file=StringIO(), width=80)
+    bar.advance(bar.task_ids[0], 2)
+    console.print(bar.get_renderable())
+    assert "2/3 points," in console.file.getvalue()
 
 
 def test_a_picture_copes_with_a_run_that_diverged(tmp_path):
