@@ -42,7 +42,7 @@ def test_max_time_ends_a_fit_at_the_anchor(make_trainer):
     started = time.monotonic()
     trainer.fit(module)
     assert time.monotonic() - started >= 0.3
-    assert trainer.global_step > 0
+    assert trainer.global_step == len(module.records) > 0
     assert torch.equal(module.weights(), anchors.after_batches[-1][1])
 
 
