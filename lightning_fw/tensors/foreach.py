@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -84,9 +84,9 @@ def _norms(tensors: Sequence[Tensor], order: float) -> list[Tensor]:
         return [_l1_norm(tensor) for tensor in tensors]
     if order == math.inf:
         return [_peak(tensor) for tensor in tensors]
-    for tensor in tensors:
-        if _is_long(tensor) or tensor.dtype in _HALF:
-            return [_l2_norm(tensor) for tensor in tensors]
+    are_long = max(map(torch.numel, tensors), default=0) > _LONG and tensors[0].is_cpu
+    if are_long or not _HALF.isdisjoint([tensor.dtype for tensor in tensors]):
+        return [_l2_norm(tensor) for tensor in tensors]
     return list(torch._foreach_norm(list(tensors))) if tensors else []
 
 
@@ -156,23 +156,23 @@ def add_scaled_(
     targets: Sequence[Tensor], tensors: Sequence[Tensor], weights: Sequence[Scalar]
 ) -> None:
     """targets_i += weights_i · tensors_i, in place and without temporaries."""
-    if isinstance(tensors, Entrywise):
+    if type(tensors) is Entrywise:
         if any(map(_is_long, targets)) and not any_sharded(targets):
             return _add_in_pieces_(targets, tensors, weights)
         tensors = list(tensors)
     if any_sharded(targets):
         targets, tensors = parts(targets), parts(tensors)
-    numbers = [weight for weight in weights if not isinstance(weight, Tensor)]
-    if len(numbers) < len(weights):
+    if Tensor in map(type, weights):
         factors = [
             # new_full and not new_tensor, which copies from the host and waits for it.
             weight if isinstance(weight, Tensor) else target.new_full((), weight)
             for weight, target in zip(weights, targets, strict=True)
         ]
         torch._foreach_addcmul_(list(targets), list(tensors), factors)
-    elif numbers:
+    elif targets:
         # One call for all tensors: a loop over `add_` costs a fifth more on an LSTM-128.
         ones = [_one(targets[0].device)] * len(targets)
+        numbers = cast(list[float], list(weights))
         torch._foreach_addcmul_(list(targets), list(tensors), ones, numbers)
 
 
