@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from typing_extensions import override
 
+from lightning_fw.tensors.foreach import working_dtype
+
 
 def relu_recurrence(inputs: Tensor, recurrent: Tensor, first: Tensor) -> Tensor:
     """States of h_t = max(0, z_t + u ⊙ h_{t−1}).
@@ -66,7 +68,8 @@ class _ReluRecurrence(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         recurrent, first, states = ctx.saved_tensors
         deltas = torch.empty_like(states)
-        slope = torch.zeros_like(first)
+        # In half precision a long sum stands still: its terms fall below half its last bit.
+        slope = torch.zeros_like(first, dtype=working_dtype(first.dtype))
         delta = torch.zeros_like(first)
         steps = states.unbind()
         before = (first, *steps[:-1])
@@ -80,4 +83,4 @@ class _ReluRecurrence(torch.autograd.Function):
             # The mask of the ReLU in one operation, without a tensor for the mask.
             delta = torch.ops.aten.threshold_backward.grad_input(out, state, 0, grad_input=out)
             slope.addcmul_(delta, previous)
-        return deltas, slope.sum(0), recurrent * delta
+        return deltas, slope.sum(0).to(recurrent.dtype), recurrent * delta

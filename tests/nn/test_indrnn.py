@@ -81,6 +81,15 @@ def test_the_wider_dtype_keeps_the_states_under_autocast():
     assert layer.to(torch.bfloat16)(x.to(torch.bfloat16))[0].dtype == torch.bfloat16
 
 
+def test_half_precision_adds_up_the_gradient_of_the_recurrence_in_float32():
+    z = torch.ones(1000, 1, 1, dtype=torch.bfloat16)
+    u = torch.full((1,), 0.5, dtype=torch.bfloat16, requires_grad=True)
+    relu_recurrence(z, u, torch.zeros(1, 1, dtype=torch.bfloat16)).sum().backward()
+    assert u.grad.dtype == torch.bfloat16
+    # h = z / (1 - u) = 2 and δ = 1 / (1 - u) = 2 but at the ends.
+    assert u.grad.item() == pytest.approx(4000, rel=0.01)
+
+
 def test_the_bound_holds_and_no_gradient_grows_past_it():
     steps = 100
     layer = IndRNN(1, 3, bound=indrnn_bound(steps)).double()
