@@ -113,6 +113,8 @@ class ChunkLoader:
             if skipped == len(self):
                 done, skipped = done + 1, 0
             read = self._draw_again(done)
+            if isinstance(self._dataset, NoisySequences):
+                self._dataset.start_over()
             self._epochs, self._saved = done, None
         self._epochs, self._position = self._epochs + 1, skipped
         whole, rest = divmod(skipped, self._chunks_a_batch)
@@ -156,7 +158,7 @@ class ChunkLoader:
         return self._saved or {"epochs": self._epochs, "position": self._position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from there at the next iteration, on a loader and a dataset that are new."""
+        """Go on from there at the next iteration."""
         self._saved = dict(state) if state["epochs"] else None
 
 

@@ -105,7 +105,13 @@ class InChunks(L.LightningDataModule):
             connector: Any = self.trainer._data_connector
             loader = connector._prepare_dataloader(loader, True, RunningStage.TRAINING)
         per_step = self.kind == "classification_per_step"
-        return ChunkLoader(loader, self.chunk_length, per_step=per_step)
+        chunks = ChunkLoader(loader, self.chunk_length, per_step=per_step)
+        if self.trainer is not None:
+            # Lightning 2.6.6 restores a loader in mid-epoch alone, not at the end of one, where it
+            # saves by default.
+            progress: Any = self.trainer.fit_loop.epoch_progress.current
+            chunks.load_state_dict({"epochs": progress.processed, "position": len(chunks)})
+        return chunks
 
     @override
     def val_dataloader(self) -> Loader:

@@ -118,6 +118,44 @@ def test_each_rank_reads_rows_of_its_own_and_each_row_once():
     assert [len(list(group)) for _, group in groupby(map(len, rows[0]))] == [2, 1, 2, 1]
 
 
+class SaveAt(L.Callback):
+    """Saves at a hook of the first epoch."""
+
+    def __init__(self, hook, path):
+        self.path = path
+        setattr(self, hook, self.save)
+
+    def save(self, trainer, *arguments):
+        if trainer.current_epoch == 0:
+            trainer.save_checkpoint(self.path)
+
+
+@pytest.mark.parametrize("hook", ["on_validation_end", "on_train_epoch_end"])
+def test_a_fit_saved_at_the_end_of_an_epoch_goes_on_with_the_next_ones_batches(hook, tmp_path):
+    path = tmp_path / "saved.ckpt"
+    straight, resumed = Reader(), Reader()
+    settings = {"max_epochs": 3, "num_sanity_val_steps": 0, **QUIET}
+    trainer = L.Trainer(callbacks=SaveAt(hook, path), **settings)
+    trainer.fit(straight, InChunks(make_noisy(), 3))
+    L.Trainer(**settings).fit(resumed, InChunks(make_noisy(), 3), ckpt_path=path)
+    assert_same_chunks(resumed.batches, straight.batches[-len(resumed.batches) :])
+    assert len(resumed.batches) == 2 * 15
+
+
+def test_a_loader_asked_for_anew_in_each_epoch_goes_on_with_the_next_ones_batches():
+    once, anew = Reader(), Reader()
+    for module, every in ((once, 0), (anew, 1)):
+        trainer = L.Trainer(max_epochs=3, reload_dataloaders_every_n_epochs=every, **QUIET)
+        trainer.fit(module, InChunks(make_noisy(), 3))
+    assert_same_chunks(anew.batches, once.batches)
+
+
+def assert_same_chunks(mine, others):
+    for chunk, other in zip(mine, others, strict=True):
+        assert torch.equal(chunk.x, other.x)
+        assert torch.equal(chunk.y, other.y)
+
+
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_a_loader_of_the_users_is_dealt_out_to_ranks_as_lightning_deals_it_out(shuffle):
     for whole, chunks in on_ranks(read_on_ranks, 3, partial(OwnLoader, shuffle=shuffle)):
