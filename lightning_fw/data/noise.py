@@ -13,13 +13,16 @@ from lightning_fw.checks import require_number
 
 # torch's CPU generator takes the lowest 32 bits of a seed.
 _SEEDS = 2**32
+# Far more than a rank reads a sequence, and enough of them for 4,096 ranks.
+_READINGS = 2**20
 
 
 class NoisySequences(Dataset[tuple[Tensor, ...]]):
     """Clean sequences in memory, each given its noise at the moment when it is read.
 
-    A sequence's noise depends on ``seed``, its index and, if ``redrawn``, on how often it was read
-    before: not on the order of the batches, nor on the rank that reads it.
+    A sequence's noise depends on ``seed``, its index and, if ``redrawn``, on the rank that reads it
+    and how often that rank read it before: not on the order of the batches. A rank does not know
+    what the others read, and their noise is not to come again.
 
     Args:
         sequences: Of shape (size, …).
@@ -27,6 +30,9 @@ class NoisySequences(Dataset[tuple[Tensor, ...]]):
         noisy: What a sequence becomes, given a generator to draw from.
         seed: Of the noise.
         redrawn: Whether a sequence has other noise at each reading.
+
+    Attributes:
+        rank: Which of several ranks reads; 0 at first.
 
     Example:
         >>> def noisy(x, generator):
@@ -49,6 +55,7 @@ class NoisySequences(Dataset[tuple[Tensor, ...]]):
         self._noisy = noisy
         self._redrawn = redrawn
         self._seed = seed
+        self.rank = 0
         self.start_over()
 
     def __len__(self) -> int:
@@ -56,9 +63,11 @@ class NoisySequences(Dataset[tuple[Tensor, ...]]):
 
     @override
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
-        generator = torch.Generator().manual_seed(int(self._seeds[index]))
+        seed = int(self._seeds[index])
         if self._redrawn:
+            seed = (seed + self.rank * _READINGS) % _SEEDS
             self._seeds[index] = (self._seeds[index] + 1) % _SEEDS
+        generator = torch.Generator().manual_seed(seed)
         return self._noisy(self._sequences[index], generator), self._targets[index]
 
     def start_over(self) -> None:

@@ -79,8 +79,10 @@ class SequenceData(L.LightningDataModule, ABC):
         dataset = self.split("train")
         # A Trainer may ask for it anew in each epoch.
         is_first = self.trainer is None or self.trainer.current_epoch == 0
-        if is_first and isinstance(dataset, NoisySequences):
-            dataset.start_over()
+        if isinstance(dataset, NoisySequences):
+            dataset.rank = 0 if self.trainer is None else self.trainer.global_rank
+            if is_first:
+                dataset.start_over()
         dealt = self._dealt(dataset)
         return DataLoader(
             dataset,

@@ -156,6 +156,14 @@ def assert_same_chunks(mine, others):
         assert torch.equal(chunk.y, other.y)
 
 
+def test_no_noise_comes_again_whichever_rank_reads():
+    seen = set()
+    for whole, _ in on_ranks(read_on_ranks, 3):
+        for x, y in whole:
+            seen.update((label.item(), row.sum().item()) for row, label in zip(x, y, strict=True))
+    assert len(seen) == 2 * 10
+
+
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_a_loader_of_the_users_is_dealt_out_to_ranks_as_lightning_deals_it_out(shuffle):
     for whole, chunks in on_ranks(read_on_ranks, 3, partial(OwnLoader, shuffle=shuffle)):
