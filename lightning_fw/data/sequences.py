@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import lightning as L
 import torch
@@ -89,8 +89,16 @@ class SequenceData(L.LightningDataModule, ABC):
             batch_size=self.batch_size,
             shuffle=dealt is None,
             sampler=dealt,
-            generator=torch.Generator().manual_seed(self.seed),
+            generator=torch.Generator().manual_seed(self._seed_of_order()),
         )
+
+    def _seed_of_order(self) -> int:
+        """The seed; one more, as of a DistributedSampler, for each epoch that has a loader anew."""
+        trainer: Any = self.trainer
+        if trainer is None or trainer.reload_dataloaders_every_n_epochs == 0:
+            return self.seed
+        epoch: int = trainer.current_epoch
+        return self.seed + epoch
 
     def _dealt(self, dataset: Sequences) -> DistributedSampler[tuple[Tensor, ...]] | None:
         """What deals batches out to ranks; Lightning's own would not know the seed."""

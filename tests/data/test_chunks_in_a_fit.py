@@ -95,12 +95,12 @@ def read_on_ranks(chunk_length, make_data=make_noisy):
     return read_in_a_fit(chunk_length, make_data, devices=2, strategy="ddp")
 
 
-def read_in_a_fit(chunk_length, make_data=make_noisy, **settings):
-    """What is trained on in two epochs, whole and in chunks."""
+def read_in_a_fit(chunk_length, make_data=make_noisy, *, max_epochs=2, **settings):
+    """What is trained on in some epochs, whole and in chunks."""
     told = []
     for data in (make_data(), InChunks(make_data(), chunk_length)):
         module = Reader()
-        L.Trainer(max_epochs=2, **settings, **QUIET).fit(module, data)
+        L.Trainer(max_epochs=max_epochs, **settings, **QUIET).fit(module, data)
         told.append([tuple(batch) for batch in module.batches])
     return told
 
@@ -142,12 +142,13 @@ def test_a_fit_saved_at_the_end_of_an_epoch_goes_on_with_the_next_ones_batches(h
     assert len(resumed.batches) == 2 * 15
 
 
-def test_a_loader_asked_for_anew_in_each_epoch_goes_on_with_the_next_ones_batches():
-    once, anew = Reader(), Reader()
-    for module, every in ((once, 0), (anew, 1)):
-        trainer = L.Trainer(max_epochs=3, reload_dataloaders_every_n_epochs=every, **QUIET)
-        trainer.fit(module, InChunks(make_noisy(), 3))
-    assert_same_chunks(anew.batches, once.batches)
+def test_loaders_asked_for_anew_in_each_epoch_have_an_order_and_noise_of_their_own():
+    whole, chunks = read_in_a_fit(7, reload_dataloaders_every_n_epochs=1, max_epochs=3)
+    for read in (whole, [(x, y) for x, y, *_ in chunks]):
+        orders = [torch.cat([y for _, y in read[5 * e : 5 * e + 5]]).flatten() for e in range(3)]
+        assert len({tuple(order.tolist()) for order in orders}) == 3
+        assert all(sorted(order.tolist()) == list(range(10)) for order in orders)
+        assert len({row.sum().item() for x, _ in read for row in x}) == 3 * 10
 
 
 def assert_same_chunks(mine, others):
