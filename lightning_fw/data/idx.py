@@ -29,7 +29,7 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is truncated, corrupted or of another type.
+        ValueError: If the file is truncated, corrupted, empty or of another type.
     """
     content = _read(path)
     header = 4 + 4 * dimensions
@@ -41,6 +41,8 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
     found, expected = len(content) - header, math.prod(shape)
     if found != expected:
         raise _broken(path, f"{found} bytes of data where the header tells of {expected}")
+    if not expected:
+        raise _broken(path, f"no data, of shape {shape}")
     return torch.frombuffer(bytearray(content[header:]), dtype=torch.uint8).view(shape)
 
 

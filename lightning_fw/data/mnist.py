@@ -150,7 +150,7 @@ class SequentialMNIST(SequenceData):
                 f"{tuple(images.shape)} and {len(labels)} labels in {self.root} ({source}). "
                 "Get the files again."
             )
-        if len(labels) and int(labels.max()) > 9:
+        if int(labels.max()) > 9:
             raise ValueError(
                 f"`root` must hold labels from 0 to 9, got {int(labels.max())} in {self.root} "
                 f"({source}). Get the files again."

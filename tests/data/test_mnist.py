@@ -128,6 +128,10 @@ def test_real_files(shared_data):
         (lambda content: content[:7], "7 bytes, less than the header's 16"),
         (lambda content: content + b"x", "7841 bytes of data where the header tells of 7840"),
         (lambda content: b"\0\0\x0d\3" + content[4:], "begins with 00000d03 instead of 00000803"),
+        (
+            lambda content: content[:4] + bytes(4) + content[8:16],
+            r"no data, of shape \(0, 28",
+        ),
         (lambda content: gzip.compress(content)[:50], "its gzip stream is broken"),
         (
             lambda content: gzip.compress(content)[:20] + b"junk" + gzip.compress(content)[24:],
