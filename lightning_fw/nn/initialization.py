@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lightning_fw.checks import require_positive
 from lightning_fw.parameters import stacked_gates
+from lightning_fw.tensors.foreach import working_dtype
 
 # Standard deviation of the weights that do not recur, in section 4 of Le et al.
 _IRNN_INPUT_STD = 0.001
@@ -100,7 +101,9 @@ def orthogonal_(module: nn.Module, *, gain: float = 1.0) -> None:
         # Of a product, whose singular values are those of its factors multiplied.
         is_factor = name.endswith(("_left", "_right"))
         for gate in matrix.chunk(gates.get(id(matrix), 1)):
-            nn.init.orthogonal_(gate, math.sqrt(gain) if is_factor else gain)
+            # torch has no QR decomposition in half precision.
+            drawn = torch.empty_like(gate, dtype=working_dtype(gate.dtype))
+            gate.copy_(nn.init.orthogonal_(drawn, math.sqrt(gain) if is_factor else gain))
 
 
 def _recurrent_matrices(module: nn.Module) -> dict[str, Tensor]:

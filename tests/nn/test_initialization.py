@@ -63,6 +63,15 @@ def test_all_layers_and_directions_and_projections_are_reached():
             torch.testing.assert_close(gate.T @ gate, torch.eye(5), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_orthogonal_up_to_its_rounding(dtype):
+    half, single = nn.GRU(2, 5).to(dtype), nn.GRU(2, 5)
+    for gru in (half, single):
+        torch.manual_seed(0)
+        orthogonal_(gru)
+    assert torch.equal(half.weight_hh_l0, single.weight_hh_l0.to(dtype))
+
+
 @pytest.mark.parametrize(
     ("initialize", "error", "message"),
     [
