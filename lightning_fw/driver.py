@@ -14,7 +14,7 @@ from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.manual.batches import pieces
 from lightning_fw.manual.checkpoints import attend_to_checkpoints
 from lightning_fw.manual.epoch import is_done, is_last_batch, warn_of_short_epochs
-from lightning_fw.manual.evaluation import TrainingStep, evaluate
+from lightning_fw.manual.evaluation import TrainingStep, evaluate, handed_on
 from lightning_fw.manual.even_batches import require_even_batches, require_even_chunks
 from lightning_fw.manual.following import drop_strangers, followed, window_as_saved, window_of
 from lightning_fw.manual.hooks import count_skipped_step, step_optimizer, zero_gradients
@@ -75,7 +75,7 @@ class Driver:
             arguments: What Lightning calls it with: the batch, and what it takes besides.
 
         Returns:
-            What the user's function returned at the batch's first evaluation.
+            What the user's function returned at the batch's first evaluation, for Lightning.
         """
         trainer = module.trainer
         attend_to_checkpoints(trainer)
@@ -83,7 +83,7 @@ class Driver:
             # StochasticWeightAveraging's last epoch only renews batch-norm statistics.
             output = training_step(module, *arguments)
             synchronize_buffers(module)
-            return output
+            return handed_on(output)
         require_even_batches(trainer)
         if self.window.is_full:
             # Saved on an error in the restart itself, as where another rank was lost.
@@ -107,7 +107,7 @@ class Driver:
             if restarted and (self.inner_loop.batches == "same" or is_done(trainer)):
                 break
         attend_to_sweep(trainer, opens=opens, closes=self.window.restart > restarts)
-        return first
+        return handed_on(first)
 
     def _chunks(self, module: Any, arguments: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         with self._tally.measure("inner"):

@@ -136,6 +136,15 @@ def loss_of(output: object) -> Tensor | None:
     )
 
 
+def handed_on(output: Any) -> Any:
+    """What ``training_step`` returned, with a mapping as the dict that hooks get of it.
+
+    Under manual optimization Lightning 2.6.6 makes it by the mapping's own ``copy``, which gives
+    another kind, or which there is none of (``loops/optimization/manual.py``).
+    """
+    return dict(output) if isinstance(output, Mapping) else output
+
+
 def _require_scalar_with_graph(loss: Tensor) -> None:
     if loss.numel() != 1:
         raise ValueError(

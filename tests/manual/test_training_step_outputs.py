@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections import UserDict
+from collections.abc import Mapping
+from copy import deepcopy
+from types import MappingProxyType
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 
 from lightning_fw import InnerLoop
+from tests.manual.callback_nets import ONE_STEP, ByFrankWolfe, Plain
 from tests.mixin.conftest import Recurrent
 
 
@@ -34,6 +39,45 @@ def test_callbacks_get_the_dict_of_the_first_evaluation(batches, loader, make_tr
     assert [o["evaluation"] for o in watch.outputs] == [1 + stride * i for i in range(7)]
     assert {o["name"] for o in watch.outputs} == {"first"}
     assert not any(o["loss"].requires_grad for o in watch.outputs)
+
+
+class Bare(Mapping):
+    """No more than a mapping must have."""
+
+    def __init__(self, content):
+        self.content = content
+
+    def __getitem__(self, key):
+        return self.content[key]
+
+    def __iter__(self):
+        return iter(self.content)
+
+    def __len__(self):
+        return len(self.content)
+
+
+@pytest.mark.parametrize("form", [Bare, MappingProxyType, UserDict])
+@pytest.mark.parametrize("callbacks", [[], [StochasticWeightAveraging(0.05, swa_epoch_start=1)]])
+def test_callbacks_get_a_mapping_as_a_dict_as_in_automatic_optimization(
+    form, callbacks, make_trainer
+):
+    outputs = {}
+
+    def formed(cls):
+        class Formed(cls):
+            def training_step(self, batch, batch_idx):
+                return form({"loss": super().training_step(batch, batch_idx), "more": batch_idx})
+
+            def on_train_batch_end(self, given, batch, batch_idx):
+                outputs.setdefault(cls, []).append((type(given), sorted(given), given["more"]))
+
+        return Formed
+
+    for module in (formed(Plain)(batch_norm=True), formed(ByFrankWolfe)(ONE_STEP, batch_norm=True)):
+        make_trainer(callbacks=deepcopy(callbacks), max_epochs=2).fit(module)
+    assert outputs[ByFrankWolfe] == outputs[Plain]
+    assert outputs[Plain][:7] == [(dict, ["loss", "more"], index) for index in range(7)]
 
 
 @pytest.mark.parametrize("form", [lambda loss: UserDict(loss=loss), lambda loss: loss.view(1)])
