@@ -161,7 +161,7 @@ class FrankWolfeMixin:
         getattr(super(), "on_restart", lambda record: None)(record)
 
     def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Lightning's, for the mixin alone.
+        """Lightning's, for other places than ``training_step``.
 
         Raises:
             RuntimeError: If ``training_step`` calls it: the backward pass is the inner loop's.

@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lightning_fw.manual.namespaces import sibling
+
 TrainingStep = Callable[..., Any]
 
 _BACKWARD = (
@@ -43,8 +45,8 @@ def evaluate(
 ) -> tuple[Any, Tensor | None]:
     """Run the user's ``training_step`` and leave the gradient in ``p.grad``.
 
-    The backward pass goes through ``manual_backward``, where strategies average gradients over
-    ranks and the backward hooks fire.
+    The backward pass goes through the strategy's hook as in automatic optimization: there ranks
+    average gradients, the backward hooks fire, and profilers and logs know it by its name.
 
     Args:
         module: The LightningModule.
@@ -74,7 +76,9 @@ def evaluate(
     before_backward()
     _drop_left_over(parameters)
     if loss is not None:
-        module.manual_backward(loss)
+        trainer = module.trainer
+        call = sibling(trainer, "trainer.call")
+        call._call_strategy_hook(trainer, "backward", loss, trainer.optimizers[0])
     return output, loss
 
 

@@ -15,6 +15,10 @@ from tests.manual.twins import Parts, fit, twins
 class Logs(Parts):
     """Logs in every hook that may."""
 
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.log("training_step", float(batch_idx), on_step=True, on_epoch=True)
+        return super().training_step(batch, batch_idx)
+
     def on_before_zero_grad(self, optimizer: Any) -> None:
         self.log("on_before_zero_grad", 1.0, on_step=True, on_epoch=True)
 

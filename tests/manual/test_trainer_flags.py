@@ -153,6 +153,25 @@ def test_lightnings_profiler_tells_inner_steps_and_restarts(make_trainer):
     assert calls == {"inner_step": 7, "restart": 3}
 
 
+def test_with_one_step_lightnings_profiler_tells_what_it_tells_of_automatic_optimization(
+    make_trainer,
+):
+    told = []
+    for module in (Plain(), ByFrankWolfe(ONE_STEP)):
+        profiler = SimpleProfiler()
+        make_trainer(profiler=profiler).fit(module)
+        told.append(
+            {
+                action.replace(type(module).__name__, "Module"): len(durations)
+                for action, durations in profiler.recorded_durations.items()
+                if not action.startswith("[FrankWolfeMixin]")
+            }
+        )
+    plain, mine = told
+    assert mine == plain
+    assert mine["[Strategy]SingleDeviceStrategy.backward"] == 7
+
+
 def test_detect_anomaly_names_a_bad_gradient(make_trainer):
     class Bad(ByFrankWolfe):
         def loss(self, batch):
