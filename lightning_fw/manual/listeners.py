@@ -23,6 +23,9 @@ def is_heard(module: Any, parameters: Sequence[Tensor]) -> bool:
 
 def tell(module: Any, record: RestartRecord) -> None:
     """Call ``on_restart`` of callbacks and of the module, in the order of Lightning's hooks."""
+    # They log from within training_step. In an epoch's first batch Lightning 2.6.6 drops what one
+    # hook logged when it logs again after another, such as that before the optimizer's step.
+    module.trainer._logger_connector._current_fx = module._current_fx_name
     for callback in _listeners(module):
         callback.on_restart(module.trainer, module, record)
     module.on_restart(record)

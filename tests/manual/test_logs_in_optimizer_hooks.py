@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from torch import Tensor
 
-from lightning_fw import InnerLoop
+from lightning_fw import FWRestartMonitor, InnerLoop
 from tests.manual.twins import Parts, fit, twins
 
 
@@ -61,3 +63,23 @@ def test_what_optimizer_hooks_log_counts_once_a_restart(kind, mean):
         torch.testing.assert_close(logged[name], torch.tensor(mean))
     opened = (0 + 3 + 6) / 3
     torch.testing.assert_close(logged["optimizer_zero_grad_epoch"], torch.tensor(opened))
+
+
+class Reports(L.Callback):
+    """A callback that logs every window."""
+
+    def on_restart(self, trainer: Any, module: Any, record: Any) -> None:
+        module.log("fw/mine", record.gap_last)
+
+
+@pytest.mark.parametrize("listener", [Reports, partial(FWRestartMonitor, table=False)])
+@pytest.mark.parametrize("kind", ["successive", "same", "split"])
+def test_who_logs_windows_leaves_what_training_step_logged(listener, kind):
+    plain, by_frank_wolfe = twins(Logs)
+    loop = InnerLoop(steps=1 if kind == "successive" else 2, batches=kind)
+    for epochs in (1, 2):
+        mine = fit(by_frank_wolfe(None, loop), callbacks=[listener()], max_epochs=epochs)
+        logged = {k: v for k, v in mine.callback_metrics.items() if not k.startswith("fw/")}
+        assert logged == fit(plain(), max_epochs=epochs).callback_metrics
+        assert logged["training_step_epoch"] == 3.0
+        assert len(mine.callback_metrics) > len(logged)
