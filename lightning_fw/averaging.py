@@ -49,6 +49,7 @@ class PolynomialAveraging:
             self._require_whole_weights(trainer)
             self._require_full_precision(trainer, pl_module)
             self._require_no_other(trainer)
+            self._require_lasting_layers(trainer)
             self._require_whole_files(trainer)
             # A Trainer before this one may have come further.
             self._latest_update_step = trainer.global_step
@@ -115,6 +116,15 @@ class PolynomialAveraging:
                     "`callbacks` must hold no other average beside AnchorAveraging, got "
                     f"{type(other).__name__}: each would take the other's weights for the "
                     "module's. Remove one of them."
+                )
+
+    def _require_lasting_layers(self, trainer: Any) -> None:
+        for other in trainer.callbacks:
+            if hasattr(other, "make_pruning_permanent"):
+                raise ValueError(
+                    "`callbacks` must hold no callback that prunes beside AnchorAveraging, got "
+                    f"{type(other).__name__}: it replaces weights that are averaged, and pruned "
+                    "layers cannot be copied. Prune after the fit, or leave one of the two out."
                 )
 
     def _require_whole_files(self, trainer: Any) -> None:
@@ -208,8 +218,8 @@ class AnchorAveraging(PolynomialAveraging, WeightAveraging):
     Raises:
         TypeError: If ``power`` is not a number.
         ValueError: If ``power`` is negative or not finite; before training, if weights are in half
-            precision or in parts (``ModelParallelStrategy``), another callback averages too, or one
-            saves weights only.
+            precision or in parts (``ModelParallelStrategy``), another callback averages too or
+            prunes, or one saves weights only.
 
     Example:
         >>> import lightning as L

@@ -5,6 +5,7 @@ from __future__ import annotations
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelPruning
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 from torch.nn.utils import parameters_to_vector
@@ -116,6 +117,13 @@ def test_weights_in_parts_are_refused_before_training(make_trainer):
     trainer = make_trainer(callbacks=[averaging], strategy=strategy)
     with pytest.raises(ValueError, match="`strategy` must leave weights whole with AnchorAvera"):
         averaging.setup(trainer, module, "fit")
+
+
+def test_pruning_is_refused_before_training(make_trainer):
+    module, pruning = ByFrankWolfe(), ModelPruning("l1_unstructured", amount=0.3)
+    with pytest.raises(ValueError, match="`callbacks` must hold no callback that prunes .* got "):
+        make_trainer(callbacks=[AnchorAveraging(), pruning], max_epochs=2).fit(module)
+    assert module.seen == []
 
 
 class CarriesState(ByFrankWolfe):
