@@ -104,13 +104,13 @@ def test_a_rank_whose_window_was_skipped_follows_the_others(ddp, make_trainer):
     assert not torch.equal(module.weights(), start)
 
 
-def joined(displacements: list[torch.Tensor], reduce):
+def joined(displacements: list[torch.Tensor], reduce, *, ended: bool = False):
     """The direction and record of a window of one parameter after `reduce`."""
     weight = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
     window = Window(InnerLoop(ball=L2Ball(radius=1.0), steps=1, sync="restart"), [weight])
     weight.grad = -displacements[0].double()
     window.step()
-    record = window.close(reduce=reduce)
+    record = window.close(reduce=reduce, ended=ended)
     return weight.grad, record
 
 
@@ -138,6 +138,17 @@ def test_the_mean_is_over_ranks_that_took_a_step():
     for way in ways:
         direction, _ = joined([way], lambda _: sum(messages) / 2)
         torch.testing.assert_close(direction, torch.tensor([-0.6, -0.8], dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("at_end", "share"), [(1, "25%"), (2, "50%"), (3, "75%")])
+def test_ranks_are_told_on_how_many_the_epoch_ended(at_end, share):
+    way, messages = [torch.tensor([3.0, 4.0])], []
+    for rank in range(4):
+        ended = rank < at_end
+        joined(way, lambda message: messages.append(message.clone()) or message, ended=ended)
+    for ended in (True, False):
+        with pytest.raises(ValueError, match=f"an epoch that ended on {share} of the ranks"):
+            joined(way, lambda _: sum(messages) / 4, ended=ended)
 
 
 def test_a_rank_alone_goes_as_it_would_with_a_message_a_step():
