@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -138,6 +140,20 @@ def test_a_batch_without_gradients_counts_in_the_mean_wherever_it_comes(is_last)
     record = window.close()
     assert record.gap_first == pytest.approx(0.5)
     assert record.loss_first == 3.0
+
+
+@pytest.mark.parametrize("losses", [(), (3.0,), (3.0, 5.0)])
+def test_a_step_takes_the_mean_of_its_batches_with_and_without_losses(losses):
+    weight = nn.Parameter(torch.zeros(2))
+    window = Window(InnerLoop(ball=L2Ball(radius=1.0), steps=1), [weight])
+    told = [*map(torch.tensor, losses), None, None]
+    for take, gradient in ((window.accumulate, [3.0, 0.0]), (window.step, [0.0, 4.0])):
+        weight.grad = torch.tensor(gradient)
+        take(told.pop(0))
+    record = window.close()
+    torch.testing.assert_close(weight.grad, torch.tensor([0.6, 0.8]))
+    mean = sum(losses) / len(losses) if losses else math.nan
+    assert record.loss_first == pytest.approx(mean, nan_ok=True)
 
 
 def test_a_parameter_without_a_gradient_in_a_later_step_counts_as_zero():
