@@ -171,12 +171,11 @@ def test_the_cosine_is_never_above_one_by_rounding():
 def test_losses_are_those_of_their_steps_whatever_becomes_of_the_tensor(batches):
     parameters = make_parameters()
     window = Window(InnerLoop(steps=2), parameters)
-    loss = torch.zeros(())
     for value in (3.0, 2.0):
         for tell in [window.accumulate] * (batches - 1) + [window.step]:
             with window.displaced():
                 distance_to(parameters, 0.5).backward()
-            loss.fill_(value)
+            loss = torch.tensor(value)
             tell(loss)
             # As an all-reduce for a log of one's own does.
             loss.mul_(8.0)
