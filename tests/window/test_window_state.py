@@ -93,7 +93,9 @@ def test_what_waits_for_a_step_goes_on_to_a_successor_and_through_a_file():
         window.accumulate()
         window.skip()
         if way == "successor":
-            window = Window(InnerLoop(steps=1), [*parameters[::-1], *make_parameters()])
+            window = Window(
+                InnerLoop(steps=1), [*parameters[1:], *make_parameters(), parameters[0]]
+            )
             window.succeed(before)
         elif way == "file":
             window = Window(InnerLoop(steps=1), parameters)
