@@ -60,6 +60,22 @@ def test_a_saved_window_goes_on_to_the_last_bit(loop, steps_before):
 
 
 @pytest.mark.parametrize("loop", STATEFUL)
+def test_a_window_saved_at_its_end_tells_what_it_would_have_told(loop):
+    """As one is where the restart itself fails: no step of its own comes after it."""
+    parameters = make_parameters()
+    window, again = Window(loop, parameters), Window(loop, parameters)
+    run(window, parameters, 4)
+    take_steps(window, parameters, loop.steps)
+    again.load_state_dict(through_a_file(window.state_dict()))
+    expected = window.close()
+    directions = [p.grad.clone() for p in parameters]
+    assert repr(again.close()) == repr(expected)
+    assert all_equal([p.grad for p in parameters], directions)
+    assert len({expected.gap_first, expected.gap_last}) == 2
+    assert len({expected.loss_first, expected.loss_last}) == 2
+
+
+@pytest.mark.parametrize("loop", STATEFUL)
 @pytest.mark.parametrize("steps_before", [0, 4, 6, 8])
 def test_a_successor_goes_on_to_the_last_bit(loop, steps_before):
     """So does a window that loads its state, saved before it has taken a step of its own."""
