@@ -82,6 +82,13 @@ class TestWithAndWithoutTheMixin:
         manual, automatic = loop.values()
         assert manual == automatic["optimizer"]["step"] == steps(most)
 
+    def test_a_file_that_was_stripped_to_its_weights_loads(self, tmp_path):
+        module = Module(LOOP)
+        file = {"state_dict": module.state_dict(), "pytorch-lightning_version": L.__version__}
+        torch.save(file, tmp_path / "stripped.ckpt")
+        loaded = Module.load_from_checkpoint(tmp_path / "stripped.ckpt", inner_loop=LOOP)
+        assert torch.equal(loaded.weights(), module.weights())
+
     def test_nothing_but_a_fit_warns(self, make_trainer, tmp_path):
         class Tested(Module):
             def predict_step(self, batch, batch_idx):
