@@ -49,7 +49,8 @@ def parted(ball=BALLS[0], **settings):
         take_steps(window, parameters, 3)
         window.close()
     state = window.state_dict()
-    state["slopes"]["radius"]["radius"] = torch.tensor([0.02, 0.5, 0.1])
+    # Their mean is not the radius that the ball was given.
+    state["slopes"]["radius"]["radius"] = torch.tensor([0.02, 0.5, 0.2])
     window.load_state_dict(state)
     return window, parameters
 
