@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import partial
 from math import inf
 from typing import Any
@@ -161,7 +162,7 @@ class PolynomialAveraging:
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Put the average into the module; checkpoints that are saved later hold the anchor."""
         if self._has_average:
-            self._last_anchor = {k: v.detach().clone() for k, v in pl_module.state_dict().items()}
+            self._last_anchor = deepcopy(pl_module.state_dict())
             self._fitted = id(pl_module)
             super().on_train_end(trainer, pl_module)  # type: ignore[misc]
 
