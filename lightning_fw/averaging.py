@@ -175,6 +175,7 @@ class PolynomialAveraging:
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Save the average as the module's weights, and the anchor to go on from."""
         super().on_save_checkpoint(trainer, pl_module, checkpoint)  # type: ignore[misc]
+        extra = _extra_states(checkpoint.get("current_model_state", {}))
         if "current_model_state" in checkpoint and not self._has_average:
             checkpoint["state_dict"] = dict(checkpoint["current_model_state"])
         if self._last_anchor is not None and self._fitted == id(pl_module):
@@ -182,6 +183,8 @@ class PolynomialAveraging:
         if self._is_swapped:
             average, anchor = checkpoint["current_model_state"], checkpoint["state_dict"]
             checkpoint["state_dict"], checkpoint["current_model_state"] = average, anchor
+        for state in (checkpoint["state_dict"], checkpoint.get("current_model_state", {})):
+            state.update(extra)
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Put average and anchor back where training goes on; elsewhere the file's weights count.
@@ -234,6 +237,11 @@ def _layers(module: nn.Module) -> list[tuple[str, torch.Size | None]]:
     # A buffer may change its shape from batch to batch, as a carried state does.
     weights = [(name, weight.shape) for name, weight in module.named_parameters()]
     return [*weights, *((name, None) for name, _ in module.named_buffers())]
+
+
+def _extra_states(state: dict[str, Any]) -> dict[str, Any]:
+    """What a module's get_extra_state gave: the average's own is of before the fit."""
+    return {name: extra for name, extra in state.items() if name.endswith("_extra_state")}
 
 
 @torch.no_grad()
