@@ -80,10 +80,7 @@ def _known(slopes: Tensor | None) -> list[Tensor]:
 def _flat(head: Sequence[Scalar], tensors: Sequence[Tensor]) -> Tensor:
     """Scalars and tensors in one vector of the widest dtype among the tensors."""
     first = tensors[0]
-    dtype = first.dtype
-    for tensor in tensors:
-        dtype = torch.promote_types(dtype, tensor.dtype)
-    numbers = [torch.as_tensor(n, device=first.device).to(dtype).reshape(1) for n in head]
+    numbers = [torch.as_tensor(n, device=first.device).to(first.dtype).reshape(1) for n in head]
     return torch.cat([*numbers, *(tensor.reshape(-1) for tensor in tensors)])
 
 
