@@ -126,6 +126,49 @@ def test_an_average_begins_anew_where_a_fit_adds_layers(make_trainer, tmp_path):
     assert torch.equal(parameters_to_vector(saved["state_dict"].values()), module.weights())
 
 
+class Widens(ByFrankWolfe):
+    """Its head gets more units, under the same names, in the second of its epochs."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 1))
+
+    def on_train_epoch_start(self):
+        if self.current_epoch == 1:
+            self.head = nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 1))
+            self.optimizers().add_param_group({"params": self.head.parameters()})
+
+
+def test_an_average_begins_anew_where_layers_get_another_shape(make_trainer):
+    module, anchors = Widens(), Anchors()
+    trainer = make_trainer(callbacks=[anchors, AnchorAveraging(power=0.0)], max_epochs=2)
+    trainer.fit(module)
+    found = [anchors.after_restart(step) for step in (4, 5, 6)]
+    torch.testing.assert_close(module.weights(), torch.stack(found).mean(0))
+
+
+class HalfFrozen(ByFrankWolfe):
+    def __init__(self):
+        super().__init__()
+        halves = torch.ones(2, dtype=torch.bfloat16)
+        self.table = nn.Parameter(halves, requires_grad=False)
+
+
+def test_frozen_weights_may_be_in_half_precision(make_trainer):
+    module = HalfFrozen()
+    make_trainer(callbacks=[AnchorAveraging()]).fit(module)
+    assert module.table.tolist() == [1.0, 1.0]
+    assert module.table.dtype == torch.bfloat16
+
+
+def test_without_a_fit_a_file_holds_the_weights_of_the_module(make_trainer, tmp_path):
+    module = ByFrankWolfe()
+    trainer = make_trainer(callbacks=[AnchorAveraging()])
+    trainer.validate(module, verbose=False)
+    saved = whole_file(trainer, tmp_path / "validated.ckpt")["state_dict"]
+    assert torch.equal(parameters_to_vector(saved.values()), module.weights())
+
+
 @pytest.mark.parametrize("cls", [FilledInSetup, ByFrankWolfe])
 def test_before_the_first_window_closes_weights_stay_those_of_the_module(
     cls, make_trainer, tmp_path
