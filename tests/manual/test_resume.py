@@ -88,6 +88,16 @@ def test_saving_before_the_first_batch_of_a_resumed_fit_keeps_the_window(make_tr
     assert_same_fit(resumed, straight)
 
 
+def test_a_file_from_before_the_first_batch_starts_the_fit_anew(make_trainer, tmp_path):
+    class SaveAtOnce(L.Callback):
+        def on_train_start(self, trainer, module):
+            trainer.save_checkpoint(tmp_path / "start.ckpt")
+
+    straight = fit(make_trainer, "spectral", SaveAtOnce())
+    resumed = fit(make_trainer, "spectral", ckpt_path=tmp_path / "start.ckpt")
+    assert_same_fit(resumed, straight)
+
+
 def test_the_file_resumes_with_weights_only(make_trainer, tmp_path):
     straight = fit(make_trainer, "spectral", SaveAfter(tmp_path, [4]))
     watch, module = monitor(), Module(*CASES["spectral"])
