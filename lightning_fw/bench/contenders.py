@@ -23,7 +23,8 @@ from lightning_fw.balls import (
 from lightning_fw.balls._vector import Scope
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.parameters import trainable
-from lightning_fw.tensors.foreach import copy_
+from lightning_fw.tensors.foreach import copy_, tensor_norms
+from lightning_fw.tensors.scalars import on_host
 from lightning_fw.window import Window
 
 COPY = "copy of the weights"
@@ -82,6 +83,8 @@ def list_contenders(module: nn.Module, balls: Collection[str]) -> list[Contender
             floor = 16 if name == "l2" else None
             found.append(inner_step(module, give_gradients, _label(name, ball), loop, floor))
     if "l2" in balls:
+        if on_host(parameters[0].device):
+            found.append(bare_step(parameters, give_gradients))
         found += _whole_steps(module, give_gradients)
     if "spectral" in balls:
         found += _muon_step(parameters, give_gradients)
@@ -212,3 +215,17 @@ def naive_step(parameters: Sequence[nn.Parameter], give_gradients: Callable[[], 
             displacement.copy_(displacement + (atom - displacement) / k)
 
     return Contender("l2 step, one by one", give_gradients, step)
+
+
+def bare_step(parameters: Sequence[nn.Parameter], give_gradients: Callable[[], None]) -> Contender:
+    """The norms and sums of an l2 inner step on the host: the rest of one is Python."""
+    displacements = [torch.zeros_like(p) for p in parameters]
+    ones = [torch.ones(())] * len(parameters)
+
+    @torch.no_grad()
+    def step() -> None:
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        scales = [-1e-2 / norm.item() for norm in tensor_norms(gradients)]
+        torch._foreach_addcmul_(displacements, gradients, ones, scales)
+
+    return Contender("l2 step, norms and sums alone", give_gradients, step, 16)

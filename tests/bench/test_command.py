@@ -22,6 +22,7 @@ def test_bench_writes_its_table_and_json(tmp_path, capsys):
     assert rows["Adam, fused"]["ratio"] == 1.0
     assert rows["copy of the weights"]["bytes_a_parameter"] == 8
     assert all(row["median_us"] > 0 for row in rows.values())
+    assert rows["l2 step, norms and sums alone"]["floor"] == 16
     assert "batches" not in report
 
 
