@@ -206,6 +206,31 @@ def test_a_state_of_the_same_optimizer_is_gone_on_with(added, missing, make_trai
     assert start.settings["lr"] == 0.125
 
 
+class Counting(torch.optim.SGD):
+    """Saves nothing but how often it has stepped."""
+
+    steps = 0
+
+    def step(self, closure=None):
+        self.steps += 1
+        return super().step(closure)
+
+    def state_dict(self):
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state_dict):
+        self.steps = state_dict["steps"]
+
+
+def test_a_state_in_a_form_of_the_optimizers_own_is_gone_on_with(make_trainer, tmp_path):
+    def counting(parameters):
+        return Counting(parameters, lr=0.01)
+
+    path = save_after(6, Module(LOOP, counting), make_trainer, tmp_path)
+    trainer = resume(path, Module(LOOP, counting), make_trainer)
+    assert trainer.optimizers[0].steps == trainer.global_step == 6
+
+
 class ScheduledAtStart(L.Callback):
     def on_train_start(self, trainer, module):
         (config,) = trainer.lr_scheduler_configs
