@@ -28,7 +28,7 @@ def attend_to_saved_optimizer(trainer: Any, inner_loop: InnerLoop, optimizer: Op
         optimizer: What ``configure_optimizers`` gave.
     """
     checkpoint = trainer._checkpoint_connector._loaded_checkpoint
-    states = checkpoint.get("optimizer_states") if trainer.state.fn == "fit" else None
+    states = checkpoint.get("optimizer_states")
     if not states:
         return
     window = checkpoint.get(KEY) or {}
