@@ -167,6 +167,8 @@ def test_callbacks_of_ones_own_get_a_module_that_they_can_use(make_trainer, tmp_
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
             pl_module.noted = batch_idx
             seen.append((pl_module.head.weight.shape, outputs["loss"].item()))
+            assert torch.equal(pl_module(batch[0]), module(batch[0]))
+            assert isinstance(pl_module, ByFrankWolfe)
 
     module = ByFrankWolfe()
     fit(module, make_trainer, Own(tmp_path / "c", every_n_train_steps=1))
@@ -175,13 +177,18 @@ def test_callbacks_of_ones_own_get_a_module_that_they_can_use(make_trainer, tmp_
     assert len(names(tmp_path / "c")) == 1
 
 
-def test_callbacks_of_ones_own_may_copy_the_module(make_trainer, tmp_path):
+def pickled(module):
+    return pickle.loads(pickle.dumps(module))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled])
+def test_callbacks_of_ones_own_may_copy_the_module(copied, make_trainer, tmp_path):
     copies = []
 
     class Own(ModelCheckpoint):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-            copies.append(copy.deepcopy(pl_module))
+            copies.append(copied(pl_module))
 
     module = ByFrankWolfe()
     fit(module, make_trainer, Own(tmp_path / "c", every_n_train_steps=1))
