@@ -200,6 +200,7 @@ def test_callbacks_of_ones_own_may_copy_the_module(copied, make_trainer, tmp_pat
 def test_after_a_fit_the_callback_serves_a_plain_module_and_can_be_pickled(make_trainer, tmp_path):
     callback = ModelCheckpoint(tmp_path / "c", every_n_train_steps=2, **EVERY_FILE)
     fit(ByFrankWolfe(), make_trainer, callback)
+    assert "on_train_batch_end" not in vars(callback)
     pickle.dumps(copy.deepcopy(callback))
     callback.dirpath = tmp_path / "plain"
     fit(Plain(), make_trainer, callback)
