@@ -8,7 +8,19 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_fw import FrankWolfeMixin, InnerLoop
+from tests.manual.callback_nets import Network
 from tests.mixin.conftest import Recurrent
+
+
+class Unheard(FrankWolfeMixin, Network):
+    """Has no on_restart in any of its bases but the mixin."""
+
+    def __init__(self, inner_loop=None, lr=0.01):
+        super().__init__(lr=lr)
+        self.inner_loop = inner_loop or InnerLoop(steps=3)
+
+    def configure_frank_wolfe(self):
+        return self.inner_loop
 
 
 def test_the_live_window_can_be_read(loader, make_trainer):
@@ -46,10 +58,29 @@ def test_callbacks_with_on_restart_get_the_records(loader, make_trainer):
     assert [record for _, record in listener.records] == module.records
 
 
-def test_a_callback_that_comes_in_mid_fit_hears_of_windows_from_then_on(loader, make_trainer):
-    class Unheard(Recurrent):
-        on_restart = FrankWolfeMixin.on_restart
+def test_a_callback_hears_of_a_window_before_its_module(loader, make_trainer):
+    heard = []
 
+    class Listener(L.Callback):
+        def on_restart(self, trainer, module, record):
+            heard.append("callback")
+
+    class Module(Recurrent):
+        def on_restart(self, record):
+            heard.append("module")
+
+    make_trainer(callbacks=[Listener()]).fit(Module(), loader)
+    assert heard == ["callback", "module"] * 3
+
+
+def test_an_on_restart_that_is_assigned_hears_of_windows(loader, make_trainer):
+    module, records = Unheard(), []
+    module.on_restart = records.append
+    make_trainer().fit(module, loader)
+    assert [record.steps for record in records] == [3, 3, 1]
+
+
+def test_a_callback_that_comes_in_mid_fit_hears_of_windows_from_then_on(loader, make_trainer):
     class Late(L.Callback):
         records = []
 
@@ -69,15 +100,14 @@ def test_a_callback_that_comes_in_mid_fit_hears_of_windows_from_then_on(loader, 
 
 @pytest.mark.parametrize("loop", [None, InnerLoop.spectral()])
 def test_a_fit_that_nobody_listens_to_goes_the_same_way(loop, loader, make_trainer):
-    class Unheard(Recurrent):
-        on_restart = FrankWolfeMixin.on_restart
-
     class Overflowing(Unheard):
         def training_step(self, batch, batch_idx):
             bad = batch_idx in (0, 3, 4, 5)
             return super().training_step(batch, batch_idx) * (float("nan") if bad else 1)
 
     class Heard(Overflowing):
+        records = []
+
         def on_restart(self, record):
             self.records.append(record)
 
