@@ -34,7 +34,7 @@ class Net(nn.Module):
         return prediction
 
 
-class Sharded(FrankWolfeMixin, L.LightningModule):
+class Unheard(FrankWolfeMixin, L.LightningModule):
     """An LSTM with a head, float64; on several ranks in parts, the plain bias excepted.
 
     The head's bias has one entry, so that rank 1 holds an empty part of it.
@@ -46,7 +46,6 @@ class Sharded(FrankWolfeMixin, L.LightningModule):
         self.inner_loop, self.lr = inner_loop, lr
         self.net = Net().double()
         self.plain = nn.Parameter(torch.zeros(1, dtype=torch.float64))
-        self.records: list[dict[str, Any]] = []
 
     def configure_model(self) -> None:
         if self.trainer.world_size > 1:
@@ -70,10 +69,6 @@ class Sharded(FrankWolfeMixin, L.LightningModule):
             # FSDP2 averages the gradients of its own parameters alone.
             self.plain.register_hook(_mean_over_ranks)
 
-    def on_restart(self, record: Any) -> None:
-        super().on_restart(record)
-        self.records.append(asdict(record))
-
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=self.lr)
 
@@ -86,6 +81,18 @@ class Sharded(FrankWolfeMixin, L.LightningModule):
 
     def val_dataloader(self) -> DataLoader:
         return self.train_dataloader()
+
+
+class Sharded(Unheard):
+    """Keeps the records of its windows."""
+
+    def __init__(self, inner_loop: InnerLoop, lr: float = 0.05) -> None:
+        super().__init__(inner_loop, lr)
+        self.records: list[dict[str, Any]] = []
+
+    def on_restart(self, record: Any) -> None:
+        super().on_restart(record)
+        self.records.append(asdict(record))
 
 
 def import_fully_shard() -> Any:

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from lightning_fw import (
-    FrankWolfeMixin,
     GapFraction,
     InnerLoop,
     L1Ball,
@@ -27,7 +26,13 @@ from lightning_fw import (
     SpectralBall,
 )
 from tests.ranks import on_ranks
-from tests.several_ranks.sharded_fits import NEEDS_FSDP2_ON_CPUS, Sharded, make_trainer, weights
+from tests.several_ranks.sharded_fits import (
+    NEEDS_FSDP2_ON_CPUS,
+    Sharded,
+    Unheard,
+    make_trainer,
+    weights,
+)
 
 pytestmark = NEEDS_FSDP2_ON_CPUS
 
@@ -110,10 +115,6 @@ def test_gathered_weights_are_not_used_again_once_the_window_has_moved():
     torch.testing.assert_close(in_parts, whole, rtol=1e-8, atol=1e-9)
     seen = [(mine + other) / 2 for mine, other in zip(first, second, strict=True)]
     assert seen == pytest.approx(expected)
-
-
-class Unheard(Sharded):
-    on_restart = FrankWolfeMixin.on_restart
 
 
 class Hears(L.Callback):
