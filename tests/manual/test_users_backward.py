@@ -15,9 +15,10 @@ from tests.mixin.conftest import Recurrent
     ("backward", "found"),
     [
         (lambda module, loss: loss.backward(), "gradients in p.grad after it, as backward"),
+        (lambda module, loss: (0 * loss).backward(), "gradients in p.grad after it, as backward"),
         (lambda module, loss: module.manual_backward(loss), "a call of manual_backward in it"),
     ],
-    ids=["raw", "manual_backward"],
+    ids=["raw", "of zeros", "manual_backward"],
 )
 @pytest.mark.parametrize("batches", ["successive", "same"])
 def test_a_backward_pass_of_the_users_own_is_refused(
