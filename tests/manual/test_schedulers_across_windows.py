@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import torch
 
 from lightning_fw import InnerLoop
 from lightning_fw.manual.schedulers import OuterSteps
@@ -13,6 +14,7 @@ from lightning_fw.restarts import Progress, RestartRule
 from tests.manual.scheduled_fits import (
     assert_rates_are_automatics,
     halved,
+    halving,
     rates_after_batches,
     with_scheduler,
 )
@@ -87,14 +89,20 @@ def test_a_batch_that_training_step_skips_is_no_step(steps, expected):
     assert recorder.after_batches() == halved(*expected)
 
 
+def one_cycle(optimizer: Any) -> Any:
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=5)
+
+
 class EndsEarly(Parts):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> Any:
         return -1 if batch_idx == 3 or self.current_epoch == 0 else None
 
 
+@pytest.mark.filterwarnings("ignore:A `OneCycleLR` scheduler is using")
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
-def test_an_epoch_that_a_hook_ends_is_an_epoch_to_schedulers():
-    assert_rates_are_automatics(with_scheduler(interval="epoch"), parts=EndsEarly)
+@pytest.mark.parametrize("make", [halving, one_cycle])
+def test_an_epoch_that_a_hook_ends_is_an_epoch_to_schedulers(make):
+    assert_rates_are_automatics(with_scheduler(make, interval="epoch"), parts=EndsEarly)
 
 
 def test_a_batch_that_a_hook_skips_ends_its_window():
