@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lightning as L
 import pytest
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -60,3 +61,13 @@ def test_a_plateau_scheduler_sees_the_metric_at_each_restart():
     module = twins(Notes)[1](configure, InnerLoop(steps=3))
     fit(module, max_epochs=1)
     assert seen == [0.0, 0.0, 1.0]  # of the batches 2, 5 and 6; it is 1 at 0, 3 and 6
+
+
+def test_a_callback_may_change_what_a_scheduler_looks_at():
+    class Changes(L.Callback):
+        def on_train_epoch_start(self, trainer, module):
+            if trainer.current_epoch == 1:
+                trainer.lr_scheduler_configs[0].monitor = "at_validation"
+
+    configure = with_scheduler(plateau, monitor="at_batch")
+    assert_rates_are_automatics(configure, callbacks=lambda: [Changes()])
