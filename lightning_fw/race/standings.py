@@ -164,7 +164,7 @@ def mean_ratio(comparisons: Sequence[Comparison]) -> tuple[float | None, bool]:
 
 def table(comparisons: Sequence[Comparison], family: Family, unit: Unit) -> Iterator[str]:
     """The lines of a table of at least one comparison."""
-    digits: Callable[[float], str] = "{:.0f}".format if unit == "evaluations" else "{:.1f}".format
+    digits: Callable[[float], str] = "{:.10g}".format if unit == "evaluations" else "{:.1f}".format
     title = METHODS[comparisons[0].ours.method].title
     headings = (f"{unit} to the target", title, f"best of {family}", "ratio")
     yield f"| {' | '.join(headings)} | at the end |"

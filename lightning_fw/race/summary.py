@@ -40,7 +40,7 @@ class Line(NamedTuple):
         """Its numbers, as tables show them; – where the median run does not arrive."""
         return (
             f"{self.reached} of {self.seeds}",
-            "–" if self.evaluations is None else f"{self.evaluations:.0f}",
+            "–" if self.evaluations is None else f"{self.evaluations:.10g}",
             "–" if self.seconds is None else f"{self.seconds:.1f}",
             f"{self.final_metric:.4f}",
             f"{self.worst_metric:.4f}",

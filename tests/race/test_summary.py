@@ -56,6 +56,11 @@ def test_a_run_that_does_not_arrive_counts_as_later_than_all_that_do():
     ]
 
 
+@pytest.mark.parametrize(("spent", "told"), [(132.5, "132.5"), (70.0, "70"), (2e6, "2000000")])
+def test_a_median_between_two_points_is_told_as_it_is(spent, told):
+    assert Line("spectral", 2, 2, spent, 6.0, 0.03, 0.2).cells()[1] == told
+
+
 def test_the_worst_accuracy_is_the_smallest():
     points = [*run("spectral", 0, [0.5, 0.96]), *run("spectral", 1, [0.5, 0.97])]
     (line,) = summarize(points, METHODS[:1], TASKS["digits"])
