@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from lightning_fw.data.noise import NoisySequences
+from lightning_fw.data.sequence_loader import SequenceLoader
 from lightning_fw.data.sequences import Loader, Sequences
 
 
@@ -81,81 +81,41 @@ class ChunkLoader:
     """
 
     def __init__(self, loader: Loader, chunk_length: int, *, per_step: bool) -> None:
-        self._dataset = cast(Any, loader.dataset)
-        self._collate = loader.collate_fn
-        # Draws what `loader` itself would from the generator that they share, but reads nothing.
-        self._order: DataLoader[int] = DataLoader(
-            cast(Dataset[int], range(len(self._dataset))),
+        self._batches = SequenceLoader(
+            loader.dataset,
             batch_sampler=loader.batch_sampler,
             generator=loader.generator,
-            collate_fn=list,
+            collate_fn=loader.collate_fn,
         )
         self._chunk_length = chunk_length
         self._per_step = per_step
         # Where Lightning looks for a sampler to tell the epoch.
-        self.sampler = loader.sampler if isinstance(loader.sampler, DistributedSampler) else None
-        self._at_first = None if loader.generator is None else loader.generator.get_state()
-        self._chunks_a_batch = -(-time_steps(self._dataset) // chunk_length)
-        self._epochs = 0
+        self.sampler = self._batches.dealing
+        length = time_steps(cast(Sequences, loader.dataset))
+        self._chunks_a_batch = -(-length // chunk_length)
         self._position = 0
         self._saved: dict[str, int] | None = None
 
     def __len__(self) -> int:
-        return len(self._order) * self._chunks_a_batch
+        return len(self._batches) * self._chunks_a_batch
 
     def __iter__(self) -> Iterator[Chunk]:
-        # Nothing is drawn before the first chunk is asked for: Lightning 2.6.6 asks a loader that
-        # is no DataLoader for an iterator only to see whether it has one.
-        read: list[int] = []
-        skipped = 0
+        rest = self._position = 0
         if self._saved is not None:
-            done, skipped = self._saved["epochs"] - 1, self._saved["position"]
-            if skipped == len(self):
-                done, skipped = done + 1, 0
-            read = self._draw_again(done)
-            if isinstance(self._dataset, NoisySequences):
-                self._dataset.start_over()
-            self._epochs, self._saved = done, None
-        self._epochs, self._position = self._epochs + 1, skipped
-        whole, rest = divmod(skipped, self._chunks_a_batch)
-        order = self._batches()
-        for indices in islice(order, whole):
-            read.extend(indices)
-        if read and isinstance(self._dataset, NoisySequences):
-            self._dataset.pass_over(read)
-        for indices in order:
-            x, y = self._collate([self._dataset[index] for index in indices])
+            state, self._saved = self._saved, None
+            whole, rest = divmod(state["position"], self._chunks_a_batch)
+            self._batches.load_state_dict({**state, "position": whole})
+            self._position = state["position"] % len(self)
+        for x, y in self._batches:
             chunks = cut(x, y, self._chunk_length, per_step=self._per_step)
             for chunk in islice(chunks, rest, None):
                 self._position += 1
                 yield chunk
             rest = 0
 
-    def _batches(self) -> Iterator[list[int]]:
-        """The indices of an epoch; a sampler that is asked for more draws once more.
-
-        Lightning does not ask.
-        """
-        return islice(cast(Iterator[list[int]], iter(self._order)), len(self._order))
-
-    def _draw_again(self, epochs: int) -> list[int]:
-        """Leave the generator as after so many epochs; what was read in them."""
-        if self._order.generator is not None:
-            self._order.generator.set_state(self._at_first)
-        read: list[int] = []
-        told = 0 if self.sampler is None else self.sampler.epoch
-        for epoch in range(epochs):
-            if self.sampler is not None:
-                self.sampler.set_epoch(epoch)
-            for indices in self._batches():
-                read.extend(indices)
-        if self.sampler is not None:
-            self.sampler.set_epoch(told)
-        return read
-
     def state_dict(self) -> dict[str, int]:
         """How many epochs were begun, and how many chunks of the last were handed out."""
-        return self._saved or {"epochs": self._epochs, "position": self._position}
+        return self._saved or {**self._batches.state_dict(), "position": self._position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from there at the next iteration."""

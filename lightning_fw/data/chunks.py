@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from lightning_fw.checks import require_count
 from lightning_fw.data.chunk_loader import Chunk, ChunkLoader
+from lightning_fw.data.sequence_loader import begin_after_epochs_of
 from lightning_fw.data.sequences import Kind, Loader, SequenceData
 from lightning_fw.data.text import TextData
 
@@ -107,10 +108,7 @@ class InChunks(L.LightningDataModule):
         per_step = self.kind == "classification_per_step"
         chunks = ChunkLoader(loader, self.chunk_length, per_step=per_step)
         if self.trainer is not None:
-            # Lightning 2.6.6 restores a loader in mid-epoch alone, not at the end of one, where it
-            # saves by default.
-            progress: Any = self.trainer.fit_loop.epoch_progress.current
-            chunks.load_state_dict({"epochs": progress.processed, "position": len(chunks)})
+            begin_after_epochs_of(self.trainer, chunks)
         return chunks
 
     @override

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import lightning as L
 import torch
@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from lightning_fw.checks import require_count
 from lightning_fw.data.noise import NoisySequences
+from lightning_fw.data.sequence_loader import SequenceLoader, begin_after_epochs_of
 
 Split = Literal["train", "val", "test"]
 Kind = Literal["regression", "classification", "classification_per_step", "language"]
@@ -25,8 +26,8 @@ class SequenceData(L.LightningDataModule, ABC):
 
     Targets are float32 of shape (batch, output_size) for a regression, int64 class indices of
     shape (batch,) for a classification, and of shape (batch, time) for a classification per step.
-    The order of the training batches follows from ``seed`` alone, whatever the model draws in
-    between.
+    The order of the training batches follows from ``seed`` and the epoch alone, whatever the model
+    draws in between, and a fit that resumes goes on with it, in mid-epoch too.
 
     Args:
         batch_size: Sequences a batch.
@@ -77,28 +78,19 @@ class SequenceData(L.LightningDataModule, ABC):
     @override
     def train_dataloader(self) -> Loader:
         dataset = self.split("train")
-        # A Trainer may ask for it anew in each epoch.
-        is_first = self.trainer is None or self.trainer.current_epoch == 0
         if isinstance(dataset, NoisySequences):
             dataset.rank = 0 if self.trainer is None else self.trainer.global_rank
-            if is_first:
-                dataset.start_over()
         dealt = self._dealt(dataset)
-        return DataLoader(
+        loader = SequenceLoader(
             dataset,
             batch_size=self.batch_size,
             shuffle=dealt is None,
             sampler=dealt,
-            generator=torch.Generator().manual_seed(self._seed_of_order()),
+            generator=torch.Generator().manual_seed(self.seed),
         )
-
-    def _seed_of_order(self) -> int:
-        """The seed; one more, as of a DistributedSampler, for each epoch that has a loader anew."""
-        trainer: Any = self.trainer
-        if trainer is None or trainer.reload_dataloaders_every_n_epochs == 0:
-            return self.seed
-        epoch: int = trainer.current_epoch
-        return self.seed + epoch
+        if self.trainer is not None:
+            begin_after_epochs_of(self.trainer, loader)
+        return loader
 
     def _dealt(self, dataset: Sequences) -> DistributedSampler[tuple[Tensor, ...]] | None:
         """What deals batches out to ranks; Lightning's own would not know the seed."""

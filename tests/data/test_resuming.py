@@ -1,0 +1,99 @@
+"""A fit that resumes reads the batches that one without a break would have read."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import lightning as L
+import pytest
+import torch
+
+from lightning_fw.data import AddingProblem
+from tests.data.test_chunks import Noisy
+from tests.data.test_chunks_in_a_fit import QUIET, Reader
+from tests.ranks import on_ranks
+
+EPOCHS, BATCHES = 4, 5
+
+
+def make_clean():
+    return AddingProblem(6, train_size=10, val_size=2, test_size=2, batch_size=2, seed=3)
+
+
+def make_noisy():
+    return Noisy(10, batch_size=2, seed=1)
+
+
+class Save(L.Callback):
+    """Saves once: after a batch of an epoch, or at its end."""
+
+    def __init__(self, path, epoch, batch):
+        self.path, self.epoch, self.batch = path, epoch, batch
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if (trainer.current_epoch, batch_idx) == (self.epoch, self.batch):
+            trainer.save_checkpoint(self.path)
+
+    def on_train_epoch_end(self, trainer, module):
+        if self.batch is None and trainer.current_epoch == self.epoch:
+            trainer.save_checkpoint(self.path)
+
+
+def read(make_data, *, callbacks=(), path=None, **settings):
+    module = Reader()
+    trainer = L.Trainer(
+        max_epochs=EPOCHS, num_sanity_val_steps=0, callbacks=list(callbacks), **settings, **QUIET
+    )
+    trainer.fit(module, make_data(), ckpt_path=path)
+    return [tuple(batch) for batch in module.batches]
+
+
+def assert_same(mine, others):
+    assert len(mine) == len(others)
+    for batch, other in zip(mine, others, strict=True):
+        assert all(map(torch.equal, batch, other))
+
+
+@pytest.mark.parametrize("make_data", [make_clean, make_noisy])
+@pytest.mark.parametrize(("epoch", "batch"), [(0, 0), (1, 2), (2, 4), (0, None), (2, None)])
+def test_it_goes_on_from_any_batch_and_from_the_end_of_an_epoch(make_data, epoch, batch, tmp_path):
+    path = tmp_path / "saved.ckpt"
+    straight = read(make_data, callbacks=[Save(path, epoch, batch)])
+    done = epoch * BATCHES + (BATCHES if batch is None else batch + 1)
+    assert_same(read(make_data, path=path), straight[done:])
+
+
+@pytest.mark.parametrize("make_data", [make_clean, make_noisy])
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_loaders_made_anew_read_what_one_loader_reads(make_data, epochs, tmp_path):
+    path = tmp_path / "saved.ckpt"
+    anew = {"reload_dataloaders_every_n_epochs": epochs}
+    straight = read(make_data)
+    assert_same(read(make_data, callbacks=[Save(path, 2, None)], **anew), straight)
+    assert_same(read(make_data, path=path, **anew), straight[3 * BATCHES :])
+
+
+def test_a_fit_that_goes_on_reads_on():
+    module, data = Reader(), make_noisy()
+    trainer = L.Trainer(max_epochs=2, num_sanity_val_steps=0, **QUIET)
+    trainer.fit(module, data)
+    trainer.fit_loop.max_epochs = EPOCHS
+    trainer.fit(module, data)
+    assert_same([tuple(batch) for batch in module.batches], read(make_noisy))
+
+
+def saved_and_resumed(path, epoch, batch):
+    ranks = {"devices": 2, "strategy": "ddp"}
+    straight = read(make_noisy, callbacks=[Save(path, epoch, batch)], **ranks)
+    return straight, read(make_noisy, path=path, **ranks)
+
+
+@pytest.mark.parametrize("batch", [1, None])
+def test_each_rank_goes_on_with_rows_and_noise_of_its_own(batch, tmp_path):
+    of_ranks = on_ranks(partial(saved_and_resumed, tmp_path / "saved.ckpt", 1), batch)
+    for straight, resumed in of_ranks:
+        # Ten rows on two ranks: three batches an epoch.
+        done = 3 + (3 if batch is None else batch + 1)
+        assert_same(resumed, straight[done:])
+    (first, _), (second, _) = of_ranks
+    assert not any(torch.equal(x, y) for (x, _), (y, _) in zip(first, second, strict=True))
