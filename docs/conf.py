@@ -45,6 +45,20 @@ autodoc_inherit_docstrings = False
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
+# What a docstring refers to must have its entry: a reader of the site sees no other source.
+nitpicky = True
+# These stand in signatures alone: aliases of choices that the text lists, and names as the
+# annotations have them.
+nitpick_ignore = [
+    ("py:class", name)
+    for name in (
+        *("By", "Cell", "Descent", "Level", "Nonlinearity", "Preset", "Sync", "OptimizerCallable"),
+        *("Driver", "Figure", "Path", "Tensor", "lightning_fw.radius_rules.RadiusRule"),
+        *("torch.nn.modules.module.Module", "torch.nn.parameter.Parameter"),
+        *("torch.nn.modules.rnn.RNN", "torch.nn.modules.rnn.RNNCell"),
+    )
+]
+
 # The files beside this one hold the names that our pages use, for a build without a network.
 intersphinx_mapping = {
     name: (address, (None, f"inventories/{name}.inv"))

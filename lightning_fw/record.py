@@ -69,7 +69,7 @@ class RestartRecord:
 
     @property
     def loss_drop(self) -> float:
-        """Loss at the first step minus loss at the last: fresh batches make it noisy."""
+        """Loss at the first step minus loss at the last, which fresh batches make noisy."""
         return self.loss_first - self.loss_last
 
     @property

@@ -100,7 +100,7 @@ class Ball(ABC):
             infos: What is known of each parameter.
 
         Returns:
-            The atom: one tensor per parameter, of its gradient's shape and dtype.
+            The atom, one tensor per parameter, of its gradient's shape and dtype.
         """
         atoms = self.atoms(gradients, infos)
         return [

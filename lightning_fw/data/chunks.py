@@ -21,7 +21,7 @@ class InChunks(L.LightningDataModule):
     """Trains on chunks along time of another module's sequences: truncated back-propagation.
 
     A training batch of the wrapped data becomes ⌈T / chunk_length⌉ batches, one a chunk and in the
-    order of time, the last of which may be shorter. Each is a :class:`Chunk`, whose ``batch[0]``
+    order of time, the last of which may be shorter. Each is a :class:`.Chunk`, whose ``batch[0]``
     and ``batch[1]`` are x and y. Order, batches and noise are those that the wrapped data would
     train on: joined along time, a batch's chunks are its batch, on each rank its own. The networks
     of :mod:`lightning_fw.nn` carry their state, detached, from chunk to chunk.

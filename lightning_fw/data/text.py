@@ -26,7 +26,7 @@ class TextData(L.LightningDataModule):
     Words are what white space separates, with ``<eos>`` after each line; characters are all that
     the file holds, line ends included. The vocabulary is that of the training text, with ``<unk>``
     at index 0 for whatever else appears. Batches come in the order of the text, as
-    :class:`TokenStream` cuts it: keep the network's state, detached, from batch to batch, and drop
+    :class:`.TokenStream` cuts it: keep the network's state, detached, from batch to batch, and drop
     it where ``batch_idx`` is 0. That goes with ``InnerLoop(batches="successive")``, the default:
     ``"same"`` and ``"split"`` call the training step several times a batch.
 

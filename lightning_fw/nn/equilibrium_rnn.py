@@ -23,7 +23,7 @@ class EquilibriumRNN(RecurrentLayer):
     and h_t is the last g. At the equilibrium tanh(U s + W x_t + b) = α s with s = h_t + h_{t−1}:
     where it is stable, s does not depend on h_{t−1}, and ∂h_t/∂h_{t−1} = −I, so that gradients
     neither vanish nor explode. α and all η_i are trained. The signature is that of
-    :class:`torch.nn.RNN`, the shapes those of :class:`RecurrentLayer`.
+    :class:`torch.nn.RNN`, the shapes those of :class:`.RecurrentLayer`.
 
     The paper calls it iRNN; its initial weights have nothing to do with
     :func:`~lightning_fw.nn.irnn_`.

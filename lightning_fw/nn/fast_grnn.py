@@ -25,7 +25,7 @@ class FastGRNN(RecurrentLayer):
 
     ζ and ν are numbers, trained; the sigmoid σ keeps the two weights in (0, 1), as the paper wants
     them. The signature is that of :class:`torch.nn.RNN`, the shapes those of
-    :class:`RecurrentLayer`.
+    :class:`.RecurrentLayer`.
 
     Args:
         input_size: Channels of a sequence.

@@ -31,7 +31,7 @@ class FastRNN(RecurrentLayer):
 
     α and β are numbers, trained; the sigmoid σ keeps the two weights in (0, 1), as the paper wants
     them. The signature is that of :class:`torch.nn.RNN`, the shapes those of
-    :class:`RecurrentLayer`.
+    :class:`.RecurrentLayer`.
 
     Args:
         input_size: Channels of a sequence.

@@ -32,9 +32,9 @@ def preset_loop(
     """The inner loop of a preset.
 
     Args:
-        preset: ``"spectral"``: :meth:`InnerLoop.spectral`; ``"paper"``: :meth:`InnerLoop.paper`;
-            ``"authors"``: :meth:`InnerLoop.authors` with ``lr``.
-        sync: When ranks talk, as :class:`InnerLoop` has it.
+        preset: ``"spectral"``: :meth:`.InnerLoop.spectral`; ``"paper"``: :meth:`.InnerLoop.paper`;
+            ``"authors"``: :meth:`.InnerLoop.authors` with ``lr``.
+        sync: When ranks talk, as :class:`.InnerLoop` has it.
         steps: K, where it is not to be the preset's. With one step ``"spectral"`` keeps its
             radius: the rule that moves it compares two slopes.
         accumulate_grad_batches: Batches, or chunks of sequences, that make one inner step.
@@ -78,9 +78,9 @@ class PresetMixin(FrankWolfeMixin):
     """Chooses inner loop and outer optimizer by the name of a preset; stands first in the bases.
 
     Args:
-        cell: As :class:`SequenceModel` has it.
+        cell: As :class:`.SequenceModel` has it.
         preset: ``"spectral"``, ``"paper"`` or ``"authors"``, as :func:`preset_loop` has them.
-        sync: When ranks talk, as :class:`InnerLoop` has it.
+        sync: When ranks talk, as :class:`.InnerLoop` has it.
         steps: K, where it is not to be the preset's.
         accumulate_grad_batches: Batches, or chunks of sequences, that make one inner step.
         lr: Learning rate and radius of ``"authors"``, and of it alone.
@@ -128,7 +128,7 @@ class PresetMixin(FrankWolfeMixin):
 
 
 class FrankWolfeRegressor(PresetMixin, SequenceRegressor):
-    """:class:`SequenceRegressor`, trained by Frank-Wolfe; arguments as :class:`PresetMixin`.
+    """:class:`SequenceRegressor`, trained by Frank-Wolfe; arguments as :class:`.PresetMixin`.
 
     Example:
         >>> model = FrankWolfeRegressor("lstm", input_size=2, output_size=1)
@@ -138,7 +138,7 @@ class FrankWolfeRegressor(PresetMixin, SequenceRegressor):
 
 
 class FrankWolfeClassifier(PresetMixin, SequenceClassifier):
-    """:class:`SequenceClassifier`, trained by Frank-Wolfe; arguments as :class:`PresetMixin`.
+    """:class:`SequenceClassifier`, trained by Frank-Wolfe; arguments as :class:`.PresetMixin`.
 
     Example:
         >>> model = FrankWolfeClassifier(preset="paper", input_size=8, output_size=10)
@@ -148,7 +148,7 @@ class FrankWolfeClassifier(PresetMixin, SequenceClassifier):
 
 
 class FrankWolfeLanguageModel(PresetMixin, LanguageModel):
-    """:class:`LanguageModel`, trained by Frank-Wolfe; arguments as :class:`PresetMixin`.
+    """:class:`LanguageModel`, trained by Frank-Wolfe; arguments as :class:`.PresetMixin`.
 
     Example:
         >>> model = FrankWolfeLanguageModel("gru", steps=5, input_size=50, output_size=50)

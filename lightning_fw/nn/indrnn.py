@@ -44,7 +44,7 @@ class IndRNN(RecurrentLayer):
 
     The bound holds where u is used: ``weight_hh`` itself may pass it, and comes back when a
     gradient points inwards; :func:`~lightning_fw.nn.bounded.bounded` says why. The signature is
-    that of :class:`torch.nn.RNN`, the shapes those of :class:`RecurrentLayer`.
+    that of :class:`torch.nn.RNN`, the shapes those of :class:`.RecurrentLayer`.
 
     Args:
         input_size: Channels of a sequence.

@@ -52,7 +52,7 @@ class SBORNN(RecurrentLayer):
 
     W = I + a product of two thin matrices, or diagonal. α, η and μ are trained too; η and μ stay in
     (0, 1), as sigmoids of ``eta`` and ``mu``. Where α > ‖W‖₂, f_t has one minimum, αh = φ.
-    The signature is that of :class:`torch.nn.RNN`, the shapes those of :class:`RecurrentLayer`; hx
+    The signature is that of :class:`torch.nn.RNN`, the shapes those of :class:`.RecurrentLayer`; hx
     has no h_{t−2}, so a sequence that goes on from an earlier one starts without momentum.
 
     Args:

@@ -36,7 +36,7 @@ class Window:
     Args:
         inner_loop: The settings; ``batches`` is the caller's matter.
         parameters: Trainable parameters, all on one device.
-        infos: What balls need to know of each parameter, as :func:`trainable` tells.
+        infos: What balls need to know of each parameter, as :func:`.trainable` tells.
         statistics: Whether to keep what gaps, ball usage and the cosine of the record need.
         may_grow: Whether a pattern of a ProductBall may wait for parameters of a successor.
 
@@ -128,7 +128,7 @@ class Window:
 
     @property
     def is_full(self) -> bool:
-        """Whether K inner steps were tried: time to close."""
+        """Whether K inner steps were tried, so that it is time to close."""
         return self.attempts >= self.inner_loop.steps
 
     @property
