@@ -158,8 +158,9 @@ class SlopeRatio(RadiusRule):
     plateau, let the radius grow as often as shrink.
 
     The steepest tensors rule the sums: where they are past the bottom, all others shrink with
-    them. With ``own_share`` ρ > 0 tensor i has a radius of its own. Its slopes a_i and b_i, whose
-    sums over i are a and b, make c_i by the formula above, as a and b make c::
+    them. With ``own_share`` ρ > 0 tensor i has a radius of its own. Its slopes a_i and b_i, along
+    its part of the atom divided by δ_i, make c_i by the formula above, as their sums over i, which
+    are a and b then, make c::
 
         δ_i ← clip(δ_i exp(η_t (ρ c_i + (1 − ρ) c)), minimum, maximum)
 

@@ -27,7 +27,8 @@ class RestartRecord:
         gap_last: Frank-Wolfe gap at the last step, on that step's batch; NaN where the window was
             cut off after it, as by an ``on_train_batch_start`` that returns −1.
         ball_usage: ‖d_K‖ / δ, averaged over the balls that the parameters span: 1 when all atoms
-            agree; when they are noise about 1/√K in an l2 ball with γ = 1/k, more in others.
+            agree; when they are noise about 1/√K in an l2 ball with γ = 1/k, more in others. Norms
+            of spectral and nuclear balls are estimated, from below.
         cosine: Cosine between −g_1 and d_K, over all parameters.
         loss_first: Loss at the first step, that is at the anchor.
         loss_last: Loss at the last step.

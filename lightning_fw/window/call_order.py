@@ -23,7 +23,7 @@ def require_evaluation(
         loss: What the call was given.
 
     Raises:
-        RuntimeError: If it is full, or no evaluation has come since it opened.
+        RuntimeError: If it is full, or ``p.grad`` still holds the direction of the one before.
         TypeError: If the loss is no tensor.
         ValueError: If it has more than one entry.
     """

@@ -182,7 +182,7 @@ class Window:
             last: Whether the caller closes the window next, full or not.
 
         Raises:
-            RuntimeError: If the window is full, or no evaluation has come since it opened.
+            RuntimeError: If the window is full, or ``p.grad`` still holds the direction before it.
             TypeError, ValueError: If the loss is no tensor of one entry.
         """
         require_evaluation(self, "step", self._displacement, loss)
