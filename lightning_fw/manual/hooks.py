@@ -31,6 +31,16 @@ def step_optimizer(module: Any, loss: Tensor | None) -> None:
         loss: What the closure gives; the direction stands in ``p.grad`` already.
     """
     trainer, optimizer = module.trainer, module.optimizers()
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    directions = [(p, p.grad) for p in params if p.grad is not None]
+
+    def closure() -> Tensor | None:
+        # In automatic optimization it makes the gradients: zero_grad() before it costs nothing.
+        if all(p.grad is None for p in params):
+            for p, direction in directions:
+                p.grad = direction
+        return None if loss is None else loss.detach()
+
     # As in automatic optimization the hook counts, once it has returned: a warm-up written into it
     # reads the global_step before it, and one that skips the optimizer's step does not stall.
     optimizer._on_before_step = optimizer._on_after_step = _nothing
@@ -42,7 +52,7 @@ def step_optimizer(module: Any, loss: Tensor | None) -> None:
         trainer.current_epoch,
         trainer.fit_loop.batch_idx,
         optimizer,
-        lambda: None if loss is None else loss.detach(),
+        closure,
     )
     progress.increment_completed()
 

@@ -88,6 +88,33 @@ def test_a_hook_that_skips_the_step_leaves_the_weights():
     assert moves == [False, True, False, True, False, True]
 
 
+class ZeroesBefore(Parts):
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any
+    ) -> None:
+        optimizer.zero_grad()
+        optimizer.step(closure=optimizer_closure)
+
+
+class ZeroesAfter(Parts):
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any
+    ) -> None:
+        optimizer_closure()
+        optimizer.zero_grad()
+        optimizer.step()
+
+
+@pytest.mark.parametrize(("parts", "steps"), [(ZeroesBefore, True), (ZeroesAfter, False)])
+def test_zero_grad_is_no_loss_before_the_closure_as_in_automatic(parts, steps):
+    for twin, plain in zip(twins(parts), twins(Parts), strict=True):
+        module, expected = twin(), plain()
+        start = weights(module).clone()
+        fit(module)
+        fit(expected)
+        assert torch.equal(weights(module), weights(expected) if steps else start)
+
+
 class CallsTheClosure(Parts):
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any
