@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ..test_error_messages import ALL
+from tests.test_error_messages import ALL
 
 PAGES = sorted((Path(__file__).parents[2] / "docs").glob("*.md"))
 QUOTE = re.compile(r"`` (`\w+`[^\n]*?) ``")
