@@ -103,6 +103,29 @@ def test_parts_that_take_turns_are_automatic_optimizations(hook, make_trainer):
     torch.testing.assert_close(*fitted, rtol=1e-4, atol=1e-6)
 
 
+def test_a_part_frozen_again_once_it_has_its_gradient_is_automatic_optimizations(make_trainer):
+    class Thaws:
+        def on_train_start(self):
+            self.backbone.requires_grad_(False)
+
+        def training_step(self, batch, batch_idx):
+            self.backbone.requires_grad_(batch_idx % 2 == 1)
+            return super().training_step(batch, batch_idx)
+
+        def on_after_backward(self):
+            self.backbone.requires_grad_(False)
+
+    fitted = []
+    for base in (TunedPlain, TunedByFrankWolfe):
+        module = type("ThawsInAStep", (Thaws, base), {})()
+        module.inner_loop = ONE_STEP
+        before = module.backbone.weight.detach().clone()
+        make_trainer().fit(module)
+        assert not torch.equal(module.backbone.weight, before)
+        fitted.append(torch.nn.utils.parameters_to_vector(module.parameters()))
+    torch.testing.assert_close(*fitted, rtol=1e-4, atol=1e-6)
+
+
 class PartsThatTakeTurns(TunedByFrankWolfe):
     def turn(self, batch_idx):
         return (self.head, self.backbone)[batch_idx % 2]
@@ -161,6 +184,21 @@ def test_a_pattern_of_a_product_ball_waits_for_parameters_that_are_frozen(make_t
     module.inner_loop = InnerLoop(ball=ProductBall({"bone*": L2Ball(), "*": L2Ball()}))
     with pytest.raises(ValueError, match=r"the pattern 'bone\*', which gets no parameter of head"):
         make_trainer().fit(module)
+
+
+def test_one_pattern_of_a_product_ball_waits_longer_than_another(make_trainer):
+    class OneByOne(TunedByFrankWolfe):
+        def on_train_epoch_start(self):
+            self.head.bias.requires_grad_(self.current_epoch > 0)
+            self.backbone.requires_grad_(self.current_epoch > 1)
+
+    module = OneByOne()
+    balls = {"backbone*": L2Ball(), "*.bias": L2Ball(), "*": L2Ball()}
+    module.inner_loop = InnerLoop(ball=ProductBall(balls), steps=3)
+    before = torch.nn.utils.parameters_to_vector(module.parameters()).detach().clone()
+    make_trainer(max_epochs=3).fit(module)
+    after = torch.nn.utils.parameters_to_vector(module.parameters())
+    assert (after != before).all()
 
 
 @pytest.mark.parametrize("as_group", [True, False])
