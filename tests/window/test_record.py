@@ -58,6 +58,19 @@ def test_a_window_that_nobody_knew_to_be_at_its_end_tells_no_gap_of_another_step
     assert math.isnan(record.gap_ratio)
 
 
+def test_a_window_whose_first_step_was_skipped_tells_nothing_of_the_first_step_before():
+    parameters = make_parameters()
+    window = Window(InnerLoop(steps=2), parameters)
+    take_steps(window, parameters, 2)
+    assert window.close().cosine > 0
+    take_steps(window, parameters, 1, math.nan)
+    take_steps(window, parameters, 1)
+    record = window.close()
+    assert (record.steps, record.skipped) == (1, 1)
+    assert all(map(math.isnan, (record.cosine, record.gap_first, record.loss_first)))
+    assert record.gap_last > 0
+
+
 def test_the_cosine_is_that_of_the_first_gradients_in_a_successor_too():
     parameters, straight = make_parameters(), make_parameters()
     window = Window(InnerLoop(steps=2), straight)

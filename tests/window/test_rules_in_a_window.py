@@ -51,6 +51,20 @@ def test_a_skipped_first_step_leaves_the_rule_the_next_gap(device_path, monkeypa
     assert wanted == [False, False, False, True]
 
 
+def test_a_rule_compares_with_the_first_gap_of_its_own_window():
+    weight = nn.Parameter(torch.zeros(2))
+    window = Window(InnerLoop(steps=9, restart_when=GapFraction(0.5)), [weight])
+    wanted = []
+    for scale in (1.0, 0.1):
+        for gradient in ([1.0, 0.0], [0.0, 0.6], [0.0, 0.01]):
+            weight.grad = scale * torch.tensor(gradient)
+            window.step()
+            wanted.append(window.wants_restart())
+        window.close(early=True)
+        window.drop_direction()
+    assert wanted == 2 * [False, False, True]
+
+
 def test_atoms_that_became_noise_close_a_window_early():
     generator = torch.Generator().manual_seed(0)
     weight = nn.Parameter(torch.zeros(10_000))
