@@ -84,6 +84,18 @@ def test_the_cosine_is_that_of_the_first_gradients_in_a_successor_too():
     assert 0.1 < expected < 0.999
 
 
+def test_the_cosine_is_with_all_that_moved():
+    """A parameter whose first gradient comes later is part of the direction, too."""
+    early, late = (nn.Parameter(torch.zeros(2, dtype=torch.float64)) for _ in range(2))
+    window = Window(InnerLoop(steps=2), [early, late])
+    for moved in ([early], [early, late]):
+        with window.displaced():
+            sum(p.sum() for p in moved).backward()
+        window.step()
+    # The mean of two atoms that agree, beside the mean of one and none.
+    assert window.close().cosine == pytest.approx(1 / math.sqrt(1 + 0.5**2))
+
+
 def test_without_statistics_the_direction_is_the_same():
     directions = []
     for statistics in (True, False):
@@ -91,7 +103,7 @@ def test_without_statistics_the_direction_is_the_same():
         window = Window(InnerLoop(steps=3), parameters, statistics=statistics)
         take_steps(window, parameters, 3)
         record = window.close()
-        assert (record.gap_first > 0) is statistics
+        assert (record.gap_first > 0) is (record.ball_usage > 0) is statistics
         directions.append([p.grad for p in parameters])
     assert all_equal(*directions)
 
