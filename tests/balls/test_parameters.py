@@ -172,6 +172,16 @@ def test_a_subclass_of_a_recurrent_module_counts() -> None:
     assert [info.gates for info in infos_of(MyLSTM(2, 3))] == [4, 4, 1, 1]
 
 
+def test_other_matrices_of_a_recurrent_module_stack_no_gates() -> None:
+    class Mixing(nn.LSTM):
+        def __init__(self) -> None:
+            super().__init__(2, 3)
+            self.mix = nn.Linear(3, 12)
+
+    gates = {info.name: info.gates for info in infos_of(Mixing())}
+    assert (gates["weight_hh_l0"], gates["mix.weight"]) == (4, 1)
+
+
 def test_groups_are_numbered_as_in_the_optimizer() -> None:
     module = Tagger()
     groups = [
@@ -251,6 +261,12 @@ def test_a_tied_weight_has_its_first_name() -> None:
     module = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
     module[1].weight = module[0].weight
     assert [info.name for info in infos_of(module)] == ["0.weight"]
+
+
+def test_what_is_known_of_a_tied_weight_is_what_was_first() -> None:
+    weight = torch.ones(2)
+    _, known = movable([weight, weight], [ParameterInfo("words"), ParameterInfo("head", group=1)])
+    assert known == [ParameterInfo("words")]
 
 
 def test_there_must_be_something_to_move() -> None:
