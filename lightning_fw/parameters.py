@@ -248,7 +248,7 @@ def movable(
     # Tied weights come twice; those without an entry have nothing to move.
     once: dict[int, int] = {}
     for place, p in enumerate(given):
-        if is_lazy(p) or p.numel() > 0:
+        if p.numel() > 0:
             once.setdefault(id(p), place)
     if not once:
         raise ValueError(
