@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_fw.balls import L1Ball, LpBall
-from lightning_fw.tensors.foreach import Entrywise, add_scaled_, inners, tensor_norms
+from lightning_fw.tensors.foreach import Entrywise, add_scaled_, inners, lerp, tensor_norms
 from lightning_fw.tensors.shards import placed_as, saved
 from tests.ranks import on_ranks
 
@@ -58,6 +58,19 @@ def test_norms_and_products_are_those_of_the_whole():
                 assert abs(in_parts - whole) <= 1e-6 * abs(whole)
         assert told["norms"][1][3][0] > 0
         assert told["dtypes"] == [torch.float32, torch.float32, torch.float64, torch.float32]
+
+
+def part_of_the_way() -> tuple[Tensor, Tensor]:
+    torch.distributed.init_process_group("gloo")
+    start, end = in_parts(torch.arange(6.0)), in_parts(torch.full((6,), 8.0))
+    (found,) = lerp([start], [end], 0.25)
+    return found.full_tensor(), start.full_tensor()
+
+
+def test_a_share_of_the_way_in_parts_leaves_the_start_where_it_is():
+    for found, start in on_ranks(part_of_the_way, ranks=RANKS):
+        torch.testing.assert_close(found, 0.75 * torch.arange(6.0) + 2)
+        assert torch.equal(start, torch.arange(6.0))
 
 
 def long_sum() -> Tensor:
