@@ -23,6 +23,7 @@ from lightning_fw import (
     SlopeRatio,
     SpectralBall,
 )
+from lightning_fw.restarts import RestartRule
 from lightning_fw.window.gradients import Gradients
 from tests.manual.double_fits import doubles, fit
 from tests.manual.interrupted import counts, monitor
@@ -185,3 +186,18 @@ def test_batches_that_are_not_successive_are_refused(batches):
 def test_wrong_values_are_named(value, error, message):
     with pytest.raises(error, match=re.escape(f"`accumulate_grad_batches` {message}")):
         InnerLoop(accumulate_grad_batches=value)
+
+
+def test_a_restart_rule_is_asked_after_every_inner_step_and_not_after_every_batch(
+    loader, make_trainer
+):
+    class Listens(RestartRule):
+        def __call__(self, progress):
+            asked.append(progress.k)
+            return False
+
+    asked = []
+    loop = InnerLoop(steps=3, accumulate_grad_batches=2, restart_when=Listens())
+    make_trainer().fit(Recurrent(loop), loader)
+    # A window that is full closes unasked; of the second the epoch has one batch.
+    assert asked == [1, 2, 1]
