@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -51,14 +50,17 @@ def read_points(path: Path) -> list[Point]:
 
 
 def finished(points: Iterable[Point], budget: int) -> list[Point]:
-    """The points of the runs that spent their budget; one that lost a point is to run again."""
-    points = list(points)
-    done = {(point.method, point.seed) for point in points if point.evaluations >= budget}
-    measured = {(point.method, point.seed, point.evaluations) for point in points}
-    counts = Counter((method, seed) for method, seed, _ in measured)
-    most = {method: max(counts[run] for run in done if run[0] == method) for method, _ in done}
-    whole = {(method, seed) for method, seed in done if counts[method, seed] == most[method]}
-    return [point for point in points if (point.method, point.seed) in whole]
+    """The points of the runs that spent their budget; one that lost a point is to run again.
+
+    Each counts once, and in order: a file put together of several, or sorted, says the same.
+    """
+    runs: dict[tuple[str, int], dict[int, Point]] = {}
+    for point in points:
+        runs.setdefault((point.method, point.seed), {}).setdefault(point.evaluations, point)
+    done = {run: measured for run, measured in runs.items() if max(measured) >= budget}
+    most = {name: max(len(done[run]) for run in done if run[0] == name) for name, _ in done}
+    whole = [measured for (name, _), measured in done.items() if len(measured) == most[name]]
+    return [measured[at] for measured in whole for at in sorted(measured)]
 
 
 def write_points(path: Path, points: Iterable[Point]) -> None:

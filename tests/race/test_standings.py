@@ -164,6 +164,12 @@ def test_a_run_is_finished_at_its_budget():
     assert finished([*points, *fewer], 100) == [*points, *fewer]
 
 
+def test_points_told_twice_or_out_of_order_are_the_same_runs():
+    points = [Point("adam", seed, at, at / 10, 0.1, 1 / at) for seed in (0, 1) for at in (9, 10)]
+    assert finished([*points, points[-1]], 10) == points
+    assert finished([points[1], points[0], *points[2:]], 10) == points
+
+
 def test_another_method_can_be_compared_with_the_others(races, capsys):
     assert main([str(races[1]), "--method", "l2"]) == 0
     first = capsys.readouterr().out.split("\n\n")[0]
