@@ -62,7 +62,8 @@ def join(
     for tensor, averaged in zip(tensors, rest[len(known) :], strict=True):
         tensor.copy_(averaged.view_as(tensor) / active)
     displacement.moved = [value > 0 and active > _TINY for value in moved]
-    agreement = displacement.length() / max(length / active, _TINY)
+    # Where no rank moved there is nothing to agree on, and a mean over windows leaves NaN out.
+    agreement = displacement.length() / (length / active) if length > 0 else nan
     if slopes is not None:
         # Where no rank has any, 0 / 0 is the NaN that says so.
         slopes = (rest[1].view_as(slopes) / rest[0].unsqueeze(1)).to(slopes.dtype)

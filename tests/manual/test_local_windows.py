@@ -131,6 +131,12 @@ def test_a_rank_without_a_step_does_not_lessen_agreement():
     assert record.agreement == pytest.approx(1.0)
 
 
+def test_where_no_rank_took_a_step_there_is_no_agreement_to_tell():
+    _, record = joined([torch.full((2,), math.nan)], lambda message: message)
+    assert record.skipped == 1
+    assert math.isnan(record.agreement)
+
+
 def test_the_mean_is_over_ranks_that_took_a_step():
     ways, messages = (torch.tensor([3.0, 4.0]), torch.full((2,), math.nan)), []
     for way in ways:
