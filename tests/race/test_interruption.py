@@ -24,7 +24,7 @@ def arguments(tmp_path):
     return [*start, "--budget", "150", "--every", "10", "--out", str(tmp_path)]
 
 
-def interrupt_at_the_first_point_of(method, arguments, directory):
+def interrupt_at_the_first_point_of(method, arguments, directory, by=signal.SIGINT):
     """Start the race, interrupt it, and return its exit status and what it said."""
 
     def program():
@@ -37,7 +37,7 @@ def interrupt_at_the_first_point_of(method, arguments, directory):
     while not any(point.method == method for point in read_points(directory / "race.csv")):
         assert process.is_alive() and time.monotonic() < deadline
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, by)
     end_forked(process, timeout=60)
     return process.exitcode, " ".join(said.read_text().split())
 
@@ -58,6 +58,13 @@ def test_an_interrupted_race_keeps_what_it_has_and_goes_on(arguments, tmp_path):
     points = read_points(csv)
     assert [p for p in points if p.method == "adam"] == kept
     assert [p.evaluations for p in points if p.method == "paper"] == list(range(10, 151, 10))
+
+
+def test_a_terminated_race_ends_as_an_interrupted_one(arguments, tmp_path):
+    status, told = interrupt_at_the_first_point_of("paper", arguments, tmp_path, signal.SIGTERM)
+    assert status == 130
+    assert "Run the same command again to go on" in told
+    assert "| Adam (" in (tmp_path / "summary.md").read_text()
 
 
 def test_without_a_finished_run_there_is_no_picture_yet(arguments, tmp_path):
