@@ -212,6 +212,11 @@ class AnchorAveraging(PolynomialAveraging, WeightAveraging):
     module without the mixin. It looks once a batch: of several windows in one the last counts. It
     begins anew where a module gets other layers in mid-fit.
 
+    The running statistics of a batch norm are averaged like weights, and are not quite those of
+    the averaged weights: after training ``torch.optim.swa_utils.update_bn(loader, module)`` makes
+    these. Batches that are far off stay in the average for long; with ``use_buffers=False`` the
+    latest statistics count.
+
     Source: Shamir, Zhang (2013), arXiv:1212.1824, polynomial-decay averaging.
 
     Args:
