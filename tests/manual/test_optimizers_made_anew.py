@@ -8,6 +8,7 @@ from torch import nn
 
 from lightning_fw import InnerLoop, L2Ball, LinearDecay
 from tests.manual.callback_nets import ONE_STEP, ByFrankWolfe, Plain
+from tests.manual.interrupted import Batches, SaveAfter
 from tests.mixin.conftest import Recurrent
 
 
@@ -58,12 +59,24 @@ def test_windows_count_on_and_keep_their_momentum(make_anew, loader, make_traine
     assert torch.equal(runs[1][0], runs[0][0])
 
 
-def test_other_settings_of_the_inner_loop_count_from_then_on(loader, make_trainer):
-    class Longer(Recurrent):
-        def on_train_epoch_start(self):
-            self.inner_loop = InnerLoop(steps=2 + self.current_epoch)
-            by_the_strategy(self)
+class Longer(Recurrent):
+    """Its windows have a step more in every epoch."""
 
+    def on_train_epoch_start(self):
+        self.inner_loop = InnerLoop(steps=2 + self.current_epoch)
+        by_the_strategy(self)
+
+
+def test_other_settings_of_the_inner_loop_count_from_then_on(loader, make_trainer):
     module = Longer()
     make_trainer(max_epochs=2).fit(module, loader)
     assert [record.steps for record in module.records] == [2, 2, 2, 1, 3, 3, 1]
+
+
+def test_in_a_fit_that_resumed_they_are_not_those_of_the_checkpoint(make_trainer, tmp_path):
+    save = SaveAfter(tmp_path, [2])
+    make_trainer(callbacks=[save]).fit(Longer(InnerLoop(steps=2)), Batches())
+    resumed = Longer(InnerLoop(steps=2))
+    make_trainer(max_epochs=2).fit(resumed, Batches(), ckpt_path=save.path(2))
+    found = [(record.restart, record.steps) for record in resumed.records]
+    assert found == [(1, 2), (2, 2), (3, 1), (0, 3), (1, 3), (2, 1)]
