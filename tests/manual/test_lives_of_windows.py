@@ -29,6 +29,24 @@ def test_a_copy_made_within_training_step_trains(loader, make_trainer):
     assert not torch.equal(twin.weights(), before)
 
 
+def test_a_copy_made_within_training_step_may_go_backward_before_its_own(loader, make_trainer):
+    class Copying(Recurrent):
+        copies = []
+
+        def training_step(self, batch, batch_idx):
+            if not self.copies:
+                self.copies.append(copy.deepcopy(self))
+            return super().training_step(batch, batch_idx)
+
+        def on_train_start(self):
+            self.manual_backward(self.head.weight.sum())
+
+    make_trainer().fit(Copying(), loader)
+    trainer = make_trainer()
+    trainer.fit(Copying.copies[0], loader)
+    assert trainer.global_step == 3
+
+
 @pytest.mark.parametrize("loop", [InnerLoop(steps=3), InnerLoop.spectral()], ids=["l2", "spectral"])
 def test_a_loss_may_have_one_dimension(loop, loader, make_trainer):
     class OneDimensional(Recurrent):
