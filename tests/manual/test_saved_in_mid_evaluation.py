@@ -78,6 +78,20 @@ class Renaming(Failing):
         checkpoint["state_dict"] = {f"net.{name}": weight.clone() for name, weight in weights}
 
 
+class Keeping(Failing):
+    def on_save_checkpoint(self, checkpoint):
+        weights = checkpoint["state_dict"].items()
+        checkpoint["kept"] = {name: weight.clone() for name, weight in weights}
+
+
+def test_the_users_hook_sees_the_anchor_in_the_checkpoint(make_trainer, tmp_path):
+    module = Keeping(lambda: module.trainer.save_checkpoint(tmp_path / "mid.ckpt"))
+    make_trainer().fit(module, Batches())
+    checkpoint = torch.load(tmp_path / "mid.ckpt", weights_only=True)
+    assert torch.equal(weights_in(checkpoint, "kept"), module.anchor)
+    assert not torch.equal(module.displaced, module.anchor)
+
+
 @pytest.mark.parametrize("kind", [Rewriting, Copying, Rebuilding, Renaming])
 def test_copies_of_the_weights_in_a_checkpoint_are_the_anchors(kind, make_trainer, tmp_path):
     module = kind(lambda: module.trainer.save_checkpoint(tmp_path / "mid.ckpt"))
