@@ -56,6 +56,10 @@ def test_all_ranks_end_after_the_batch(sync):
 
 
 def questions(sync: str) -> int:
+    return _questions(make_trainer(), sync)
+
+
+def _questions(trainer: L.Trainer, sync: str) -> int:
     broadcast, asked = torch.distributed.broadcast, []
 
     def counted(*arguments, **settings):
@@ -63,7 +67,7 @@ def questions(sync: str) -> int:
         return broadcast(*arguments, **settings)
 
     torch.distributed.broadcast = counted
-    make_trainer().fit(Module(InnerLoop(steps=3, sync=sync)), make_loader(56, 4))
+    trainer.fit(Module(InnerLoop(steps=3, sync=sync)), make_loader(56, 4))
     return len(asked)
 
 
@@ -82,3 +86,19 @@ def question_after_a_fit() -> bool:
 
 def test_lightning_gets_its_own_question_back():
     assert on_ranks(question_after_a_fit) == [False, False]
+
+
+class Failing(Module):
+    def training_step(self, batch, batch_idx):
+        raise ConnectionError("lost connection")
+
+
+def questions_after_a_fit_that_failed() -> int:
+    trainer = make_trainer()
+    with pytest.raises(ConnectionError):
+        trainer.fit(Failing(InnerLoop(steps=3, sync="restart")), make_loader(56, 4))
+    return _questions(trainer, "step")
+
+
+def test_it_asks_every_batch_again_after_a_fit_apart_that_failed():
+    assert on_ranks(questions_after_a_fit_that_failed) == [7, 7]
