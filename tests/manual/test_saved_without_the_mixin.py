@@ -110,6 +110,16 @@ class TestWithAndWithoutTheMixin:
             # A window takes several times the memory of the weights.
             assert loaded._saved_driver_state is None
 
+    def test_of_weights_alone_lightning_says_that_no_fit_goes_on_from_them(
+        self, make_trainer, tmp_path
+    ):
+        trainer, path = make_trainer(), tmp_path / "weights.ckpt"
+        trainer.fit(Plain(), Batches())
+        trainer.save_checkpoint(path, weights_only=True)
+        # No warning before it, which would be an error here.
+        with pytest.raises(KeyError, match="contains only the model"):
+            make_trainer().fit(Module(LOOP), Batches(), ckpt_path=path)
+
 
 class ByAdam(Plain):
     def configure_optimizers(self):
