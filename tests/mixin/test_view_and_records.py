@@ -119,6 +119,17 @@ def test_a_fit_that_nobody_listens_to_goes_the_same_way(loop, loader, make_train
     assert torch.equal(*(module.weights() for module in fits))
 
 
+def test_a_fit_that_nobody_listens_to_takes_no_time(loader, make_trainer, tmp_path):
+    """On a GPU each would be a pair of events, which nobody reads before the end of the fit."""
+    told = []
+    for kind in (Unheard, Recurrent):
+        trainer = make_trainer()
+        trainer.fit(kind(), loader)
+        trainer.save_checkpoint(tmp_path / "end.ckpt")
+        told.append(torch.load(tmp_path / "end.ckpt", weights_only=True)["frank_wolfe"]["tally"])
+    assert [set(tally["seconds"]) for tally in told] == [set(), {"inner", "gradient", "outer"}]
+
+
 def test_costs_add_up(loader, make_trainer):
     module = Recurrent()
     make_trainer().fit(module, loader)
