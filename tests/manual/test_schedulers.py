@@ -15,6 +15,7 @@ from tests.manual.scheduled_fits import (
     with_scheduler,
 )
 from tests.manual.twins import NAMESPACES, fit, sgd, twins
+from tests.mixin.conftest import Recurrent, make_loader
 
 FORMS = {
     "lists": lambda o: ([o], [halving(o)]),
@@ -169,3 +170,21 @@ def test_an_unknown_key_is_reported_once():
         with pytest.warns(RuntimeWarning, match="unsupported keys in the lr scheduler") as caught:
             fit(twin(with_scheduler(intervall="step")))
         assert sum(warning.category is RuntimeWarning for warning in caught) == 1
+
+
+def test_a_scheduler_is_stepped_too_where_setup_sets_what_configures_it(make_trainer):
+    class SetUp(Recurrent):
+        def setup(self, stage):
+            self.configure_optimizers = self.configure_later
+
+        def configure_later(self):
+            optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": halving(optimizer), "interval": "step"},
+            }
+
+    trainer = make_trainer()
+    trainer.fit(SetUp(), make_loader())
+    assert trainer.global_step == 3
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.1 / 2**3)
