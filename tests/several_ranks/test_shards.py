@@ -42,7 +42,7 @@ def numbers() -> dict[str, Any]:
             [(float(x), float(y)) for x, y in zip(tensor_norms(parts, p), tensor_norms(tensors, p))]
             for p in (1, 2, float("inf"))
         ],
-        "dtypes": [norm.dtype for norm in tensor_norms(parts)],
+        "dtypes": [[norm.dtype for norm in tensor_norms(parts, p)] for p in (1, 2, float("inf"))],
         "dots": list(zip(inners(parts, parts), inners(tensors, tensors), strict=True)),
         "tie": L1Ball().atoms([equal]).tensors[0].full_tensor(),
         "tie of two": [
@@ -57,7 +57,7 @@ def test_norms_and_products_are_those_of_the_whole():
             for in_parts, whole in pairs:
                 assert abs(in_parts - whole) <= 1e-6 * abs(whole)
         assert told["norms"][1][3][0] > 0
-        assert told["dtypes"] == [torch.float32, torch.float32, torch.float64, torch.float32]
+        assert told["dtypes"] == [[torch.float32, torch.float32, torch.float64, torch.float32]] * 3
 
 
 def part_of_the_way() -> tuple[Tensor, Tensor]:
@@ -90,6 +90,21 @@ def test_among_equal_entries_one_moves_on_one_rank():
     for told in on_ranks(numbers, ranks=RANKS):
         assert told["tie"].tolist() == [-1, 0, 0, 0, 0, 0]
         assert [atom.tolist() for atom in told["tie of two"]] == [[-1, *[0] * 5], [0] * 6]
+
+
+def tie_of_ranks_in_two_dimensions() -> Tensor:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    torch.distributed.init_process_group("gloo")
+    square = init_device_mesh("cpu", (2, 2))
+    gradient = distribute_tensor(torch.tensor([0.0, 1, 1, 0]), square, [Shard(0), Shard(0)])
+    return L1Ball().atoms([gradient]).tensors[0].full_tensor()
+
+
+def test_so_it_is_where_two_dimensions_of_the_mesh_cut_a_tensor():
+    for atom in on_ranks(tie_of_ranks_in_two_dimensions, ranks=4):
+        assert atom.tolist() == [0, -1, 0, 0]
 
 
 def gradient_of_other_placements() -> Tensor:
