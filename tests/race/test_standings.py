@@ -7,7 +7,7 @@ import json
 import pytest
 
 from lightning_fw.race.methods import METHODS
-from lightning_fw.race.points import Point, finished, write_points
+from lightning_fw.race.points import Point, write_points
 from lightning_fw.race.standings import Race, compare, main, read_race, table
 from lightning_fw.race.tasks import TASKS
 
@@ -153,21 +153,6 @@ def test_a_method_without_a_finished_run_did_not_race(races):
     path.write_text("".join(row for row in rows if not row.startswith("spectral,")))
     with pytest.raises(ValueError, match="a race with spectral, got adam, sgd, muon in"):
         read_race(races[0])
-
-
-def test_a_run_is_finished_at_its_budget():
-    points = [Point("adam", 0, at, at / 10, 0.1, 0.2) for at in range(10, 101, 10)]
-    assert finished(points, 100) == points
-    assert finished(points[:-1], 100) == []
-    # A batch of several evaluations passes over points; those of a method count alike.
-    fewer = [Point("paper", 0, 102, 1.0, 0.1, 0.2)]
-    assert finished([*points, *fewer], 100) == [*points, *fewer]
-
-
-def test_points_told_twice_or_out_of_order_are_the_same_runs():
-    points = [Point("adam", seed, at, at / 10, 0.1, 1 / at) for seed in (0, 1) for at in (9, 10)]
-    assert finished([*points, points[-1]], 10) == points
-    assert finished([points[1], points[0], *points[2:]], 10) == points
 
 
 def test_another_method_can_be_compared_with_the_others(races, capsys):
