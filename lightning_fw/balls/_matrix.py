@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from lightning_fw.balls._base import Atoms, Ball, Infos
+from lightning_fw.balls._vector import VectorBall
+from lightning_fw.balls.linf import LinfBall
 from lightning_fw.balls.rms import RMSBall
 from lightning_fw.checks import require_positive
 from lightning_fw.parameters import ParameterInfo
@@ -21,6 +23,8 @@ from lightning_fw.tensors.shards import like, whole
 
 _VECTOR_BALL = RMSBall(radius=1.0)
 
+# No direction of a diagonal matrix moves by more than its largest entry.
+_DIAGONAL_BALL = LinfBall(radius=1.0)
 
 # Sides of matrices that a GPU takes as long for as for those that they are padded to.
 _SMALL = 256
@@ -47,7 +51,7 @@ class _Stack(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class MatrixBall(Ball):
-    """A ball of matrices; vectors get an RMS ball.
+    """A ball of matrices; vectors get an RMS ball, recurrent ones, which are diagonals, an l∞ ball.
 
     Parameters of more than two dimensions are flattened to (first, rest). Every matrix is a ball
     of its own; one that ranks hold in parts is gathered, and each rank answers for it.
@@ -66,7 +70,8 @@ class MatrixBall(Ball):
         head_radius: Matrices of no recurrent layer, such as a head's of shape (out, in), get
             ``head_radius`` · √(out/in) · δ, so that what few units answer moves no faster than what
             many do; None: they are like the others.
-        vector_radius: Vectors get ‖b‖₂ / √n ≤ ``vector_radius`` · δ.
+        vector_radius: Vectors get ‖b‖₂ / √n ≤ ``vector_radius`` · δ; recurrent weights that are
+            vectors, the diagonal of a matrix, max ∣u_i∣ ≤ ``vector_radius`` · δ.
 
     Raises:
         TypeError: If a radius is not a number.
@@ -118,16 +123,16 @@ class MatrixBall(Ball):
                 _, rows, columns = matrices.shape
                 own = atom[:, :rows, :columns].reshape(gradients[index].shape)
                 tensors[index], scales[index] = like(own, gradients[index]), -reach
-        vectors = _vectors(gradients)
-        answer = _VECTOR_BALL.atoms(
-            [gradients[index] for index in vectors],
-            None,
-            None if norms is None else [norms[index] for index in vectors],
-        )
-        vector_scales = multiples(answer.scales, self.vector_radius)
-        for position, index in enumerate(vectors):
-            tensors[index] = answer.tensors[position]
-            scales[index] = vector_scales[position]
+        for ball, vectors in _vectors(gradients, infos):
+            answer = ball.atoms(
+                [gradients[index] for index in vectors],
+                None,
+                None if norms is None else [norms[index] for index in vectors],
+            )
+            vector_scales = multiples(answer.scales, self.vector_radius)
+            for position, index in enumerate(vectors):
+                tensors[index] = answer.tensors[position]
+                scales[index] = vector_scales[position]
         return Atoms(tensors, scales)
 
     def block_norms(self, tensors: Sequence[Tensor], infos: Infos | None = None) -> Tensor:
@@ -155,12 +160,12 @@ class MatrixBall(Ball):
             found += (
                 torch._foreach_mul(norms, reaches) if dual else torch._foreach_div(norms, reaches)
             )
-        vectors = [tensors[index] for index in _vectors(tensors)]
-        if vectors:
+        for ball, indices in _vectors(tensors, infos):
+            vectors = [tensors[index] for index in indices]
             if dual:
-                found.append(_VECTOR_BALL.block_dual_norms(vectors) * self.vector_radius)
+                found.append(ball.block_dual_norms(vectors) * self.vector_radius)
             else:
-                found.append(_VECTOR_BALL.block_norms(vectors) / self.vector_radius)
+                found.append(ball.block_norms(vectors) / self.vector_radius)
         return torch.cat(found)
 
     def _stacks(self, tensors: Sequence[Tensor], infos: Infos | None) -> list[_Stack]:
@@ -232,5 +237,13 @@ def _is_small(matrices: Tensor) -> bool:
     return matrices.is_cuda and min(sides) > 1 and max(sides) < _SMALL
 
 
-def _vectors(tensors: Sequence[Tensor]) -> list[int]:
-    return [index for index, tensor in enumerate(tensors) if tensor.ndim < 2]
+def _vectors(
+    tensors: Sequence[Tensor], infos: Infos | None
+) -> Iterator[tuple[VectorBall, list[int]]]:
+    """Places of what has less than two dimensions, by its ball."""
+    flat = [index for index, tensor in enumerate(tensors) if tensor.ndim < 2]
+    diagonals = [index for index in flat if infos is not None and infos[index].is_recurrent]
+    others = [index for index in flat if index not in diagonals]
+    for ball, vectors in ((_VECTOR_BALL, others), (_DIAGONAL_BALL, diagonals)):
+        if vectors:
+            yield ball, vectors

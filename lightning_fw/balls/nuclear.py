@@ -31,7 +31,8 @@ class NuclearBall(MatrixBall):
         input_radius: Those that read the input, ``input_radius`` · δ; None: the same.
         head_radius: Matrices (out, in) of no recurrent layer, ``head_radius`` · δ √(out/in); None:
             like the others.
-        vector_radius: Vectors get ‖b‖₂ / √n ≤ ``vector_radius`` · δ.
+        vector_radius: Vectors get ‖b‖₂ / √n ≤ ``vector_radius`` · δ; recurrent weights that are
+            vectors, the diagonal of a matrix, max ∣u_i∣ ≤ ``vector_radius`` · δ.
         iterations: Steps of power iteration.
 
     Raises:

@@ -23,7 +23,8 @@ class SpectralBall(MatrixBall):
     """{D : σ₁(D) ≤ δ}, with the atom −δ U Vᵀ of G = U S Vᵀ and the nuclear norm as dual.
 
     Recurrent weights of LSTM and GRU stack their gates; the oracle answers per gate. Vectors get
-    an RMS ball.
+    an RMS ball; weights of units that recur on themselves alone, the diagonal of a matrix, an l∞
+    ball.
 
     Source: the oracle is that of Muon and Scion (Pethick et al. 2025, arXiv:2502.07529).
 
@@ -36,7 +37,8 @@ class SpectralBall(MatrixBall):
         input_radius: Those that read the input, ``input_radius`` · δ; None: the same.
         head_radius: Matrices (out, in) of no recurrent layer, ``head_radius`` · δ √(out/in); None:
             like the others.
-        vector_radius: Vectors get ‖b‖₂ / √n ≤ ``vector_radius`` · δ.
+        vector_radius: Vectors get ‖b‖₂ / √n ≤ ``vector_radius`` · δ; recurrent weights that are
+            vectors, the diagonal of a matrix, max ∣u_i∣ ≤ ``vector_radius`` · δ.
         oracle: ``"newton_schulz"``: matrix products alone; its atoms are feasible, and their
             singular values lie within 3 % of the radius wherever the gradient's exceed 1e-3 of
             its Frobenius norm. ``"svd"``: exact.

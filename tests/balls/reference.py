@@ -71,7 +71,8 @@ def _vector(ball: VectorBall, block: np.ndarray, *, dual: bool) -> float:
 
 def _matrix(ball: MatrixBall, array: np.ndarray, info: ParameterInfo, *, dual: bool) -> list[float]:
     if array.ndim < 2:
-        value = _vector(RMSBall(), array.ravel(), dual=dual)
+        shape = LinfBall() if "weight_hh" in info.name else RMSBall()
+        value = _vector(shape, array.ravel(), dual=dual)
         return [value * ball.vector_radius if dual else value / ball.vector_radius]
     rows = array.reshape(array.shape[0], -1)
     found = []

@@ -1,4 +1,4 @@
-"""Matrix balls answer per gate of a recurrent weight; vectors get an RMS ball."""
+"""Matrix balls answer per gate of a recurrent weight; vectors get a ball of their own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from lightning_fw.balls import NuclearBall, RMSBall, RowBall, SpectralBall, _matrix
 from lightning_fw.balls._matrix import MatrixBall
+from lightning_fw.nn import SBORNN, IndRNN
 from lightning_fw.parameters import ParameterInfo, trainable
 
 HIDDEN = 6
@@ -161,6 +162,24 @@ def test_vectors_get_an_rms_ball(vector_radius: float) -> None:
         NuclearBall(radius=0.2, vector_radius=vector_radius),
     ):
         torch.testing.assert_close(ball.lmo(gradients), expected)
+
+
+@pytest.mark.parametrize("ball", BALLS[:3], ids=lambda ball: type(ball).__name__)
+@pytest.mark.parametrize("layer", [IndRNN(2, 5), SBORNN(2, 5)])
+def test_units_that_recur_on_themselves_get_what_their_matrix_would(
+    ball: MatrixBall, layer: nn.Module
+) -> None:
+    gradients, infos = gradients_of(layer)
+    ball = replace(ball, vector_radius=1.0)
+    place = [info.is_recurrent for info in infos].index(True)
+    own, info = [gradients[place]], [infos[place]]
+    matrix = [torch.diag(*own)]
+    expected = ball.lmo(matrix, info)[0]
+    tolerance = {"atol": 0.03 * ball.radius, "rtol": 0.0}
+    torch.testing.assert_close(torch.diag(ball.lmo(own, info)[0]), expected, **tolerance)
+    for norm in (ball.norm, ball.dual_norm):
+        torch.testing.assert_close(norm(own, info), norm(matrix, info))
+    torch.testing.assert_close(ball.lmo(gradients, infos)[place], ball.lmo(own, info)[0])
 
 
 def test_matrices_of_one_shape_do_not_mix() -> None:
