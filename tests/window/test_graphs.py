@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_fw import InnerLoop, L2Ball, ShortStep
+from lightning_fw import ConstantStep, InnerLoop, L2Ball, ShortStep
 from lightning_fw.tensors import scalars as scalars_module
 from lightning_fw.window import Window
 from lightning_fw.window import displacement as displacement_module
@@ -110,6 +110,73 @@ def test_a_capture_that_fails_leaves_nothing_behind(trajectory, emulate, monkeyp
     emulate()
     found = trained_through_trouble(replace(loop, ball=Fails(radius=0.1)), True, device="cpu")
     assert_same_way(found, expected)
+
+
+class FailsAtItsEnd(EmulatedGraphs):
+    """As where another thread did what breaks a capture: all was called by then."""
+
+    def _record(self, function):
+        super()._record(function)
+        raise RuntimeError("capture invalidated")
+
+
+@pytest.mark.filterwarnings("ignore:The inner loop cannot be captured as a CUDA graph")
+@pytest.mark.parametrize("trajectory", ["anchored", "cumulative"])
+def test_a_capture_that_fails_at_its_end_leaves_nothing_behind(trajectory, emulate, monkeypatch):
+    # Of first steps, which drop the window before.
+    loop = InnerLoop(steps=1, step_size=ConstantStep(0.5), trajectory=trajectory)
+    expected = trained_through_trouble(loop, True, device="cpu")
+    emulate()
+    monkeypatch.setattr("lightning_fw.window.graphs.Graphs", FailsAtItsEnd)
+    found = trained_through_trouble(loop, True, device="cpu")
+    assert EmulatedGraphs.replays == 2  # before its state is loaded, and after
+    assert_same_way(found, expected)
+
+
+def trained_now_and_then(loop, statistics):
+    """Batches move all weights, some or none; the state of before them comes back in the midst."""
+    generator = torch.Generator().manual_seed(0)
+    weights = [nn.Parameter(torch.randn(s, generator=generator)) for s in ((8, 3), (8,), (2, 8))]
+    window = Window(loop, weights, INFOS, statistics=statistics)
+    outer, before, records = torch.optim.SGD(weights, lr=0.05), window.state_dict(), []
+    for batch, moves in enumerate(torch.randint(3, (180,), generator=generator).tolist()):
+        if batch == 90:
+            window.load_state_dict(before)
+        with window.displaced():
+            target = torch.randn(8, 1, 1, generator=generator)
+            moving = weights[: (0, 2, 3)[moves]] if batch > 20 else weights
+            loss = sum((p - target).cosh().mean() for p in moving)
+            if moving:
+                loss.backward()
+        window.step()
+        if window.is_full:
+            # The other of two ranks stands still.
+            share = (1 + batch % 2) / 2
+            records.append(window.close(reduce=lambda message, share=share: message * share))
+            if window.has_direction:
+                outer.step()
+    return weights, records
+
+
+@pytest.mark.parametrize("statistics", [False, True])
+@pytest.mark.parametrize("sync", ["step", "restart"])
+@pytest.mark.parametrize("loop", MORE)
+def test_windows_that_are_not_like_others_are_not_replayed(loop, sync, statistics, emulate):
+    loop = replace(loop, steps=3, sync=sync)
+    expected = trained_now_and_then(loop, statistics)
+    emulate()
+    found = trained_now_and_then(loop, statistics)
+    assert EmulatedGraphs.replays >= 2
+    assert_same_way(found, expected)
+
+
+def test_what_is_never_the_same_is_captured_no_more(emulate):
+    emulate()
+    graphs = EmulatedGraphs(torch.device("cpu"))
+    for _ in range(2):
+        for number in range(100):
+            assert graphs.run(number, lambda tensors: 2 * tensors[0], [torch.ones(3)]).sum() == 6
+    assert EmulatedGraphs.replays == 32
 
 
 def test_a_state_stays_as_it_was_saved(emulate):
