@@ -25,6 +25,7 @@ from lightning_fw.tensors.scalars import (
     scalars,
     total,
 )
+from lightning_fw.tensors.shards import any_sharded, whole
 from lightning_fw.window.displacement import Displacement
 from lightning_fw.window.local import Joined
 from lightning_fw.window.momentum import Momentum
@@ -116,9 +117,14 @@ class Arithmetic:
     ) -> Atoms:
         ball, infos = self._inner_loop.ball, self._infos and pick(self._infos, present)
         if self._is_trusted:
-            return ball.atoms(gradients, infos, norms)
-        self._is_trusted = True
-        return checked_atoms(ball, gradients, infos, norms)
+            atoms = ball.atoms(gradients, infos, norms)
+        else:
+            atoms, self._is_trusted = checked_atoms(ball, gradients, infos, norms), True
+        if any_sharded(gradients):
+            # Of a ball that divides by torch's own norms, which are DTensors there.
+            scales = [whole(s) if isinstance(s, Tensor) else s for s in atoms.scales]
+            atoms = atoms._replace(scales=scales)
+        return atoms
 
     def _gamma(self, gap: Scalar | None, atoms: Atoms, present: list[int]) -> Scalar:
         """γ_k of a step toward these atoms."""

@@ -20,6 +20,7 @@ from lightning_fw.tensors.foreach import (
     zero_,
 )
 from lightning_fw.tensors.scalars import Scalar, on_host, scalar, total
+from lightning_fw.tensors.shards import whole
 from lightning_fw.window.buffers import clones, copy_shared, load, places, zeros_beside
 
 # Below it the factor is written into the tensors: far from overflow of 1 / factor in float32.
@@ -197,7 +198,7 @@ class Displacement:
         of_moved = None if infos is None else [infos[index] for index in moved]
         tensors = [self.tensors[i] if own is None else self.tensors[i] / own[i] for i in moved]
         usage = ball.usage(tensors, of_moved)
-        return self.factor * scalar(usage)
+        return self.factor * scalar(whole(usage))
 
     def scale(self, factor: Scalar) -> None:
         """The tensors become factor · d_K / δ, to be handed over."""

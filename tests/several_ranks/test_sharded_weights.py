@@ -25,6 +25,9 @@ from lightning_fw import (
     ShortStep,
     SpectralBall,
 )
+from lightning_fw.balls import Atoms, Ball
+from lightning_fw.tensors import scalars as scalars_module
+from lightning_fw.window import displacement as displacement_module
 from tests.ranks import on_ranks
 from tests.several_ranks.sharded_fits import (
     NEEDS_FSDP2_ON_CPUS,
@@ -86,6 +89,36 @@ def test_every_ball_goes_the_same_way(name, in_parts):
         for key in ("steps", "radius", "gap_first", "gap_last", "ball_usage", "cosine"):
             assert part[key] == pytest.approx(whole[key], rel=1e-6, nan_ok=True), key
         assert not math.isnan(part["cosine"])
+
+
+class Own(Ball):
+    """The l2 ball as a user writes it, by torch's own norms."""
+
+    def atoms(self, gradients, infos=None, norms=None):
+        lengths = [g.norm().clamp_min(torch.finfo(g.dtype).tiny) for g in gradients]
+        return Atoms(list(gradients), [-1 / length for length in lengths])
+
+    def block_norms(self, tensors, infos=None):
+        return torch.stack([t.norm() for t in tensors])
+
+    block_dual_norms = block_norms
+
+
+def fits_as_on_a_device(loops: dict[str, InnerLoop]) -> dict[str, Any]:
+    for module in (scalars_module, displacement_module):
+        module.on_host = lambda device: False  # in the rank's own process
+    return fits(loops)
+
+
+@pytest.mark.parametrize("fit", [fits, fits_as_on_a_device])
+def test_a_ball_of_the_users_own_goes_the_same_way(fit):
+    loop = {"own": InnerLoop(ball=Own(radius=0.05), steps=3, step_size=ShortStep(1.0))}
+    (part_weights, parts), _ = (found["own"] for found in on_ranks(fit, loop))
+    whole_weights, wholes = fits(loop)["own"]
+    torch.testing.assert_close(part_weights, whole_weights, rtol=1e-8, atol=1e-9)
+    for part, whole in zip(parts, wholes, strict=True):
+        for key in ("gap_first", "gap_last", "ball_usage", "cosine"):
+            assert part[key] == pytest.approx(whole[key], rel=1e-6, nan_ok=True), key
 
 
 class LooksElsewhere(Sharded):
