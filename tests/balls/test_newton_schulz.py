@@ -109,6 +109,24 @@ def test_steps_on_gram_matrices_are_those_on_whole_ones(
     assert torch.linalg.matrix_norm(fast - plain, 2).max() <= 1e-3
 
 
+@pytest.fixture
+def rough_products():
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+def test_where_products_may_be_rough_the_steps_are_on_whole_matrices(
+    rough_products: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix = with_spectrum(torch.logspace(0, -3, 48), *OBLONG).float()[None]
+    found = polar_newton_schulz(matrix)
+    monkeypatch.setattr(_polar, "_LONG", float("inf"))
+    assert torch.equal(found, polar_newton_schulz(matrix))
+    assert torch.linalg.matrix_norm(found[0], 2) < 1.05
+
+
 def test_an_atom_under_autocast_stays_in_its_ball() -> None:
     gradient = with_spectrum(torch.logspace(0, -3, 48), *OBLONG).float()
     with torch.autocast("cpu", torch.bfloat16):
