@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -75,10 +76,18 @@ class MixedScales(Own):
         return Atoms(list(gradients), [-1 / g.norm() if g.any() else 0.0 for g in gradients])
 
 
-def one_step(ball, *, zero=False, restart_when=None):
+@dataclass(frozen=True, kw_only=True)
+class Rough(Own):
+    length: float = 1.0
+
+    def atoms(self, gradients, infos=None, norms=None):
+        return Atoms(list(gradients), [-self.length / g.norm().item() for g in gradients])
+
+
+def one_step(ball, *, zero=False, restart_when=None, infos=None):
     torch.manual_seed(0)
     parameters = [torch.nn.Parameter(torch.randn(shape)) for shape in ((3, 4), (5,))]
-    window = Window(InnerLoop(ball=ball, steps=2, restart_when=restart_when), parameters)
+    window = Window(InnerLoop(ball=ball, steps=2, restart_when=restart_when), parameters, infos)
     with window.displaced():
         loss = parameters[0].square().sum() + (0 if zero else 3) * parameters[1].square().sum()
         loss.backward()
@@ -107,6 +116,25 @@ def test_the_atom_of_a_zero_gradient_must_be_finite():
     one_step(Own(radius=0.1), zero=True)
     with pytest.raises(ValueError, match="parameter 1, whose gradient has the largest entry 0"):
         one_step(Unclamped(radius=0.1), zero=True)
+
+
+def test_a_parameter_is_told_by_its_name():
+    infos = [ParameterInfo(name="weight"), ParameterInfo(name="bias")]
+    with pytest.raises(ValueError, match=r"got \(12,\) for \(3, 4\) of weight\."):
+        one_step(Flat(radius=0.1), infos=infos)
+
+
+# Of an iteration that was stopped, or of rounding.
+@pytest.mark.parametrize("length", [0.6, 1.005])
+@pytest.mark.parametrize("part_of", [False, True])
+def test_a_rough_answer_is_told_nothing(length, part_of):
+    ball = Rough(radius=0.1, length=length)
+    if part_of:
+        ball = ProductBall({"weight": ball, "*": L2Ball(radius=0.001)})
+    infos = [ParameterInfo(name="weight"), ParameterInfo(name="bias")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        one_step(ball, infos=infos)
 
 
 @pytest.mark.parametrize("zero", [False, True])
