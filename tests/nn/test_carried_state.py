@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from functools import partial
 from typing import get_args
 
@@ -21,6 +22,7 @@ from lightning_fw.nn import (
     SequenceClassifier,
     SequenceRegressor,
 )
+from lightning_fw.nn.carried_state import CarriedState
 from lightning_fw.nn.cells import Cell
 from tests.nn.chunked import A_BATCH, CHUNK, STEPS, Few, Watch, assert_same_weights, fit
 
@@ -266,6 +268,14 @@ def test_a_sample_that_is_not_finite_does_not_stay_in_the_state():
     assert torch.equal(watch.starts[1], torch.zeros(1, 4, 4))
     assert watch.states[1].isfinite().all()
     assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_an_infinite_state_is_not_carried_as_a_huge_one():
+    carried = CarriedState()
+    carried.advance(starts=True)
+    carried.keep(torch.tensor([[[math.inf, -math.inf, math.nan, 2.0]]]))
+    carried.advance(starts=False)
+    assert carried.start.tolist() == [[[0, 0, 0, 2]]]
 
 
 def test_adam_on_chunks_learns():
