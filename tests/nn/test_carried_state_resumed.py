@@ -69,6 +69,23 @@ def test_a_fit_on_chunks_resumes_bit_for_bit(network, tmp_path):
         assert watch.batches[0].starts == ((batch + 1) % A_BATCH == 0)
 
 
+class SavesFirst(SequenceClassifier):
+    """In mid-sequence, before it reads the chunk."""
+
+    def training_step(self, batch, batch_idx):
+        if batch_idx == 4:
+            self.trainer.save_checkpoint(self.path)
+        return super().training_step(batch, batch_idx)
+
+
+def test_saved_before_a_chunk_was_read_it_goes_on_from_where_that_started(tmp_path):
+    model, straight, resumed = new(SavesFirst), Watch(), Watch()
+    model.path = tmp_path / "saved.ckpt"
+    fit(model, InChunks(Few(), CHUNK), straight, epochs=1)
+    fit(new(SequenceClassifier), InChunks(Few(), CHUNK), resumed, ckpt_path=model.path)
+    assert torch.equal(resumed.starts[0], straight.starts[4])
+
+
 @pytest.mark.parametrize("network", [LanguageModel, FrankWolfeLanguageModel])
 def test_a_language_model_resumes_bit_for_bit(network, tmp_path):
     path = tmp_path / "text.txt"

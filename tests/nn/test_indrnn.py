@@ -202,6 +202,11 @@ def test_the_last_layer_starts_with_the_longest_memory():
     assert stack.layers[-1].weight_hh.max() <= bound
 
 
+def test_a_bound_below_one_is_where_the_last_layer_starts():
+    stack = IndRNNStack(1, 5, num_layers=2, bound=0.5)
+    assert (stack.layers[-1].weight_hh == 0.5).all()
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [

@@ -98,6 +98,12 @@ def test_under_one_input_the_state_goes_to_the_minimum(descent, rank):
     assert features.any()
 
 
+@pytest.mark.parametrize("rank", [4, 16])
+def test_what_is_not_the_identity_starts_with_singular_values_of_about_a_half(rank):
+    change = SBORNN(2, 128, rank_hh=rank).recurrence() - torch.eye(128)
+    assert (change.square().sum() / rank).item() == pytest.approx(1 / 3, rel=0.2)
+
+
 def test_the_slope_is_zero_at_the_minimum():
     # α h = h W + z has the solution h = z (α I − W)⁻¹, with all units on for a large z.
     w = 0.1 * torch.rand(UNITS, UNITS, dtype=torch.float64)

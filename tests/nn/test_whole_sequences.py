@@ -52,6 +52,7 @@ def test_a_window_that_ends_within_them_is_told_with_what_to_pass():
         {"chunk_length": 5, "accumulate_grad_batches": 2},
         {"chunk_length": 5, "steps": 4},
         {"chunk_length": 10},
+        {"chunk_length": 10, "steps": 4},
         {"chunk_length": 7, "preset": "paper"},
     ],
 )
