@@ -133,3 +133,19 @@ def test_how_gradients_are_zeroed_changes_no_weights(parts, loop):
         fit(module, batches(7, nan_in=(4,)))
     assert torch.equal(*map(weights, modules))
     assert not torch.equal(weights(modules[0]), start)
+
+
+class LooksAtAnother(Parts):
+    """After each batch, in mid-window too, it takes the gradient of something else."""
+
+    def on_train_batch_end(self, outputs, batch, batch_idx):
+        self.manual_backward(sum(p.exp().sum() for p in self.parameters()))
+
+
+@pytest.mark.parametrize("repeated", ["successive", "same"])
+def test_gradients_left_between_batches_are_not_the_next_ones(repeated):
+    loop = InnerLoop(ball=L2Ball(radius=0.05), steps=3, batches=repeated)
+    fitted = [twins(kind)[1](None, loop) for kind in (LooksAtAnother, Parts)]
+    for module in fitted:
+        fit(module, max_epochs=1)
+    assert torch.equal(*map(weights, fitted))
