@@ -149,3 +149,22 @@ def test_gradients_left_between_batches_are_not_the_next_ones(repeated):
     for module in fitted:
         fit(module, max_epochs=1)
     assert torch.equal(*map(weights, fitted))
+
+
+class StepsOtherwise(Parts):
+    """Before the optimizer's step it doubles the weight's direction and drops the bias's."""
+
+    def optimizer_step(self, *arguments):
+        self.layer.weight.grad = 2 * self.layer.weight.grad
+        self.layer.bias.grad = None
+        super().optimizer_step(*arguments)
+
+
+def test_what_optimizer_step_does_to_the_direction_reaches_the_optimizer():
+    fitted = [twins(kind)[1](None, InnerLoop(steps=3)) for kind in (StepsOtherwise, Parts)]
+    starts = [weights(module) for module in fitted]
+    for module in fitted:
+        fit(module, max_steps=1)
+    found, plain = (weights(m) - start for m, start in zip(fitted, starts, strict=True))
+    torch.testing.assert_close(found[:2], 2 * plain[:2])
+    assert found[2] == 0 != plain[2]
