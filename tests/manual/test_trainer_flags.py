@@ -117,12 +117,17 @@ def test_an_epoch_ends_with_a_closed_window(flags, steps, make_trainer):
             "windows of 2 batches, and an epoch has 1: .* Pass batches=.split",
         ),
         (
+            2,
+            replace(InnerLoop.spectral(), steps=4),
+            "windows of 4 batches, and an epoch has 2: .* with fewer inner steps. Pass fewer steps",
+        ),
+        (
             1,
             replace(InnerLoop.spectral(), accumulate_grad_batches=2),
             "windows of 4 batches, and an epoch has 1: .* Pass a smaller `accumulate_grad_batches`",
         ),
     ],
-    ids=["paper", "one batch", "accumulated", "spectral", "spectral, accumulated"],
+    ids=["paper", "one batch", "accumulated", "spectral", "spectral, two", "spectral, accumulated"],
 )
 def test_epochs_shorter_than_a_window_are_told(batches, loop, told, make_trainer):
     module = ByFrankWolfe(loop, lr=1.0)
