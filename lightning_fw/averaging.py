@@ -213,9 +213,9 @@ class AnchorAveraging(PolynomialAveraging, WeightAveraging):
     begins anew where a module gets other layers in mid-fit.
 
     The running statistics of a batch norm are averaged like weights, and are not quite those of
-    the averaged weights: after training ``torch.optim.swa_utils.update_bn(loader, module)`` makes
-    these. Batches that are far off stay in the average for long; with ``use_buffers=False`` the
-    latest statistics count.
+    the averaged weights: ``torch.optim.swa_utils.update_bn(batches, module)`` makes these, in
+    validation and after training, as :doc:`choosing` shows. Batches that are far off stay
+    in the average for long; with ``use_buffers=False`` the latest statistics count.
 
     Source: Shamir, Zhang (2013), arXiv:1212.1824, polynomial-decay averaging.
 
