@@ -134,7 +134,8 @@ def test_a_rough_answer_is_told_nothing(length, part_of):
     infos = [ParameterInfo(name="weight"), ParameterInfo(name="bias")]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        one_step(ball, infos=infos)
+        record = one_step(ball, infos=infos).close()
+    assert record.ball_usage == pytest.approx((length + (1 if part_of else length)) / 2)
 
 
 @pytest.mark.parametrize("zero", [False, True])
