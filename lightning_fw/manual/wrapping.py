@@ -132,7 +132,8 @@ def wrap_attribute(instance: Any, name: str, around: Callable[..., Any]) -> None
     if method is None or _is_wrapped(method):
         return
     # A partial, for a copy of the instance to run on itself: a closure would stay with this one.
-    wrapper = functools.partial(_enter_attribute, instance, name, around, method)
+    inner = functools.partial(_drop_first, method)
+    wrapper = functools.partial(_enter_attribute, instance, name, around, inner)
     vars(wrapper)["__wrapped__"] = inspect.unwrap(method)
     setattr(wrapper, _WRAPPED, _enter_attribute)
     setattr(instance, name, wrapper)
@@ -146,7 +147,7 @@ def _is_wrapped(method: Any) -> bool:
 def _enter_attribute(
     instance: Any, name: str, around: Callable[..., Any], method: Any, *args: Any, **kwargs: Any
 ) -> Any:
-    return _enter(instance, name, around, functools.partial(_drop_first, method), args, kwargs)
+    return _enter(instance, name, around, method, args, kwargs)
 
 
 def _drop_first(method: Callable[..., Any], _: Any, *args: Any, **kwargs: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.utilities.compile import from_compiled
 from torch._dynamo.utils import counters
 
 from lightning_fw import FrankWolfeMixin
@@ -123,3 +124,22 @@ def test_a_step_set_on_the_instance_trains_in_its_graph(graphs, make_trainer):
     assert (graphs.calls, graphs.breaks) == (14, 0)
     assert "mse_loss" in graphs.code
     assert torch.equal(module.weights(), eager.weights())
+
+
+@pytest.mark.parametrize("is_set_on_the_instance", [False, True])
+def test_a_fit_compiles_its_step_once_and_not_for_every_batch(
+    is_set_on_the_instance, graphs, make_trainer
+):
+    module, compiled = ByFrankWolfe(), []
+    if is_set_on_the_instance:
+        module.training_step = module.step
+    context = from_compiled(torch.compile(module, backend=graphs))._compiler_ctx
+
+    def compile_noted(function, torchs=context["dynamo_ctx"]):
+        compiled.append(function)
+        return torchs(function)
+
+    context["dynamo_ctx"] = compile_noted
+    make_trainer().fit(module, make_loader())
+    assert graphs.calls == 7
+    assert len(compiled) == 1
