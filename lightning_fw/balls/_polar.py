@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -98,8 +99,17 @@ def _is_oblong(x: Tensor) -> bool:
         x.device.type == "cpu"
         and columns >= max(_LONG, _OBLONG * rows)
         # Gram matrices of bfloat16 would be noise, which the plain steps correct as they go.
-        and torch.get_float32_matmul_precision() == "highest"
+        and _products_are_whole()
     )
+
+
+def _products_are_whole() -> bool:
+    """Whether a CPU multiplies float32 as it is."""
+    # As of torch 2.9, where the older question fails once anybody has set this, or a GPU's alone.
+    matmul: Any = getattr(torch.backends.mkldnn, "matmul", None)
+    if matmul is None:
+        return torch.get_float32_matmul_precision() == "highest"
+    return matmul.fp32_precision in ("none", "ieee")
 
 
 def _coarse_dtype(x: Tensor) -> torch.dtype:

@@ -109,12 +109,41 @@ def test_steps_on_gram_matrices_are_those_on_whole_ones(
     assert torch.linalg.matrix_norm(fast - plain, 2).max() <= 1e-3
 
 
-@pytest.fixture
-def rough_products():
+def set_for_all(precision):
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
+    torch.set_float32_matmul_precision(precision)
     yield
     torch.set_float32_matmul_precision(before)
+
+
+def set_for(backend, precision):
+    if not hasattr(torch.backends.mkldnn, "matmul"):
+        pytest.skip("torch sets it apart for each backend as of 2.9")
+    matmul = getattr(torch.backends, backend).matmul
+    before, matmul.fp32_precision = matmul.fp32_precision, precision
+    yield
+    matmul.fp32_precision = before
+
+
+@pytest.fixture(params=["all", "cpu"])
+def rough_products(request):
+    yield from set_for_all("medium") if request.param == "all" else set_for("mkldnn", "bf16")
+
+
+@pytest.fixture
+def rough_products_of_gpus():
+    yield from set_for("cuda", "tf32")
+
+
+def test_how_gpus_multiply_changes_nothing_on_a_cpu(
+    rough_products_of_gpus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix = with_spectrum(torch.logspace(0, -3, 48), *OBLONG).float()[None]
+    found = polar_newton_schulz(matrix)
+    monkeypatch.setattr(_polar, "_LONG", float("inf"))
+    plain = polar_newton_schulz(matrix)
+    assert not torch.equal(found, plain)
+    torch.testing.assert_close(found, plain, rtol=0, atol=1e-3)
 
 
 def test_where_products_may_be_rough_the_steps_are_on_whole_matrices(
