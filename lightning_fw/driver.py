@@ -191,6 +191,7 @@ class Driver:
             if counts and not is_whole:
                 window.skip() if loss is None else window.accumulate(loss)
             elif counts or (last and window.holds):
+                # The epoch's end would step what is held, too, but too late for a finder's point.
                 window.step(loss, last=last)
         early = self._restart_is_wanted(trainer, ended=ended)
         closes = window.attempts > 0 and (last or early or window.is_full)

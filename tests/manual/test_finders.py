@@ -58,6 +58,19 @@ def test_the_sweep_has_a_point_an_outer_step(inner_loop, make_trainer):
     assert lrs[-1] > 0.1
 
 
+def test_a_window_that_a_skipped_batch_ends_has_its_point_too(make_trainer):
+    class Skips(ByFrankWolfe):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            return None if self.trainer.is_last_batch else loss
+
+    # Epochs of a whole window, and of one whose batches wait for a last one in vain.
+    module = Skips(InnerLoop(steps=1, accumulate_grad_batches=4))
+    found, _ = sweep(module, make_trainer)
+    assert [record.batches for record in module.records[:4]] == [4, 2, 4, 2]
+    assert len(found.results["lr"]) == len(found.results["loss"]) == 25
+
+
 def test_the_points_are_losses_at_the_anchor(make_trainer):
     module = ByFrankWolfe(THREE_STEPS)
     losses = []
