@@ -199,7 +199,8 @@ class PolynomialAveraging:
 class AnchorAveraging(PolynomialAveraging, WeightAveraging):
     """Averages the anchors of all windows, late ones more.
 
-    The t-th has a weight that grows like t^η::
+    That after window t = 1, 2, …, also one whose steps were all skipped, is ω_t, and has a weight
+    that grows like t^η::
 
         x_t = (1 − c_t) x_{t−1} + c_t ω_t,  c_t = (η + 1) / (t + η)
 

@@ -145,8 +145,9 @@ class SlopeRatio(RadiusRule):
     """A radius that sets itself from the slope of the loss at both ends of a window.
 
     With the slope a = ⟨g_1, s_0⟩ / δ at the anchor along the previous window's last atom, the
-    slope b = ⟨g_K, s_{K−1}⟩ / δ at the last point along the newest atom, and their running averages
-    A and B, at the t-th restart::
+    slope b = ⟨g_K, s_{K−1}⟩ / δ at the last point along the newest atom, each δ the one that the
+    atom was made with, and their running averages A and B from 0 on, at the t-th restart that has
+    both::
 
         δ ← clip(δ exp(η_t c), minimum, maximum),  η_t = max(η, η₁ / √t)
         c = clip(2 (τ A − B) / ∣A∣, −1, 1)
@@ -164,9 +165,10 @@ class SlopeRatio(RadiusRule):
 
         δ_i ← clip(δ_i exp(η_t (ρ c_i + (1 − ρ) c)), minimum, maximum)
 
-    A tensor without a slope at an anchor yet follows the sums alone. The feasible set is the
-    product of the tensors' balls, so that none may span several; the window's δ, in whose unit
-    directions are told, is the geometric mean of the δ_i.
+    Without a gradient a tensor has the slope 0, and its newest atom stays that of its last one. A
+    tensor without a slope in this window, or at any anchor so far, follows the sums alone. The
+    feasible set is the product of the tensors' balls, so that none may span several; the window's
+    δ, in whose unit directions are told, is the geometric mean of the δ_i.
 
     Needs K ≥ 2 and fresh batches (``"successive"`` or ``"split"``). A window without both slopes
     (the first; one cut down to a single step) leaves the state as it is.

@@ -12,8 +12,9 @@ class RestartRecord:
     """Statistics and cost of one closed window.
 
     Every value is made of plain Python numbers, so a record can be stored and compared without a
-    device. A value that does not exist (the cosine of a window whose steps were all skipped, the
-    slope ratio without :class:`~lightning_fw.SlopeRatio`) is NaN.
+    device. A value that does not exist is NaN: the cosine, gap and loss of a first step that
+    was skipped, gap and loss of a skipped last one, the slope ratio without
+    :class:`~lightning_fw.SlopeRatio`.
 
     Attributes:
         restart: Index of the window, from 0.
@@ -26,13 +27,13 @@ class RestartRecord:
         gap_first: Frank-Wolfe gap at the first step, on that step's batch.
         gap_last: Frank-Wolfe gap at the last step, on that step's batch; NaN where the window was
             cut off after it, as by an ``on_train_batch_start`` that returns −1.
-        ball_usage: ‖d_K‖ / δ, averaged over the balls that the parameters span: 1 when all atoms
-            agree; when they are noise about 1/√K in an l2 ball with γ = 1/k, more in others. Norms
-            of spectral and nuclear balls are estimated, from below.
+        ball_usage: ‖d_K‖ / δ, averaged over the balls of parameters that had a gradient: 1 when
+            all atoms agree; when they are noise about 1/√K in an l2 ball with γ = 1/k, more in
+            others. Norms of spectral and nuclear balls are estimated, from below.
         cosine: Cosine between −g_1 and d_K, over all parameters.
         loss_first: Loss at the first step, that is at the anchor.
         loss_last: Loss at the last step.
-        slope_ratio: r of :class:`~lightning_fw.SlopeRatio`.
+        slope_ratio: r of :class:`~lightning_fw.SlopeRatio`, with the slopes of this window.
         agreement: ‖mean d_K‖₂ / mean ‖d_K‖₂ over ranks with ``sync="restart"``: 1 when their
             windows went the same way, about 1/√ranks when the ways were independent.
         batches: Batches that the window saw and that had a loss.

@@ -28,7 +28,8 @@ class NuclearBall(MatrixBall):
         scale_by_shape: Give a matrix (out, in) the radius δ √max(1, out/in), one that reads
             symbols δ √out.
         gate_radius: Weights that stack gates get ``gate_radius`` · δ.
-        input_radius: Those that read the input, ``input_radius`` · δ; None: the same.
+        input_radius: Those of them called ``weight_ih…``, which read the input or the layer below,
+            ``input_radius`` · δ; None: the same.
         head_radius: Matrices (out, in) of no recurrent layer, ``head_radius`` · δ √(out/in); None:
             like the others.
         vector_radius: Vectors get ‖b‖₂ / √n ≤ ``vector_radius`` · δ; recurrent weights that are

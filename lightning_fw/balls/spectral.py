@@ -24,7 +24,7 @@ class SpectralBall(MatrixBall):
 
     Recurrent weights of LSTM and GRU stack their gates; the oracle answers per gate. Vectors get
     an RMS ball; weights of units that recur on themselves alone, the diagonal of a matrix, an l∞
-    ball.
+    ball. More dimensions than two are flattened to (first, rest).
 
     Source: the oracle is that of Muon and Scion (Pethick et al. 2025, arXiv:2502.07529).
 
@@ -34,14 +34,16 @@ class SpectralBall(MatrixBall):
         scale_by_shape: Give a matrix (out, in) the radius δ √max(1, out/in), one that reads
             symbols δ √out.
         gate_radius: Weights that stack gates get ``gate_radius`` · δ.
-        input_radius: Those that read the input, ``input_radius`` · δ; None: the same.
+        input_radius: Those of them called ``weight_ih…``, which read the input or the layer below,
+            ``input_radius`` · δ; None: the same.
         head_radius: Matrices (out, in) of no recurrent layer, ``head_radius`` · δ √(out/in); None:
             like the others.
         vector_radius: Vectors get ‖b‖₂ / √n ≤ ``vector_radius`` · δ; recurrent weights that are
             vectors, the diagonal of a matrix, max ∣u_i∣ ≤ ``vector_radius`` · δ.
         oracle: ``"newton_schulz"``: matrix products alone; its atoms are feasible, and their
             singular values lie within 3 % of the radius wherever the gradient's exceed 1e-3 of
-            its Frobenius norm. ``"svd"``: exact.
+            its Frobenius norm. ``"svd"``: exact, with 0 where the
+            gradient's are 0 up to rounding.
 
     Raises:
         TypeError: If a radius is not a number.
