@@ -8,7 +8,8 @@ It shares no line with the package, so that agreement to the last digits means s
 - `step_sizes`: the weight of the new atom;
 - `windows`: which data each inner step sees, and where a window ends;
 - `outer`: SGD, Adam and AdamW;
-- `training`: the loop that puts them together.
+- `training`: the loop that puts them together;
+- `preset`: `InnerLoop.spectral()`, its balls and radii, from the pages of `docs` alone.
 
 `lightning_net` is the other side of the comparison: the same network under a real Trainer.
 """
