@@ -42,8 +42,7 @@ class SpectralBall(MatrixBall):
             vectors, the diagonal of a matrix, max ∣u_i∣ ≤ ``vector_radius`` · δ.
         oracle: ``"newton_schulz"``: matrix products alone; its atoms are feasible, and their
             singular values lie within 3 % of the radius wherever the gradient's exceed 1e-3 of
-            its Frobenius norm. ``"svd"``: exact, with 0 where the
-            gradient's are 0 up to rounding.
+            its Frobenius norm. ``"svd"``: exact, with 0 where the gradient's are 0 up to rounding.
 
     Raises:
         TypeError: If a radius is not a number.
