@@ -27,6 +27,7 @@ def test_cosine_decay_is_half_a_cosine():
 
 def test_power_decay():
     assert [PowerDecay(power=1.0, timescale=2.0)(t) for t in (0, 2, 6)] == [1.0, 0.5, 0.25]
+    assert [PowerDecay()(t) for t in (0, 3, 8)] == pytest.approx([1.0, 1 / 2, 1 / 3])
 
 
 @pytest.mark.parametrize(
@@ -69,6 +70,7 @@ def test_the_ends_of_ranges_that_belong_to_them():
 
 def test_slope_ratio_follows_its_formula():
     rule = SlopeRatio(target=0.6, rate=0.05, decay=0.95, minimum=1e-3, maximum=0.1)
+    assert rule == SlopeRatio(maximum=0.1)
     assert_follows_formula(rule, early=0.0)
 
 

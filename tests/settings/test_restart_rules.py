@@ -19,6 +19,10 @@ def test_gap_fraction(gap, closes):
     assert bool(GapFraction(0.1)(progress(gap=torch.tensor(gap, dtype=torch.float64)))) is closes
 
 
+def test_a_gap_is_small_at_a_tenth_of_the_first_unless_told_otherwise():
+    assert GapFraction()(progress(gap=0.1)) and not GapFraction()(progress(gap=0.11))
+
+
 @pytest.mark.parametrize(
     ("k", "length", "closes"), [(1, 0.5, False), (2, 0.5, True), (2, 0.56, False)]
 )

@@ -56,6 +56,10 @@ def test_a_constant_step_may_keep_the_newest_atom_alone():
     assert ConstantStep(1.0)(7, None, None) == 1.0
 
 
+def test_a_constant_step_weighs_the_newest_atom_as_all_before_unless_told_otherwise():
+    assert ConstantStep()(7, None, None) == 0.5
+
+
 @pytest.mark.parametrize("gamma", [0.0, -0.1, 1.1, float("nan")])
 def test_a_constant_step_outside_its_range_is_named(gamma):
     with pytest.raises(ValueError, match=r"`gamma` must be in \(0, 1\], got"):
@@ -68,6 +72,7 @@ def test_a_wrong_lipschitz_constant_is_named(lipschitz):
         ShortStep(lipschitz)
 
 
-def test_a_short_step_without_a_gap_says_what_it_needs():
+@pytest.mark.parametrize("given", [(None, None), (0.5, None), (None, 0.5)])
+def test_a_short_step_without_a_gap_says_what_it_needs(given):
     with pytest.raises(TypeError, match="`gap` and `squared_distance` must be numbers"):
-        ShortStep(1.0)(1, None, None)
+        ShortStep(1.0)(1, *given)
