@@ -44,6 +44,21 @@ def test_the_live_window_can_be_read(loader, make_trainer):
     assert [at_anchor for *_, at_anchor in seen] == [k == 0 for _, k, _, _ in seen]
 
 
+def test_the_radius_that_was_read_is_that_of_its_window(loader, make_trainer):
+    seen = []
+
+    class Watched(Recurrent):
+        def training_step(self, batch, batch_idx):
+            if self.frank_wolfe.k == 0:
+                seen.append(self.frank_wolfe.radius)
+            return super().training_step(batch, batch_idx)
+
+    module = Watched(InnerLoop.spectral(), lr=1.0)
+    make_trainer().fit(module, loader)
+    assert seen == [record.radius for record in module.records]
+    assert len(set(seen)) > 1
+
+
 def test_callbacks_with_on_restart_get_the_records(loader, make_trainer):
     class Listener(L.Callback):
         def __init__(self):

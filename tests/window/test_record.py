@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_fw import InnerLoop, L2Ball, LinfBall, SlopeRatio
+from lightning_fw import InnerLoop, L2Ball, LinfBall, RestartRecord, SlopeRatio
 from lightning_fw.window import Window
 from tests.window.convex_loss import all_equal, distance_to, make_parameters, take_steps
 
@@ -31,6 +31,27 @@ def test_the_record_of_a_straight_line():
     assert record.cosine == pytest.approx(1.0)
     assert record.loss_first == pytest.approx(5.0)
     assert record.loss_drop == pytest.approx(0.5)
+
+
+def test_a_gap_that_was_zero_from_the_first_has_no_ratio():
+    """As on a plateau: a gradient that is 0."""
+    weight = nn.Parameter(torch.tensor([3.0, 4.0]))
+    window = Window(InnerLoop(ball=L2Ball(radius=0.5), steps=2), [weight])
+    for slope in (0.0, 1.0):
+        with window.displaced():
+            loss = slope * weight.sum()
+            loss.backward()
+        window.step(loss)
+    record = window.close()
+    assert record.gap_first == 0 < record.gap_last
+    assert math.isnan(record.gap_ratio)
+    falls = RestartRecord(restart=0, steps=2, gap_first=2.0, gap_last=0.5)
+    assert falls.gap_ratio == 0.25
+
+
+def test_records_may_be_in_a_set_with_radii_of_their_own_tensors():
+    records = [RestartRecord(restart=i, steps=2, radii={"weight": 0.1}) for i in (0, 1, 1)]
+    assert set(records) == set(records[:2])
 
 
 def test_a_window_that_is_cut_short_tells_the_gap_of_its_last_step():
