@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from lightning_fw import FrankWolfeMixin, InnerLoop, L2Ball
+from lightning_fw.manual.outer_optimizer import warn_of_other_scale
 from tests.mixin.conftest import Recurrent, make_loader
 
 
@@ -192,6 +193,32 @@ def test_a_schedule_that_climbs_to_a_whole_step_is_not_warned_of(loader, make_tr
 
     make_trainer().fit(Climbing(InnerLoop(steps=3, direction="displacement")), loader)
     assert not [each for each in recwarn if "a whole step" in str(each.message)]
+
+
+def test_a_schedule_that_warms_up_to_a_whole_step_is_not_warned_of(loader, make_trainer, recwarn):
+    class WarmingUp(Recurrent):
+        def configure_optimizers(self):
+            optimizer = self.inner_loop.outer(self.parameters())
+            return [optimizer], [torch.optim.lr_scheduler.LinearLR(optimizer, 0.01)]
+
+    make_trainer().fit(WarmingUp(InnerLoop(steps=3, direction="displacement")), loader)
+    assert not [each for each in recwarn if "a whole step" in str(each.message)]
+
+
+@pytest.mark.parametrize(
+    ("direction", "near", "far"), [("displacement", 0.1, 0.09), ("unit", 0.1, 0.11)]
+)
+def test_rates_within_a_factor_of_ten_are_not_warned_of(direction, near, far, recwarn):
+    loop = InnerLoop(ball=L2Ball(radius=0.01), direction=direction)
+    weight = torch.nn.Parameter(torch.zeros(2))
+    warn_of_other_scale(torch.optim.SGD([weight], lr=near), loop)
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match=f'gave SGD with lr {far} for direction="{direction}"'):
+        warn_of_other_scale(torch.optim.SGD([weight], lr=far), loop)
+    # Of several groups the one that is far off counts.
+    groups = [{"params": [weight]}, {"params": [torch.nn.Parameter(torch.zeros(2))], "lr": near}]
+    with pytest.warns(UserWarning, match=f'gave SGD with lr {far} for direction="{direction}"'):
+        warn_of_other_scale(torch.optim.SGD(groups, lr=far), loop)
 
 
 class Wrapping(torch.optim.Optimizer):
