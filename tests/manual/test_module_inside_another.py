@@ -61,6 +61,36 @@ def test_inside_another_frank_wolfe_module_that_one_trains_and_nothing_warns(loa
     assert module.inner.records == []
 
 
+def test_a_module_whose_own_fit_failed_is_trained_by_the_one_around_it(loader, make_trainer):
+    """Lightning 2.6.6 leaves the hook's name behind where it raises."""
+
+    class Failing(Recurrent):
+        fails = True
+
+        def training_step(self, batch, batch_idx):
+            if self.fails:
+                raise ZeroDivisionError
+            return super().training_step(batch, batch_idx)
+
+    class Outer(Recurrent):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def training_step(self, batch, batch_idx):
+            return self.inner.training_step(batch, batch_idx)
+
+    inner = Failing()
+    with pytest.raises(ZeroDivisionError):
+        make_trainer().fit(inner, loader)
+    inner.fails = False
+    failed, sound = Outer(inner), Outer(Recurrent())
+    for module in (failed, sound):
+        make_trainer().fit(module, loader)
+    assert [len(failed.records), len(inner.records)] == [3, 0]
+    assert torch.equal(inner.weights(), sound.inner.weights())
+
+
 def test_a_training_step_borrowed_from_a_frank_wolfe_module_trains_by_back_propagation(
     loader, make_trainer
 ):
