@@ -201,6 +201,7 @@ def test_nats_a_token_are_loss_and_metric_of_a_language_model(embedding_size):
     expected = -logits.gather(-1, y.unsqueeze(-1)).mean()
     torch.testing.assert_close(model.loss((x, y)), expected)
     assert model.metric((x, y)) == pytest.approx(expected.item())
+    assert model.double().loss((x, y)).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_perplexity_is_that_of_the_mean_over_all_tokens(tmp_path):
@@ -218,6 +219,9 @@ def test_perplexity_is_that_of_the_mean_over_all_tokens(tmp_path):
     # Read with the state carried, they are one row each.
     x, y = (torch.cat(parts, dim=1) for parts in zip(*batches, strict=True))
     assert logged["val_loss"] == pytest.approx(model.metric((x, y)), rel=1e-5)
+    tested = L.Trainer(**QUIET).test(model, data, verbose=False)[0]["test_metric"]
+    x, y = (torch.cat(parts, dim=1) for parts in zip(*data.test_dataloader(), strict=True))
+    assert tested == pytest.approx(model.metric((x, y)), rel=1e-5)
 
 
 @pytest.mark.parametrize(
