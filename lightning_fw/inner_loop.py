@@ -54,6 +54,9 @@ class InnerLoop:
             them, so that their gradients age soonest. Needs momentum.
         nesterov: Whether the oracle answers β m_k + (1 − β) g_k instead, which heeds the newest
             gradient more, as Muon does. Needs momentum.
+        whitening: Whether the oracle answers C^{−1/2} m instead, of each gate of a recurrent layer,
+            where C is the running average, with the same β, of g gᵀ over its units: directions in
+            which single gradients are long for nothing count less. Needs momentum.
         radius_rule: None, a schedule (outer step → factor on the radius), or :class:`SlopeRatio`,
             which starts at the ball's radius. A unit direction does not carry the radius to the
             outer step: decay its learning rate too, or pass ``direction="displacement"``.
@@ -88,6 +91,7 @@ class InnerLoop:
     momentum: float = 0.0
     recurrent_momentum: float | None = None
     nesterov: bool = False
+    whitening: bool = False
     radius_rule: RadiusSchedule | RadiusRule | None = None
     direction: Direction = "unit"
     restart_when: RestartRule | None = None
@@ -98,6 +102,7 @@ class InnerLoop:
         _require_kind("ball", self.ball, Ball, "L2Ball(radius=1e-2)")
         _require_kind("step_size", self.step_size, StepSize, "Harmonic()")
         _require_kind("nesterov", self.nesterov, bool, "True")
+        _require_kind("whitening", self.whitening, bool, "True")
         if self.restart_when is not None:
             _require_kind("restart_when", self.restart_when, RestartRule, "GapFraction(0.1)")
         require_choice("batches", self.batches, get_args(Batches))
@@ -119,7 +124,8 @@ class InnerLoop:
         require_share("momentum", self.momentum)
         if self.recurrent_momentum is not None:
             require_share("recurrent_momentum", self.recurrent_momentum)
-        for name, unused in (("nesterov", False), ("recurrent_momentum", None)):
+        absent = {"nesterov": False, "whitening": False, "recurrent_momentum": None}
+        for name, unused in absent.items():
             value = getattr(self, name)
             if value is not unused and not self.momentum:
                 raise ValueError(
@@ -260,6 +266,7 @@ def require_infos(
         return
     named = _goes_by(ball)
     named += ["recurrent_momentum"] if inner_loop.recurrent_momentum is not None else []
+    named += ["whitening"] if inner_loop.whitening else []
     if named:
         raise ValueError(
             f"`infos` must tell of parameters what {', '.join(named)} goes by, got None. "

@@ -176,7 +176,7 @@ class MatrixBall(Ball):
                 continue
             info = ParameterInfo() if infos is None else infos[index]
             count = info.gates if self.split_gates else 1
-            _require_whole_gates(tensor, info, count)
+            require_whole_gates(tensor, info, count)
             matrices = whole(tensor).reshape(count, tensor.shape[0] // count, -1)
             matrices = matrices.to(working_dtype(tensor.dtype))
             _, rows, columns = matrices.shape
@@ -201,7 +201,8 @@ class MatrixBall(Ball):
         return reach * self.gate_radius
 
 
-def _require_whole_gates(tensor: Tensor, info: ParameterInfo, count: int) -> None:
+def require_whole_gates(tensor: Tensor, info: ParameterInfo, count: int) -> None:
+    """Raise if its rows are no whole number of gates."""
     if tensor.shape[0] % count:
         raise ValueError(
             f"`gates` of {info.name or 'a parameter'} must divide its rows, got {count} for the "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from itertools import cycle
 from typing import Any, NamedTuple, get_args
 
@@ -90,6 +91,8 @@ def list_contenders(module: nn.Module, balls: Collection[str]) -> list[Contender
         found += _muon_step(parameters, give_gradients)
         preset = InnerLoop.spectral()
         found.append(inner_step(module, give_gradients, "spectral() step", preset))
+        whitened = replace(preset, whitening=True)
+        found.append(inner_step(module, give_gradients, "spectral() step, whitened", whitened))
     return found
 
 

@@ -202,6 +202,12 @@ ABLATIONS = (
     ),
     replace(
         _SPECTRAL,
+        name="spectral-whitened",
+        title="spectral, whitened",
+        inner_loop=partial(_spectral, whitening=True),
+    ),
+    replace(
+        _SPECTRAL,
         name="spectral-one-radius",
         title="spectral, gates of the others' radius",
         inner_loop=partial(_with_radii, gate_radius=1.0, input_radius=None),

@@ -31,6 +31,7 @@ from lightning_fw.window.local import Joined
 from lightning_fw.window.momentum import Momentum
 from lightning_fw.window.radius import Radius
 from lightning_fw.window.statistics import Seen, WindowStatistics, unless_skipped
+from lightning_fw.window.whitening import Whitening
 
 
 class Arithmetic:
@@ -57,6 +58,7 @@ class Arithmetic:
         cumulative = inner_loop.trajectory == "cumulative"
         self.displacement = Displacement(parameters, cumulative=cumulative)
         self._momentum = Momentum(inner_loop, parameters, infos)
+        self._whitening = Whitening(inner_loop, parameters, infos)
         self.radius = Radius(inner_loop, parameters)
 
     def open(self, outer_step: int) -> None:
@@ -97,7 +99,11 @@ class Arithmetic:
         copies = [gradient.clone() for gradient in gradients] if wants_gradients else []
         self.radius.meet(self.displacement.k, gradients, present, weight)
         averages = self._momentum.average(gradients, present, weight)
-        atoms = self._unit_atoms(averages, present, norms if averages is gradients else None)
+        white = self._whitening.answer(averages, gradients, present, weight)
+        atoms = self._unit_atoms(white, present, norms if white is gradients else None)
+        if white is not averages:
+            # The ball tells that of what it saw.
+            atoms = atoms._replace(dual_norm=None)
         atoms = self.radius.stretch(atoms, present, weight)
         has_rule = loop.restart_when is not None
         gap = None
@@ -171,6 +177,7 @@ class Arithmetic:
     def succeed(self, previous: Arithmetic) -> None:
         """Take over from one of other parameters what holds of those that both move."""
         self._momentum.succeed(previous._momentum)
+        self._whitening.succeed(previous._whitening)
         self.radius.succeed(previous.radius)
         self.displacement.succeed(previous.displacement)
         if self.radius.own is not None:
@@ -182,6 +189,7 @@ class Arithmetic:
         return {
             "displacement": self.displacement.state_dict(),
             "momentum": self._momentum.state_dict(),
+            "whitening": self._whitening.state_dict(),
             "slopes": self.radius.state_dict(),
         }
 
@@ -192,6 +200,7 @@ class Arithmetic:
             ValueError: If it is of other parameters or other settings.
         """
         self._momentum.load_state_dict(state["momentum"])
+        self._whitening.load_state_dict(state["whitening"])
         self.radius.load_state_dict(state["slopes"])
         self.displacement.load_state_dict(state["displacement"])
 

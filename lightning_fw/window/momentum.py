@@ -28,7 +28,7 @@ class Momentum:
         parameters: Sequence[Tensor],
         infos: Sequence[ParameterInfo] | None,
     ) -> None:
-        self._betas = _betas(inner_loop, len(parameters), infos)
+        self._betas = betas(inner_loop, len(parameters), infos)
         self._nesterov = inner_loop.nesterov
         self._parameters = list(parameters)
         self._averages = zeros_beside(parameters) if inner_loop.momentum else []
@@ -74,10 +74,10 @@ class Momentum:
         load("momentum", self._averages, state)
 
 
-def _betas(
+def betas(
     inner_loop: InnerLoop, parameters: int, infos: Sequence[ParameterInfo] | None
 ) -> list[float]:
-    """β of each parameter."""
+    """β of each parameter; without infos none counts as recurrent."""
     recurrent = inner_loop.recurrent_momentum
     if infos is None or recurrent is None:
         return [inner_loop.momentum] * parameters

@@ -62,6 +62,7 @@ def test_ablations_change_one_thing():
         "spectral-one-momentum": {"recurrent_momentum"},
         "spectral-no-momentum": {"momentum", "recurrent_momentum", "nesterov"},
         "spectral-no-nesterov": {"nesterov"},
+        "spectral-whitened": {"whitening"},
         "spectral-one-radius": {"ball"},
         "spectral-wide-inputs": {"ball"},
         "spectral-wide-head": {"ball"},

@@ -85,6 +85,8 @@ def test_it_is_frozen_keyword_only_and_can_be_pickled():
         ({"momentum": 1.0}, ValueError, r"`momentum` must be in \[0, 1\), got 1.0"),
         ({"nesterov": "yes"}, TypeError, "`nesterov` must be a bool, got 'yes'. Pass one such as"),
         ({"nesterov": True}, ValueError, "`nesterov` must be False without momentum, got True"),
+        ({"whitening": 1}, TypeError, "`whitening` must be a bool, got 1. Pass one such as True"),
+        ({"whitening": True}, ValueError, "`whitening` must be False without momentum, got True"),
         (
             {"momentum": 0.9, "recurrent_momentum": 1.0},
             ValueError,

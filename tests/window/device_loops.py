@@ -62,7 +62,8 @@ LOOPS += [
     for ball in (L2Ball(radius=0.1), SpectralBall(radius=0.1))
     for settings in ({"momentum": 0.9, "nesterov": True}, {"step_size": ShortStep(10.0)})
 ]
-INFOS = [ParameterInfo("weight", 0), ParameterInfo("bias", 1), ParameterInfo("head", 1)]
+LOOPS += [InnerLoop(ball=SpectralBall(radius=0.1), steps=3, momentum=0.9, whitening=True)]
+INFOS = [ParameterInfo("weight_hh", 0), ParameterInfo("bias", 1), ParameterInfo("head", 1)]
 
 
 def train(
