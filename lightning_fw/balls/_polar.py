@@ -53,7 +53,7 @@ def polar_newton_schulz(matrices: Tensor) -> Tensor:
     x = matrices.mT if tall else matrices
     x = _normalized(x)
     if x.shape[-2] > 1:
-        with _without_autocast(x):
+        with without_autocast(x):
             x = x.div_(_ROOM).to(_coarse_dtype(x))
             x = _quintics_of_oblong(x) if _is_oblong(x) else _quintics(x, _QUINTICS)
             x = x.to(matrices.dtype)
@@ -61,7 +61,7 @@ def polar_newton_schulz(matrices: Tensor) -> Tensor:
     return x.mT if tall else x
 
 
-def _without_autocast(x: Tensor) -> AbstractContextManager[object]:
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
     """Products in bfloat16 do not converge; the context of a plain loop may ask for them."""
     kind = x.device.type
     is_on = torch.is_autocast_enabled(kind)
@@ -127,7 +127,8 @@ def polar_svd(matrices: Tensor) -> Tensor:
     """The polar factor by a singular value decomposition; zero singular values stay zero."""
     u, s, vh = torch.linalg.svd(_normalized(matrices), full_matrices=False)
     floor = s.amax(dim=-1, keepdim=True) * torch.finfo(s.dtype).eps * max(matrices.shape[-2:])
-    polar: Tensor = (u * (s > floor).unsqueeze(-2)) @ vh
+    with without_autocast(u):
+        polar: Tensor = (u * (s > floor).unsqueeze(-2)) @ vh
     return polar
 
 
@@ -146,7 +147,7 @@ def leading_singular_vectors(matrices: Tensor, iterations: int) -> tuple[Tensor,
     rows = torch.arange(x.shape[-2], dtype=x.dtype, device=x.device).unsqueeze(-1)
     # Quasi-random: no structure of a matrix is orthogonal to it, and no generator advances.
     starts = torch.cos(rows.square() * torch.arange(1, _STARTS + 1, device=x.device))
-    with _without_autocast(x):
+    with without_autocast(x):
         v = _unit_columns(x.mT @ starts)
         for _ in range(iterations):
             v = _unit_columns(x.mT @ (x @ v))

@@ -195,7 +195,10 @@ def test_svd_oracle_leaves_the_null_space_alone() -> None:
     torch.testing.assert_close(singular, torch.tensor([1.0, 1, 0, 0, 0, 0]).double())
 
 
-@pytest.mark.parametrize("ball", [SpectralBall(radius=1.0), NuclearBall(radius=1.0)])
+@pytest.mark.parametrize(
+    "ball",
+    [SpectralBall(radius=1.0), SpectralBall(radius=1.0, oracle="svd"), NuclearBall(radius=1.0)],
+)
 @pytest.mark.parametrize("shape", [(32, 32), (64, 28), OBLONG])
 def test_atoms_are_the_same_under_autocast(ball, shape):
     gradient = torch.randn(shape, generator=torch.Generator().manual_seed(0))
