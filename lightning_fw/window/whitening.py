@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_fw.balls._matrix import require_whole_gates
-from lightning_fw.balls._polar import polar_newton_schulz
+from lightning_fw.balls._polar import polar_newton_schulz, without_autocast
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.parameters import ParameterInfo
 from lightning_fw.tensors.scalars import Scalar
@@ -73,7 +73,8 @@ class Whitening:
             g = g.to(covariances.dtype)
             share = (1 - self._betas[index]) * weight
             covariances.mul_(1 - share).add_(share * (g @ g.mT))
-            white = _inverse_roots(covariances).to(m.dtype) @ m
+            with without_autocast(m):
+                white = _inverse_roots(covariances).to(m.dtype) @ m
             answers[position] = like(white.reshape(averages[position].shape), averages[position])
         return answers
 

@@ -230,3 +230,12 @@ def test_a_layer_that_joins_starts_without_a_past():
     (expected,) = run(window, alone, 1, start=1)
     # The second of two steps goes 2/3 of the way to its atom.
     torch.testing.assert_close(found[1], expected[1] * 2 / 3)
+
+
+def test_under_autocast_it_goes_the_same_way():
+    plain, rough = make(torch.float32), make(torch.float32)
+    (expected,) = run(Window(LOOP, plain, INFOS), plain, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        (found,) = run(Window(LOOP, rough, INFOS), rough, 2)
+    for index in (0, 1):
+        assert torch.equal(found[index], expected[index])
