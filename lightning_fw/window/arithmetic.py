@@ -99,7 +99,8 @@ class Arithmetic:
         copies = [gradient.clone() for gradient in gradients] if wants_gradients else []
         self.radius.meet(self.displacement.k, gradients, present, weight)
         averages = self._momentum.average(gradients, present, weight)
-        white = self._whitening.answer(averages, gradients, present, weight)
+        opens = self.displacement.k == 0
+        white = self._whitening.answer(averages, gradients, present, weight, opens=opens)
         atoms = self._unit_atoms(white, present, norms if white is gradients else None)
         if white is not averages:
             # The ball tells that of what it saw.

@@ -55,8 +55,6 @@ def are_worthwhile(inner_loop: InnerLoop, parameters: Sequence[Tensor]) -> bool:
         parameters[0].is_cuda
         and _only_launches(inner_loop.ball)
         and type(inner_loop.step_size) in _STEP_SIZES
-        # Whose factorizations torch may not capture.
-        and not inner_loop.whitening
         and (rule is None or type(rule) is SlopeRatio)
         and not any_sharded(parameters)
         and sum(p.numel() for p in parameters) <= _MOST_ENTRIES

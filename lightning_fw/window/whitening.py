@@ -11,6 +11,7 @@ from lightning_fw.balls._matrix import require_whole_gates
 from lightning_fw.balls._polar import polar_newton_schulz, without_autocast
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.parameters import ParameterInfo
+from lightning_fw.tensors.foreach import working_dtype
 from lightning_fw.tensors.scalars import Scalar
 from lightning_fw.tensors.shards import like, whole
 from lightning_fw.window.buffers import clones, copy_shared, load
@@ -21,9 +22,10 @@ _RIDGE = {torch.float64: 1e-7, torch.float32: 1e-5}
 
 
 class Whitening:
-    """C^{−1/2} m of the matrices of recurrent layers, where m is what the oracle would see.
+    """U L⁻¹ m of the input weights of recurrent layers, where m is what the oracle would see.
 
-    C_k = β C_{k−1} + (1 − β) g_k g_kᵀ, over the units of each gate, with the β of m.
+    C_k = β C_{k−1} + (1 − β) g_k g_kᵀ = L_k L_kᵀ, over the units of each gate, with the β of m. U
+    is the polar factor of L at the first step of a window, where U L⁻¹ = C^{−1/2}; before any, I.
 
     Args:
         inner_loop: The settings; without ``whitening`` all is left alone.
@@ -41,6 +43,10 @@ class Whitening:
         self._indices = [i for i, info in enumerate(known) if _counts(info, parameters[i])]
         self._parameters = [parameters[i] for i in self._indices]
         self._covariances = [_zeros(parameters[i], known[i]) for i in self._indices]
+        self._rotations = [
+            _eye(c).to(working_dtype(p.dtype)).expand_as(c).clone()
+            for c, p in zip(self._covariances, self._parameters, strict=True)
+        ]
         self._betas = betas(inner_loop, len(parameters), infos)
 
     def answer(
@@ -49,6 +55,8 @@ class Whitening:
         gradients: Sequence[Tensor],
         present: Sequence[int],
         weight: Scalar,
+        *,
+        opens: bool | Tensor,
     ) -> list[Tensor]:
         """What stands for the averages, up to a factor for each matrix.
 
@@ -57,12 +65,14 @@ class Whitening:
             gradients: Their gradients themselves.
             present: Indices of the parameters that have one.
             weight: 1, or 0 for a step that is skipped, whose gradients are 0.
+            opens: Whether this is the first step of a window.
         """
         if not self._indices:
             return averages
         answers = list(averages)
         positions = {index: position for position, index in enumerate(present)}
-        for index, covariances in zip(self._indices, self._covariances, strict=True):
+        kept = zip(self._indices, self._covariances, self._rotations, strict=True)
+        for index, covariances, rotations in kept:
             position = positions.get(index)
             if position is None:
                 continue
@@ -72,33 +82,42 @@ class Whitening:
             )
             g = g.to(covariances.dtype)
             share = (1 - self._betas[index]) * weight
-            covariances.mul_(1 - share).add_(share * (g @ g.mT))
+            covariances.mul_(1 - share).baddbmm_(share * g, g.mT)
+            factors = _cholesky(covariances)
             with without_autocast(m):
-                white = _inverse_roots(covariances).to(m.dtype) @ m
-            answers[position] = like(white.reshape(averages[position].shape), averages[position])
+                _turn(rotations, factors, opens)
+                white = rotations @ _solved(factors, m)
+            white = white.reshape(averages[position].shape)
+            answers[position] = like(white, averages[position])
         return answers
 
     def succeed(self, previous: Whitening) -> None:
-        """Take over the covariances of the parameters that both move."""
+        """Take over what belongs to the parameters that both move."""
         copy_shared(
             self._covariances, self._parameters, previous._covariances, previous._parameters
         )
+        copy_shared(self._rotations, self._parameters, previous._rotations, previous._parameters)
 
-    def state_dict(self) -> list[Tensor] | None:
-        """The covariances; None without whitening."""
-        return clones(self._covariances) if self._covariances else None
+    def state_dict(self) -> dict[str, list[Tensor]] | None:
+        """Covariances and rotations; None without whitening."""
+        if not self._covariances:
+            return None
+        return {"covariances": clones(self._covariances), "rotations": clones(self._rotations)}
 
-    def load_state_dict(self, state: list[Tensor] | None) -> None:
+    def load_state_dict(self, state: dict[str, list[Tensor]] | None) -> None:
         """Take over what :meth:`state_dict` gave.
 
         Raises:
             ValueError: If it is of other parameters.
         """
-        load("covariance", self._covariances, state)
+        if state is not None:
+            load("covariance", self._covariances, state["covariances"])
+            load("rotation", self._rotations, state["rotations"])
 
 
 def _counts(info: ParameterInfo, parameter: Tensor) -> bool:
-    return parameter.ndim > 1 and (info.is_recurrent or info.reads_input)
+    # Symbols come one at a time: their columns have nothing to tell of each other.
+    return parameter.ndim > 1 and info.reads_input and not info.reads_symbols
 
 
 def _zeros(parameter: Tensor, info: ParameterInfo) -> Tensor:
@@ -109,17 +128,31 @@ def _zeros(parameter: Tensor, info: ParameterInfo) -> Tensor:
     return torch.zeros(info.gates, units, units, dtype=dtype, device=parameter.device)
 
 
-def _inverse_roots(covariances: Tensor) -> Tensor:
-    """C^{−1/2} up to a factor: with C = L Lᵀ it is U L⁻¹, where U is the polar factor of L.
+def _eye(covariances: Tensor) -> Tensor:
+    return torch.eye(covariances.shape[-1], dtype=covariances.dtype, device=covariances.device)
 
-    A decomposition of C itself would take as long on a CPU, and stall a GPU.
-    """
-    size, dtype = covariances.shape[-1], covariances.dtype
-    eye = torch.eye(size, dtype=dtype, device=covariances.device)
+
+def _cholesky(covariances: Tensor) -> Tensor:
+    """L of C = L Lᵀ, whose trace is made 1: the ball answers a direction."""
+    dtype = covariances.dtype
     traces = covariances.diagonal(dim1=-2, dim2=-1).sum(dim=-1)[:, None, None]
-    normal = covariances / traces.clamp_min(torch.finfo(dtype).tiny) + _RIDGE[dtype] * eye
+    normal = covariances / traces.clamp_min(torch.finfo(dtype).tiny)
+    normal.diagonal(dim1=-2, dim2=-1).add_(_RIDGE[dtype])
     # Without a check, which would wait for the device: the ridge keeps them positive.
-    factors, _ = torch.linalg.cholesky_ex(normal)
-    inverses = torch.linalg.solve_triangular(factors, eye.expand_as(factors), upper=False)
-    roots: Tensor = polar_newton_schulz(factors.float()) @ inverses.float()
-    return roots
+    factors: Tensor = torch.linalg.cholesky_ex(normal).L
+    return factors
+
+
+def _solved(factors: Tensor, averages: Tensor) -> Tensor:
+    """L⁻¹ m."""
+    solved: Tensor = torch.linalg.solve_triangular(factors, averages.to(factors.dtype), upper=False)
+    return solved.to(averages.dtype)
+
+
+def _turn(rotations: Tensor, factors: Tensor, opens: bool | Tensor) -> None:
+    """U of the window that opens; on an accelerator nobody knows whether one does."""
+    if isinstance(opens, Tensor):
+        fresh = polar_newton_schulz(factors.to(rotations.dtype))
+        rotations.copy_(torch.where(opens, fresh, rotations))
+    elif opens:
+        rotations.copy_(polar_newton_schulz(factors.to(rotations.dtype)))

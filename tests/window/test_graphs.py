@@ -86,7 +86,7 @@ def test_a_copy_in_mid_window_goes_on_as_the_window(copied, length, emulate):
                 steps(each, 1)
         record = window.close()
         assert repr(record) == repr(twin.close())
-    assert record.radii["weight_hh"] > 1.2 * record.radii["bias"]
+    assert record.radii["weight_ih"] > 1.2 * record.radii["bias"]
 
 
 class Fails(L2Ball):

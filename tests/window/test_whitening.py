@@ -1,4 +1,4 @@
-"""Whitening before the oracle: C^{−1/2} m of recurrent layers, from the formula once more."""
+"""Whitening before the oracle: U L⁻¹ m of input weights, from the formula once more."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from lightning_fw import InnerLoop, L2Ball, OpenLoop, SpectralBall
+from lightning_fw.balls._polar import polar_newton_schulz
 from lightning_fw.parameters import ParameterInfo
 from lightning_fw.window import Window, whitening
-from lightning_fw.window.whitening import _inverse_roots
+from lightning_fw.window.whitening import _cholesky
 
 LOOP = InnerLoop(
     ball=SpectralBall(radius=0.1, oracle="svd"),
@@ -32,15 +33,14 @@ INFOS = [
 SHAPES = [(8, 3), (8, 4), (8,), (3, 4)]
 
 
-def inverse_roots(covariances):
-    values, vectors = torch.linalg.eigh(covariances)
-    values = values + 1e-7 * values.sum(-1, keepdim=True)
-    return vectors @ torch.diag_embed(values.rsqrt()) @ vectors.mT
+def polar(matrices):
+    u, _, vh = torch.linalg.svd(matrices)
+    return u @ vh
 
 
 @pytest.fixture
-def exact_roots(monkeypatch):
-    monkeypatch.setattr(whitening, "_inverse_roots", inverse_roots)
+def exact_rotations(monkeypatch):
+    monkeypatch.setattr(whitening, "polar_newton_schulz", polar)
 
 
 def make(dtype=torch.float64):
@@ -73,47 +73,65 @@ def run(window, parameters, steps, start=0, missing=(), scale=1.0):
 
 
 def atoms_by_formula(steps, missing=()):
-    """Unit atoms of the recurrent layer's matrices, gate by gate, at each step."""
+    """Unit atoms of the input weights, gate by gate, at each step of windows of two."""
     found = []
-    m, c = {}, {}
+    m, c, rotation = 0, 0, torch.eye(4, dtype=torch.float64)
     for step in range(steps):
-        atoms = {}
-        for index, beta in ((0, 0.9), (1, 0.6)):
-            if (index, step) in missing:
-                continue
-            g = gradients(step)[index].reshape(2, 4, -1)
-            m[index] = beta * m.get(index, 0) + (1 - beta) * g
-            c[index] = beta * c.get(index, 0) + (1 - beta) * g @ g.mT
-            seen = beta * m[index] + (1 - beta) * g
-            u, s, vh = torch.linalg.svd(inverse_roots(c[index]) @ seen, full_matrices=False)
-            atoms[index] = -(u * (s > 1e-9)[:, None]) @ vh
-        found.append(atoms)
+        if step in missing:
+            found.append(torch.zeros(2, 4, 3, dtype=torch.float64))
+            continue
+        g = gradients(step)[0].reshape(2, 4, 3)
+        m = 0.9 * m + 0.1 * g
+        c = 0.9 * c + 0.1 * g @ g.mT
+        ridge = 1e-7 * c.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None]
+        factors = torch.linalg.cholesky(c + ridge * torch.eye(4))
+        if step % 2 == 0:
+            rotation = polar(factors)
+        white = rotation @ torch.linalg.inv(factors) @ (0.9 * m + 0.1 * g)
+        u, s, vh = torch.linalg.svd(white, full_matrices=False)
+        found.append(-(u * (s > 1e-9)[:, None]) @ vh)
     return found
 
 
-@pytest.mark.parametrize("missing", [(), ((1, 1), (0, 2))], ids=["all", "some"])
-def test_every_window_goes_by_the_formula(missing, exact_roots):
+@pytest.mark.parametrize(
+    "missing", [(), (0,), (1,), (2,)], ids=["none", "first", "second", "third"]
+)
+def test_every_window_goes_by_the_formula(missing, exact_rotations):
     parameters = make()
-    directions = run(Window(LOOP, parameters, INFOS), parameters, 6, missing=missing)
+    absent = [(0, step) for step in missing]
+    directions = run(Window(LOOP, parameters, INFOS), parameters, 6, missing=absent)
     atoms = atoms_by_formula(6, missing)
     for restart, direction in enumerate(directions):
-        for index in (0, 1):
-            d = torch.zeros(2, 4, SHAPES[index][1], dtype=torch.float64)
-            for k in (0, 1):
-                s = atoms[2 * restart + k].get(index, torch.zeros_like(d))
-                d = d + 2 / (k + 2) * (s - d)
-            expected = -0.1 * d.reshape(SHAPES[index])
-            torch.testing.assert_close(direction[index], expected, rtol=1e-6, atol=1e-8)
+        d = torch.zeros(2, 4, 3, dtype=torch.float64)
+        for k in (0, 1):
+            d = d + 2 / (k + 2) * (atoms[2 * restart + k] - d)
+        torch.testing.assert_close(direction[0], -0.1 * d.reshape(8, 3), rtol=1e-6, atol=1e-8)
+
+
+def test_the_first_step_of_a_window_has_the_symmetric_root(exact_rotations):
+    parameters = make()
+    (direction,) = run(Window(replace(LOOP, steps=1), parameters, INFOS), parameters, 1)
+    g = gradients(0)[0].reshape(2, 4, 3)
+    # Whitened, the first gradient is its own polar factor.
+    u, _, vh = torch.linalg.svd(g, full_matrices=False)
+    torch.testing.assert_close(direction[0], 0.1 * (u @ vh).reshape(8, 3), rtol=1e-5, atol=1e-6)
 
 
 def test_all_else_goes_as_without_it():
     white, plain = make(), make()
     (found,) = run(Window(LOOP, white, INFOS), white, 2)
     (expected,) = run(Window(replace(LOOP, whitening=False), plain, INFOS), plain, 2)
-    for index in (2, 3):
+    for index in (1, 2, 3):
         assert torch.equal(found[index], expected[index])
-    for index in (0, 1):
-        assert not torch.allclose(found[index], expected[index], rtol=0.01)
+    assert not torch.allclose(found[0], expected[0], rtol=0.01)
+
+
+def test_weights_that_read_symbols_go_as_without_it():
+    infos = [replace(INFOS[0], reads_symbols=True), *INFOS[1:]]
+    white, plain = make(), make()
+    (found,) = run(Window(LOOP, white, infos), white, 2)
+    (expected,) = run(Window(replace(LOOP, whitening=False), plain, infos), plain, 2)
+    assert torch.equal(found[0], expected[0])
 
 
 def test_products_find_the_root_to_three_percent():
@@ -124,7 +142,9 @@ def test_products_find_the_root_to_three_percent():
     scales = covariances.diagonal(dim1=-2, dim2=-1).sum(-1).rsqrt()[:, None, None]
     values, vectors = torch.linalg.eigh(covariances)
     exact = vectors @ torch.diag_embed(values.sqrt()) @ vectors.mT
-    identity = _inverse_roots(covariances).double() * scales @ exact
+    factor = _cholesky(covariances)
+    inverse_root = polar_newton_schulz(factor) @ torch.linalg.inv(factor)
+    identity = inverse_root * scales @ exact
     apart = torch.linalg.matrix_norm(identity - torch.eye(32), 2)
     assert apart.max() < 0.03 + 1e-3  # the ridge
 
@@ -196,7 +216,7 @@ def test_other_precisions_go_about_the_same_way(dtype):
 def test_the_gap_is_that_along_what_the_ball_answered():
     weight = [nn.Parameter(torch.zeros(4, 4, dtype=torch.float64))]
     loop = replace(LOOP, ball=L2Ball(radius=0.1), nesterov=False, recurrent_momentum=None)
-    window = Window(loop, weight, [ParameterInfo("weight_hh")])
+    window = Window(loop, weight, [ParameterInfo("weight_ih")])
     gradient = torch.diag(torch.tensor([4.0, 3.0, 2.0, 1.0], dtype=torch.float64))
     weight[0].grad = gradient.clone()
     window.step(last=True)
