@@ -1,4 +1,4 @@
-"""Whitening before the oracle: gradients told in units of their own spread."""
+"""Whitening before the oracle: averages in units of the gradients' own spread."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lightning_fw.window.buffers import clones, copy_shared, load
 from lightning_fw.window.momentum import betas
 
 # Added to eigenvalues whose sum is 1, so that rounding leaves none below 0.
-_RIDGE = {torch.float64: 1e-7, torch.float32: 1e-5}
+_RIDGE = 1e-7
 
 
 class Whitening:
@@ -43,10 +43,8 @@ class Whitening:
         self._indices = [i for i, info in enumerate(known) if _counts(info, parameters[i])]
         self._parameters = [parameters[i] for i in self._indices]
         self._covariances = [_zeros(parameters[i], known[i]) for i in self._indices]
-        self._rotations = [
-            _eye(c).to(working_dtype(p.dtype)).expand_as(c).clone()
-            for c, p in zip(self._covariances, self._parameters, strict=True)
-        ]
+        both = zip(self._covariances, self._parameters, strict=True)
+        self._rotations = [_identities(covariances, parameter) for covariances, parameter in both]
         self._betas = betas(inner_loop, len(parameters), infos)
 
     def answer(
@@ -80,9 +78,7 @@ class Whitening:
                 whole(tensors[position]).reshape(*covariances.shape[:2], -1)
                 for tensors in (gradients, averages)
             )
-            g = g.to(covariances.dtype)
-            share = (1 - self._betas[index]) * weight
-            covariances.mul_(1 - share).baddbmm_(share * g, g.mT)
+            _follow(covariances, g, (1 - self._betas[index]) * weight)
             factors = _cholesky(covariances)
             with without_autocast(m):
                 _turn(rotations, factors, opens)
@@ -124,20 +120,35 @@ def _zeros(parameter: Tensor, info: ParameterInfo) -> Tensor:
     require_whole_gates(parameter, info, info.gates)
     units = parameter.shape[0] // info.gates
     # Squares take twice the digits; MPS has no float64.
-    dtype = torch.float32 if parameter.device.type == "mps" else torch.float64
-    return torch.zeros(info.gates, units, units, dtype=dtype, device=parameter.device)
+    device = "cpu" if parameter.device.type == "mps" else parameter.device
+    return torch.zeros(info.gates, units, units, dtype=torch.float64, device=device)
 
 
-def _eye(covariances: Tensor) -> Tensor:
-    return torch.eye(covariances.shape[-1], dtype=covariances.dtype, device=covariances.device)
+def _identities(covariances: Tensor, parameter: Tensor) -> Tensor:
+    units, dtype = covariances.shape[-1], working_dtype(parameter.dtype)
+    eye = torch.eye(units, dtype=dtype, device=parameter.device)
+    return eye.repeat(len(covariances), 1, 1)
+
+
+def _follow(covariances: Tensor, gradients: Tensor, share: Scalar) -> None:
+    g = _as(gradients, covariances)
+    if isinstance(share, Tensor):
+        share = share.to(covariances.device)
+    covariances.mul_(1 - share).baddbmm_(share * g, g.mT)
+
+
+def _as(tensor: Tensor, model: Tensor) -> Tensor:
+    """With the dtype and on the device of the model, and never of float64 on MPS."""
+    if tensor.device.type == "cpu":
+        return tensor.to(model.dtype).to(model.device)
+    return tensor.to(model.device).to(model.dtype)
 
 
 def _cholesky(covariances: Tensor) -> Tensor:
     """L of C = L Lᵀ, whose trace is made 1: the ball answers a direction."""
-    dtype = covariances.dtype
     traces = covariances.diagonal(dim1=-2, dim2=-1).sum(dim=-1)[:, None, None]
-    normal = covariances / traces.clamp_min(torch.finfo(dtype).tiny)
-    normal.diagonal(dim1=-2, dim2=-1).add_(_RIDGE[dtype])
+    normal = covariances / traces.clamp_min(torch.finfo(covariances.dtype).tiny)
+    normal.diagonal(dim1=-2, dim2=-1).add_(_RIDGE)
     # Without a check, which would wait for the device: the ridge keeps them positive.
     factors: Tensor = torch.linalg.cholesky_ex(normal).L
     return factors
@@ -145,14 +156,14 @@ def _cholesky(covariances: Tensor) -> Tensor:
 
 def _solved(factors: Tensor, averages: Tensor) -> Tensor:
     """L⁻¹ m."""
-    solved: Tensor = torch.linalg.solve_triangular(factors, averages.to(factors.dtype), upper=False)
-    return solved.to(averages.dtype)
+    solved = torch.linalg.solve_triangular(factors, _as(averages, factors), upper=False)
+    return _as(solved, averages)
 
 
 def _turn(rotations: Tensor, factors: Tensor, opens: bool | Tensor) -> None:
     """U of the window that opens; on an accelerator nobody knows whether one does."""
     if isinstance(opens, Tensor):
-        fresh = polar_newton_schulz(factors.to(rotations.dtype))
+        fresh = polar_newton_schulz(_as(factors, rotations))
         rotations.copy_(torch.where(opens, fresh, rotations))
     elif opens:
-        rotations.copy_(polar_newton_schulz(factors.to(rotations.dtype)))
+        rotations.copy_(polar_newton_schulz(_as(factors, rotations)))

@@ -126,12 +126,20 @@ def test_all_else_goes_as_without_it():
     assert not torch.allclose(found[0], expected[0], rtol=0.01)
 
 
-def test_weights_that_read_symbols_go_as_without_it():
-    infos = [replace(INFOS[0], reads_symbols=True), *INFOS[1:]]
+@pytest.mark.parametrize(
+    ("index", "info"),
+    [
+        (0, ParameterInfo("rnn.weight_ih_l0", gates=2, reads_symbols=True)),
+        (2, ParameterInfo("rnn.weight_ih_l0")),
+    ],
+    ids=["of symbols", "vectors"],
+)
+def test_other_input_weights_go_as_without_it(index, info):
+    infos = [info if i == index else known for i, known in enumerate(INFOS)]
     white, plain = make(), make()
     (found,) = run(Window(LOOP, white, infos), white, 2)
     (expected,) = run(Window(replace(LOOP, whitening=False), plain, infos), plain, 2)
-    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[index], expected[index])
 
 
 def test_products_find_the_root_to_three_percent():
