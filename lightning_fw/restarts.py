@@ -52,7 +52,7 @@ class RestartRule(ABC):
 class GapFraction(RestartRule):
     """Close when the gap has fallen to a fraction of its first value.
 
-    On mini-batches the gap is an overestimate, and noise keeps it up.
+    On mini-batches the gap is an overestimate, and noise keeps it up; with whitening it may be 0.
 
     Args:
         fraction: In (0, 1).

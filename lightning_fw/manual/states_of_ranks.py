@@ -32,19 +32,26 @@ def to_go_on_with(
         ranks: How many go on.
 
     Returns:
-        This rank's own; for another number of ranks a new one with the mean of their momenta.
+        This rank's own; for another number of ranks a new one with the mean of their momenta and
+        of the covariances that go with these.
     """
     if not windows:
         return window, True
     if len(windows) == ranks:
         return windows[rank], True
-    mean = _mean([other["momentum"] for other in windows])
+    means = {
+        "momentum": _mean([other["momentum"] for other in windows]),
+        "whitening": {
+            **window["whitening"],
+            "covariances": _mean([other["whitening"]["covariances"] for other in windows]),
+        },
+    }
     nothing_held = {"sums": {}, "losses": [], "batches": 0, "skipped": 0}
-    return {**window, "momentum": mean, "gradients": nothing_held}, False
+    return {**window, **means, "gradients": nothing_held}, False
 
 
-def _mean(momenta: Sequence[list[Tensor] | None]) -> list[Tensor] | None:
-    kept = [momentum for momentum in momenta if momentum is not None]
+def _mean(averages: Sequence[list[Tensor] | None]) -> list[Tensor] | None:
+    kept = [tensors for tensors in averages if tensors is not None]
     if not kept:
         return None
     return [sum(tensors[1:], tensors[0]) / len(kept) for tensors in zip(*kept, strict=True)]

@@ -1,7 +1,7 @@
 """Tensors of which every rank holds a part: DTensors, as FSDP2 makes weights and gradients.
 
 Elementwise arithmetic is done on the parts; norms and inner products are added up over the ranks
-that hold them; only balls of matrices gather anything.
+that hold them; only balls of matrices, and whitening, gather anything.
 """
 
 from __future__ import annotations

@@ -99,11 +99,11 @@ class Arithmetic:
         copies = [gradient.clone() for gradient in gradients] if wants_gradients else []
         self.radius.meet(self.displacement.k, gradients, present, weight)
         averages = self._momentum.average(gradients, present, weight)
-        opens = self.displacement.k == 0
+        opens = [not moved or self.displacement.k == 0 for moved in self.displacement.moved]
         white = self._whitening.answer(averages, gradients, present, weight, opens=opens)
         atoms = self._unit_atoms(white, present, norms if white is gradients else None)
         if white is not averages:
-            # The ball tells that of what it saw.
+            # The ball tells the dual norm of what it saw.
             atoms = atoms._replace(dual_norm=None)
         atoms = self.radius.stretch(atoms, present, weight)
         has_rule = loop.restart_when is not None
@@ -206,7 +206,7 @@ class Arithmetic:
         self.displacement.load_state_dict(state["displacement"])
 
     def _gap(self, gradients: list[Tensor], atoms: Atoms, present: list[int]) -> Scalar:
-        """⟨g_k, d_{k−1} − s_k⟩ of what the oracle saw."""
+        """⟨m_k, d_{k−1} − s_k⟩ of the averages, which whitening has not changed."""
         if atoms.dual_norm is None:
             dual = -total(products(inners(gradients, atoms.tensors), atoms.scales))
         else:

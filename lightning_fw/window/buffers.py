@@ -56,4 +56,6 @@ def load(name: str, buffers: list[Tensor] | None, state: list[Tensor] | None) ->
             f"`state` has a {name} of shapes {theirs}, expected {mine}. "
             "Load it into the parameters and the InnerLoop that it was saved from."
         )
-    copy_(buffers, [like(tensor.to(b.device), b) for tensor, b in zip(state, buffers, strict=True)])
+    if buffers:
+        both = zip(state, buffers, strict=True)
+        copy_(buffers, [like(tensor.to(buffer.device), buffer) for tensor, buffer in both])

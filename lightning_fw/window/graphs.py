@@ -197,9 +197,10 @@ class GraphedArithmetic(Arithmetic):
     ) -> Seen | None:
         take = partial(super().step, wants_gap=wants_gap, wants_gradients=wants_gradients)
         displacement = self.displacement
-        is_all = len(present) == len(displacement.tensors)
-        self._is_whole = is_all and (self._is_whole or not displacement.has_moved)
-        if not is_all:
+        self._is_whole = len(present) == len(displacement.tensors) and (
+            self._is_whole or not displacement.has_moved
+        )
+        if not self._is_whole:
             return take(gradients, present, loss)
         losses = [] if loss is None else [loss.detach().reshape(()).to(self._device)]
         seen = self._graphs.run(

@@ -17,7 +17,7 @@ from lightning_fw.tensors.shards import like, whole
 from lightning_fw.window.buffers import clones, copy_shared, load
 from lightning_fw.window.momentum import betas
 
-# Added to eigenvalues whose sum is 1, so that rounding leaves none below 0.
+# Added to eigenvalues whose sum is 1: directions that no gradient had yet are not blown up further.
 _RIDGE = 1e-7
 
 
@@ -25,7 +25,7 @@ class Whitening:
     """U L⁻¹ m of the input weights of recurrent layers, where m is what the oracle would see.
 
     C_k = β C_{k−1} + (1 − β) g_k g_kᵀ = L_k L_kᵀ, over the units of each gate, with the β of m. U
-    is the polar factor of L at the first step of a window, where U L⁻¹ = C^{−1/2}; before any, I.
+    is the polar factor of L at the weight's first step in a window, where U L⁻¹ = C^{−1/2}.
 
     Args:
         inner_loop: The settings; without ``whitening`` all is left alone.
@@ -40,11 +40,13 @@ class Whitening:
         infos: Sequence[ParameterInfo] | None,
     ) -> None:
         known = infos if infos is not None and inner_loop.whitening else ()
-        self._indices = [i for i, info in enumerate(known) if _counts(info, parameters[i])]
+        self._indices = [i for i, info in enumerate(known) if _is_whitened(info, parameters[i])]
         self._parameters = [parameters[i] for i in self._indices]
         self._covariances = [_zeros(parameters[i], known[i]) for i in self._indices]
-        both = zip(self._covariances, self._parameters, strict=True)
-        self._rotations = [_identities(covariances, parameter) for covariances, parameter in both]
+        self._rotations = [
+            torch.zeros_like(c, dtype=working_dtype(p.dtype), device=p.device)
+            for c, p in zip(self._covariances, self._parameters, strict=True)
+        ]
         self._betas = betas(inner_loop, len(parameters), infos)
 
     def answer(
@@ -54,7 +56,7 @@ class Whitening:
         present: Sequence[int],
         weight: Scalar,
         *,
-        opens: bool | Tensor,
+        opens: Sequence[bool | Tensor],
     ) -> list[Tensor]:
         """What stands for the averages, up to a factor for each matrix.
 
@@ -63,7 +65,7 @@ class Whitening:
             gradients: Their gradients themselves.
             present: Indices of the parameters that have one.
             weight: 1, or 0 for a step that is skipped, whose gradients are 0.
-            opens: Whether this is the first step of a window.
+            opens: Whether this is the first step of a window, of each parameter that it moves.
         """
         if not self._indices:
             return averages
@@ -74,14 +76,12 @@ class Whitening:
             position = positions.get(index)
             if position is None:
                 continue
-            g, m = (
-                whole(tensors[position]).reshape(*covariances.shape[:2], -1)
-                for tensors in (gradients, averages)
-            )
+            g = _by_gate(gradients[position], covariances)
+            m = _by_gate(averages[position], covariances)
             _follow(covariances, g, (1 - self._betas[index]) * weight)
             factors = _cholesky(covariances)
             with without_autocast(m):
-                _turn(rotations, factors, opens)
+                _turn(rotations, factors, opens[index])
                 white = rotations @ _solved(factors, m)
             white = white.reshape(averages[position].shape)
             answers[position] = like(white, averages[position])
@@ -94,25 +94,22 @@ class Whitening:
         )
         copy_shared(self._rotations, self._parameters, previous._rotations, previous._parameters)
 
-    def state_dict(self) -> dict[str, list[Tensor]] | None:
-        """Covariances and rotations; None without whitening."""
-        if not self._covariances:
-            return None
+    def state_dict(self) -> dict[str, list[Tensor]]:
+        """Covariances and rotations."""
         return {"covariances": clones(self._covariances), "rotations": clones(self._rotations)}
 
-    def load_state_dict(self, state: dict[str, list[Tensor]] | None) -> None:
+    def load_state_dict(self, state: dict[str, list[Tensor]]) -> None:
         """Take over what :meth:`state_dict` gave.
 
         Raises:
             ValueError: If it is of other parameters.
         """
-        if state is not None:
-            load("covariance", self._covariances, state["covariances"])
-            load("rotation", self._rotations, state["rotations"])
+        load("covariance", self._covariances, state["covariances"])
+        load("rotation", self._rotations, state["rotations"])
 
 
-def _counts(info: ParameterInfo, parameter: Tensor) -> bool:
-    # Symbols come one at a time: their columns have nothing to tell of each other.
+def _is_whitened(info: ParameterInfo, parameter: Tensor) -> bool:
+    # On characters, which a network reads one-hot, whitening gained nothing.
     return parameter.ndim > 1 and info.reads_input and not info.reads_symbols
 
 
@@ -124,10 +121,8 @@ def _zeros(parameter: Tensor, info: ParameterInfo) -> Tensor:
     return torch.zeros(info.gates, units, units, dtype=torch.float64, device=device)
 
 
-def _identities(covariances: Tensor, parameter: Tensor) -> Tensor:
-    units, dtype = covariances.shape[-1], working_dtype(parameter.dtype)
-    eye = torch.eye(units, dtype=dtype, device=parameter.device)
-    return eye.repeat(len(covariances), 1, 1)
+def _by_gate(tensor: Tensor, covariances: Tensor) -> Tensor:
+    return whole(tensor).reshape(*covariances.shape[:2], -1)
 
 
 def _follow(covariances: Tensor, gradients: Tensor, share: Scalar) -> None:

@@ -15,6 +15,7 @@ from torch.optim import SGD
 
 from lightning_fw import InnerLoop, L2Ball, SlopeRatio
 from lightning_fw.manual.states_of_ranks import to_go_on_with
+from lightning_fw.parameters import ParameterInfo
 from lightning_fw.window import Window
 from tests.manual.interrupted import Batches, Module, SaveAfter
 from tests.ranks import on_ranks
@@ -123,11 +124,28 @@ def test_momentum_is_the_mean_of_all_ranks_for_another_number_of_them(folder, on
 
 def test_a_rank_without_a_momentum_counts_for_nothing_in_the_mean():
     none, first, second = (
-        {"momentum": m} for m in (None, [torch.tensor(2.0)], [torch.tensor(4.0)])
+        {"momentum": m, "whitening": {"covariances": []}}
+        for m in (None, [torch.tensor(2.0)], [torch.tensor(4.0)])
     )
     states = [none, first, second]
     assert to_go_on_with(none, states, 0, 2)[0]["momentum"] == [3.0]
     assert to_go_on_with(none, [none, none], 0, 1)[0]["momentum"] is None
+
+
+def test_covariances_are_the_mean_of_all_ranks_as_the_momentum_is():
+    loop = replace(InnerLoop.spectral(), sync="restart")
+    states = []
+    for scale in (1.0, 3.0):
+        weight = torch.nn.Parameter(torch.zeros(4, 2))
+        window = Window(loop, [weight], [ParameterInfo("weight_ih")])
+        weight.grad = scale * torch.arange(8.0).reshape(4, 2)
+        window.step()
+        states.append(window.state_dict())
+    new, _ = to_go_on_with(states[0], states, 0, 3)
+    window.load_state_dict(new)
+    (mean,) = window.state_dict()["whitening"]["covariances"]
+    (first,) = states[0]["whitening"]["covariances"]
+    torch.testing.assert_close(mean, 5 * first)
 
 
 def test_what_was_held_for_a_step_does_not_go_on_with_another_number_of_ranks():

@@ -63,7 +63,7 @@ LOOPS += [
     for settings in ({"momentum": 0.9, "nesterov": True}, {"step_size": ShortStep(10.0)})
 ]
 LOOPS += [InnerLoop(ball=SpectralBall(radius=0.1), steps=3, momentum=0.9, whitening=True)]
-INFOS = [ParameterInfo("weight_ih", 0), ParameterInfo("bias", 1), ParameterInfo("head", 1)]
+INFOS = [ParameterInfo("weight_ih", 0, gates=2), ParameterInfo("bias", 1), ParameterInfo("head", 1)]
 
 
 def train(

@@ -75,8 +75,10 @@ def run(window, parameters, steps, start=0, missing=(), scale=1.0):
 def atoms_by_formula(steps, missing=()):
     """Unit atoms of the input weights, gate by gate, at each step of windows of two."""
     found = []
-    m, c, rotation = 0, 0, torch.eye(4, dtype=torch.float64)
+    m, c, rotation = 0, 0, None
     for step in range(steps):
+        if step % 2 == 0:
+            rotation = None
         if step in missing:
             found.append(torch.zeros(2, 4, 3, dtype=torch.float64))
             continue
@@ -85,7 +87,7 @@ def atoms_by_formula(steps, missing=()):
         c = 0.9 * c + 0.1 * g @ g.mT
         ridge = 1e-7 * c.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None]
         factors = torch.linalg.cholesky(c + ridge * torch.eye(4))
-        if step % 2 == 0:
+        if rotation is None:
             rotation = polar(factors)
         white = rotation @ torch.linalg.inv(factors) @ (0.9 * m + 0.1 * g)
         u, s, vh = torch.linalg.svd(white, full_matrices=False)
@@ -207,6 +209,15 @@ def test_a_saved_window_and_a_successor_go_on_to_the_last_bit(steps_before, tmp_
         found = run(window, parameters, 6 - steps_before, start=steps_before)
         for ours, theirs in zip(found, expected[-len(found) :], strict=True):
             assert all(map(torch.equal, ours, theirs))
+
+
+def test_a_state_of_other_weights_is_refused():
+    symbols = [replace(INFOS[0], reads_symbols=True), *INFOS[1:]]
+    state = Window(LOOP, make(), symbols).state_dict()
+    with pytest.raises(
+        ValueError, match=r"has a covariance of shapes \[\], expected \[\(2, 4, 4\)\]"
+    ):
+        Window(LOOP, make(), INFOS).load_state_dict(state)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
