@@ -56,8 +56,8 @@ class InnerLoop:
             gradient more, as Muon does. Needs momentum.
         whitening: Whether the oracle answers C^{−1/2} m instead, of each gate of the input weights
             of a recurrent layer, ``weight_ih…``, but those of symbols: C is the running average,
-            with the same β, of g gᵀ over its units, so that directions in which single gradients
-            are long for nothing count less. Needs momentum.
+            with the same β, of g gᵀ over its units, scaled to trace 1, so that directions in which
+            single gradients are long for nothing count less. Needs momentum.
         radius_rule: None, a schedule (outer step → factor on the radius), or :class:`SlopeRatio`,
             which starts at the ball's radius. A unit direction does not carry the radius to the
             outer step: decay its learning rate too, or pass ``direction="displacement"``.
@@ -193,9 +193,10 @@ class InnerLoop:
     def spectral(cls) -> InnerLoop:
         """The recommended one: nothing to tune.
 
-        Per-gate spectral ball, K = 2, Nesterov's momentum 0.9 and of recurrent weights 0.8,
-        γ = 2/(k + 1), radii that set themselves; to go with ``SGD(lr=1.0, momentum=0.5,
-        nesterov=True)`` outside, and best validated with :class:`~lightning_fw.AnchorAveraging`.
+        Per-gate spectral ball, K = 2, Nesterov's momentum 0.9 and of recurrent weights 0.8, input
+        weights whitened, γ = 2/(k + 1), radii that set themselves; to go with ``SGD(lr=1.0,
+        momentum=0.5, nesterov=True)`` outside, and best validated with
+        :class:`~lightning_fw.AnchorAveraging`.
         """
         return cls(
             ball=SpectralBall(
@@ -211,6 +212,7 @@ class InnerLoop:
             momentum=0.9,
             recurrent_momentum=0.8,
             nesterov=True,
+            whitening=True,
             # Past the bottom along the way: momentum outside follows the valley all the same. A
             # spike of the slopes holds the radii down until it is forgotten, after ten windows.
             # Tensors have radii of their own: the head's overshoot on a plateau would shrink the

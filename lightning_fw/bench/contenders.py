@@ -91,8 +91,8 @@ def list_contenders(module: nn.Module, balls: Collection[str]) -> list[Contender
         found += _muon_step(parameters, give_gradients)
         preset = InnerLoop.spectral()
         found.append(inner_step(module, give_gradients, "spectral() step", preset))
-        whitened = replace(preset, whitening=True)
-        found.append(inner_step(module, give_gradients, "spectral() step, whitened", whitened))
+        plain = replace(preset, whitening=False)
+        found.append(inner_step(module, give_gradients, "spectral() step, unwhitened", plain))
     return found
 
 

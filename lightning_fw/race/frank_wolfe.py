@@ -51,6 +51,7 @@ def windows(setting: Setting, *, steps: int, sync: Sync = "step") -> InnerLoop:
         ball=SpectralBall(radius=0.02, scale_by_shape=True),
         recurrent_momentum=None,
         nesterov=False,
+        whitening=False,
         steps=steps,
         radius_rule=None if steps == 1 else SlopeRatio(),
         sync=sync,
@@ -79,7 +80,7 @@ def _with_ball(setting: Setting, *, make_ball: Callable[..., Ball]) -> InnerLoop
 
 
 def _rows(setting: Setting) -> InnerLoop:
-    """The preset with the paper's l2 ball, one for each unit's weights.
+    """The preset with the paper's l2 ball, one for each unit's weights, and nothing whitened.
 
     Its radius has a higher floor: below it the slopes would shrink it for nothing.
     """
@@ -87,7 +88,8 @@ def _rows(setting: Setting) -> InnerLoop:
     assert isinstance(loop.radius_rule, SlopeRatio)
     radii = ("radius", "scale_by_shape", "gate_radius", "input_radius", "head_radius")
     ball = RowBall(**{name: getattr(loop.ball, name) for name in radii})
-    return replace(loop, ball=ball, radius_rule=replace(loop.radius_rule, minimum=8e-3))
+    rule = replace(loop.radius_rule, minimum=8e-3)
+    return replace(loop, ball=ball, radius_rule=rule, whitening=False)
 
 
 _L2 = Method(
@@ -185,8 +187,10 @@ ABLATIONS = (
     replace(
         _SPECTRAL,
         name="spectral-no-momentum",
-        title="spectral, no momentum before the oracle",
-        inner_loop=partial(_spectral, momentum=0.0, recurrent_momentum=None, nesterov=False),
+        title="spectral, no momentum before the oracle, nor whitening",
+        inner_loop=partial(
+            _spectral, momentum=0.0, recurrent_momentum=None, nesterov=False, whitening=False
+        ),
     ),
     replace(
         _SPECTRAL,
@@ -202,9 +206,9 @@ ABLATIONS = (
     ),
     replace(
         _SPECTRAL,
-        name="spectral-whitened",
-        title="spectral, whitened",
-        inner_loop=partial(_spectral, whitening=True),
+        name="spectral-unwhitened",
+        title="spectral, input weights not whitened",
+        inner_loop=partial(_spectral, whitening=False),
     ),
     replace(
         _SPECTRAL,

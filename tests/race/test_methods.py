@@ -60,9 +60,9 @@ def test_ablations_change_one_thing():
     fields = {
         "spectral-harmonic": {"step_size"},
         "spectral-one-momentum": {"recurrent_momentum"},
-        "spectral-no-momentum": {"momentum", "recurrent_momentum", "nesterov"},
+        "spectral-no-momentum": {"momentum", "recurrent_momentum", "nesterov", "whitening"},
         "spectral-no-nesterov": {"nesterov"},
-        "spectral-whitened": {"whitening"},
+        "spectral-unwhitened": {"whitening"},
         "spectral-one-radius": {"ball"},
         "spectral-wide-inputs": {"ball"},
         "spectral-wide-head": {"ball"},

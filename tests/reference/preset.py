@@ -1,8 +1,9 @@
 """`InnerLoop.spectral()` once more, in NumPy from the documentation alone, with the exact ball.
 
 Parameters are known by their names, as torch's recurrent layers have them. Per window, with
-momentum β = 0.9 (0.8 of recurrent weights), the oracle answers β m_k + (1 − β) g_k, γ_k = 2/(k+1),
-and the outer step is that of SGD(lr=1, momentum=0.5, nesterov=True) along −d_K.
+momentum β = 0.9 (0.8 of recurrent weights), the oracle answers β m_k + (1 − β) g_k, whitened where
+weights read an input, γ_k = 2/(k+1), and the outer step is that of SGD(lr=1, momentum=0.5,
+nesterov=True) along −d_K.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Preset:
     gate_radius: float = 3.0
     input_radius: float = 2.0
     vector_radius: float = 0.1
+    ridge: float = 1e-7
 
     def atom(self, name: str, g: Array) -> Array:
         """argmin over the unit ball of a parameter."""
@@ -89,6 +91,44 @@ class Radii:
             self.radius[name] = float(np.clip(moved, 0.004, 0.05))
 
 
+@dataclass
+class Whitening:
+    """U L⁻¹ m of each gate of the input weights, with C = L Lᵀ and U the polar factor of L."""
+
+    preset: Preset
+    covariance: dict[str, list[Array]] = field(default_factory=dict)
+    rotation: dict[str, list[Array]] = field(default_factory=dict)
+
+    def white(self, name: str, m: Array, g: Array, *, opens: bool) -> Array:
+        """What the oracle answers; ``opens`` at the first step of a window that has it."""
+        if g.ndim == 1 or "weight_ih" not in name or name in self.preset.symbols:
+            return m
+        gates, beta = self.preset.gates, self.preset.momentum
+        gradients, averages = np.split(g, gates), np.split(m, gates)
+        past = self.covariance.get(name, [np.zeros((len(part), len(part))) for part in gradients])
+        newest = [
+            beta * c + (1 - beta) * part @ part.T for c, part in zip(past, gradients, strict=True)
+        ]
+        factors = [_root(c, self.preset.ridge) for c in newest]
+        if opens:
+            self.rotation[name] = [_polar(factor) for factor in factors]
+        self.covariance[name], turned = newest, self.rotation[name]
+        return np.concatenate(
+            [u @ np.linalg.solve(f, a) for u, f, a in zip(turned, factors, averages, strict=True)]
+        )
+
+
+def _root(covariance: Array, ridge: float) -> Array:
+    size = len(covariance)
+    return np.linalg.cholesky(covariance + ridge * np.trace(covariance) * np.eye(size))
+
+
+def _polar(matrix: Array) -> Array:
+    u, _, vt = np.linalg.svd(matrix)
+    polar: Array = u @ vt
+    return polar
+
+
 def _change(a: float, b: float) -> float:
     """With the preset's target, τ = −0.5."""
     return float(np.clip(2 * (-0.5 * a - b) / abs(a), -1, 1))
@@ -101,6 +141,7 @@ def windows(
     radii = Radii(list(anchor), preset)
     outer = SGD(dict.fromkeys(anchor, 1.0), momentum=0.5, nesterov=True)
     averaged, atoms = {name: 0 * w for name, w in anchor.items()}, {}
+    whitening = Whitening(preset)
     for gradients in epochs:
         for i in range(0, len(gradients), preset.steps):
             used, d, slopes = dict(radii.radius), {name: 0 * w for name, w in anchor.items()}, []
@@ -110,7 +151,7 @@ def windows(
                 if atoms:
                     slope = {name: float(np.sum(g[name] * atoms[name])) for name in g}
                     slopes.append({**dict.fromkeys(anchor, 0.0), **slope})
-                new = _atoms(g, averaged, preset)
+                new = _atoms(g, averaged, whitening, seen)
                 for name in anchor:
                     s = used[name] * new[name] if name in new else 0.0
                     d[name] = d[name] + 2 / (k + 1) * (s - d[name])
@@ -124,11 +165,16 @@ def windows(
             yield anchor, used
 
 
-def _atoms(g: Weights, averaged: Weights, preset: Preset) -> Weights:
-    """The answers to the averages, which the gradients that exist move first."""
-    answers = {}
+def _atoms(g: Weights, averaged: Weights, whitening: Whitening, before: set[str]) -> Weights:
+    """The answers to the averages, which the gradients that exist move first.
+
+    ``before`` are those that had one in this window.
+    """
+    answers, preset = {}, whitening.preset
     for name, value in g.items():
         beta = preset.recurrent_momentum if "weight_hh" in name else preset.momentum
         averaged[name] = beta * averaged[name] + (1 - beta) * value
-        answers[name] = preset.atom(name, beta * averaged[name] + (1 - beta) * value)
+        ahead = beta * averaged[name] + (1 - beta) * value
+        white = whitening.white(name, ahead, value, opens=name not in before)
+        answers[name] = preset.atom(name, white)
     return answers

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -52,7 +51,6 @@ LOOPS = {
         ball=LpBall(3.0, radius=0.05, scope="group"), steps=3, restart_when=GapFraction(0.5)
     ),
     "spectral": InnerLoop.spectral(),
-    "whitened": replace(InnerLoop.spectral(), whitening=True),
     "row": InnerLoop(ball=RowBall(radius=0.05), steps=3, momentum=0.5),
     "nuclear": InnerLoop(
         ball=NuclearBall(radius=0.05), steps=2, step_size=OpenLoop(), accumulate_grad_batches=2

@@ -73,7 +73,10 @@ def test_a_recurrent_momentum_of_zero_answers_the_gradients():
     ("loop", "named"),
     [
         (LOOP, "recurrent_momentum"),
-        (InnerLoop.spectral(), "gate_radius, input_radius, head_radius, recurrent_momentum"),
+        (
+            InnerLoop.spectral(),
+            "gate_radius, input_radius, head_radius, recurrent_momentum, whitening",
+        ),
         (InnerLoop(ball=L2Ball(scope="group")), 'scope="group"'),
         (InnerLoop(ball=ProductBall({"*": SpectralBall(gate_radius=3.0)})), "gate_radius"),
         (InnerLoop(ball=ProductBall({"b*": L2Ball(), "*": L2Ball()})), r"the pattern 'b\*'"),
