@@ -17,7 +17,7 @@ from lightning_fw.race.standings import Comparison, Race, compare, table
 from lightning_fw.race.summary import summarize
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
-MEASURED = ("spectral", "spectral-whitened", "l2-rows")
+MEASURED = ("spectral", "spectral-unwhitened", "l2-rows")
 FAMILIES = ("back-propagation", "one LMO a step", "Frank-Wolfe")
 
 
