@@ -24,8 +24,9 @@ _RIDGE = 1e-7
 class Whitening:
     """U L⁻¹ m of the input weights of recurrent layers, where m is what the oracle would see.
 
-    C_k = β C_{k−1} + (1 − β) g_k g_kᵀ = L_k L_kᵀ, over the units of each gate, with the β of m. U
-    is the polar factor of L at the weight's first step in a window, where U L⁻¹ = C^{−1/2}.
+    C_k = β C_{k−1} + (1 − β) g_k g_kᵀ = L_k L_kᵀ up to a factor, over the units of each gate, with
+    the β of m. U is the polar factor of L at the weight's first step in a window, where U L⁻¹ is
+    C^{−1/2}; a new L at every step costs little, a new U much.
 
     Args:
         inner_loop: The settings; without ``whitening`` all is left alone.
@@ -140,7 +141,7 @@ def _as(tensor: Tensor, model: Tensor) -> Tensor:
 
 
 def _cholesky(covariances: Tensor) -> Tensor:
-    """L of C = L Lᵀ, whose trace is made 1: the ball answers a direction."""
+    """L of C / tr C + ridge = L Lᵀ: so scaled, averages of all gates stay about as long."""
     traces = covariances.diagonal(dim1=-2, dim2=-1).sum(dim=-1)[:, None, None]
     normal = covariances / traces.clamp_min(torch.finfo(covariances.dtype).tiny)
     normal.diagonal(dim1=-2, dim2=-1).add_(_RIDGE)
