@@ -55,9 +55,9 @@ class InnerLoop:
         nesterov: Whether the oracle answers β m_k + (1 − β) g_k instead, which heeds the newest
             gradient more, as Muon does. Needs momentum.
         whitening: Whether the oracle answers C^{−1/2} m instead, of each gate of the input weights
-            of a recurrent layer, ``weight_ih…``, but those of symbols: C is the running average,
-            with the same β, of g gᵀ over its units, scaled to trace 1, so that directions in which
-            single gradients are long for nothing count less. Needs momentum.
+            of a recurrent layer whose units mix, ``weight_ih…``, but of symbols: C is the running
+            average, with the same β, of g gᵀ over its units, scaled to trace 1, so that directions
+            in which single gradients are long for nothing count less. Needs momentum.
         radius_rule: None, a schedule (outer step → factor on the radius), or :class:`SlopeRatio`,
             which starts at the ball's radius. A unit direction does not carry the radius to the
             outer step: decay its learning rate too, or pass ``direction="displacement"``.

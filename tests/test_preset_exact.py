@@ -74,7 +74,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Preset]] = {
         Preset(gates=3),
     ),
     "rnn": (lambda: Network(nn.RNN(4, 8, batch_first=True), 8), Preset()),
-    "indrnn": (lambda: Network(IndRNN(4, 8), 8), Preset()),
+    "indrnn": (lambda: Network(IndRNN(4, 8), 8), Preset(apart=("rnn.weight_ih",))),
     "symbols": (lambda: Reader(embedded=False), Preset(gates=4, symbols=("rnn.weight_ih_l0",))),
     "embedding": (lambda: Reader(embedded=True), Preset(gates=4)),
 }

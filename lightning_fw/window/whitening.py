@@ -41,7 +41,7 @@ class Whitening:
         infos: Sequence[ParameterInfo] | None,
     ) -> None:
         known = infos if infos is not None and inner_loop.whitening else ()
-        self._indices = [i for i, info in enumerate(known) if _is_whitened(info, parameters[i])]
+        self._indices = _whitened(known, parameters)
         self._parameters = [parameters[i] for i in self._indices]
         self._covariances = [_zeros(parameters[i], known[i]) for i in self._indices]
         self._rotations = [
@@ -109,9 +109,18 @@ class Whitening:
         load("rotation", self._rotations, state["rotations"])
 
 
-def _is_whitened(info: ParameterInfo, parameter: Tensor) -> bool:
-    # On characters, which a network reads one-hot, whitening gained nothing.
-    return parameter.ndim > 1 and info.reads_input and not info.reads_symbols
+def _whitened(infos: Sequence[ParameterInfo], parameters: Sequence[Tensor]) -> list[int]:
+    """Which input weights: not those that read symbols, nor those of units that do not mix."""
+    both = list(zip(infos, parameters, strict=False))
+    apart = {info.name for info, p in both if info.is_recurrent and p.ndim == 1}
+    return [
+        index
+        for index, (info, p) in enumerate(both)
+        if p.ndim > 1
+        and info.reads_input
+        and not info.reads_symbols
+        and info.name.replace("weight_ih", "weight_hh") not in apart
+    ]
 
 
 def _zeros(parameter: Tensor, info: ParameterInfo) -> Tensor:

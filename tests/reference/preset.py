@@ -27,6 +27,7 @@ class Preset:
     steps: int = 2
     gates: int = 1
     symbols: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
     share: float = 0.4
     momentum: float = 0.9
     recurrent_momentum: float = 0.8
@@ -36,6 +37,11 @@ class Preset:
     input_radius: float = 2.0
     vector_radius: float = 0.1
     ridge: float = 1e-7
+
+    @property
+    def unwhitened(self) -> tuple[str, ...]:
+        """Input weights of symbols, and of units that recur on themselves alone."""
+        return self.symbols + self.apart
 
     def atom(self, name: str, g: Array) -> Array:
         """argmin over the unit ball of a parameter."""
@@ -101,7 +107,7 @@ class Whitening:
 
     def white(self, name: str, m: Array, g: Array, *, opens: bool) -> Array:
         """What the oracle answers; ``opens`` at the first step of a window that has it."""
-        if g.ndim == 1 or "weight_ih" not in name or name in self.preset.symbols:
+        if g.ndim == 1 or "weight_ih" not in name or name in self.preset.unwhitened:
             return m
         gates, beta = self.preset.gates, self.preset.momentum
         gradients, averages = np.split(g, gates), np.split(m, gates)

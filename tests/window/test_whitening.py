@@ -128,6 +128,14 @@ def test_all_else_goes_as_without_it():
     assert not torch.allclose(found[0], expected[0], rtol=0.01)
 
 
+def test_input_weights_of_units_that_recur_on_themselves_alone_go_as_without_it():
+    infos = [INFOS[0], ParameterInfo("mixing"), ParameterInfo("rnn.weight_hh_l0"), INFOS[3]]
+    white, plain = make(), make()
+    (found,) = run(Window(LOOP, white, infos), white, 2)
+    (expected,) = run(Window(replace(LOOP, whitening=False), plain, infos), plain, 2)
+    assert torch.equal(found[0], expected[0])
+
+
 @pytest.mark.parametrize(
     ("index", "info"),
     [
