@@ -40,10 +40,10 @@ class Whitening:
         parameters: Sequence[Tensor],
         infos: Sequence[ParameterInfo] | None,
     ) -> None:
-        known = infos if infos is not None and inner_loop.whitening else ()
-        self._indices = _whitened(known, parameters)
+        known = list(zip(infos, parameters, strict=True)) if infos and inner_loop.whitening else []
+        self._indices = _whitened(known)
         self._parameters = [parameters[i] for i in self._indices]
-        self._covariances = [_zeros(parameters[i], known[i]) for i in self._indices]
+        self._covariances = [_zeros(*known[i]) for i in self._indices]
         self._rotations = [
             torch.zeros_like(c, dtype=working_dtype(p.dtype), device=p.device)
             for c, p in zip(self._covariances, self._parameters, strict=True)
@@ -109,13 +109,12 @@ class Whitening:
         load("rotation", self._rotations, state["rotations"])
 
 
-def _whitened(infos: Sequence[ParameterInfo], parameters: Sequence[Tensor]) -> list[int]:
+def _whitened(known: Sequence[tuple[ParameterInfo, Tensor]]) -> list[int]:
     """Which input weights: not those that read symbols, nor those of units that do not mix."""
-    both = list(zip(infos, parameters, strict=False))
-    apart = {info.name for info, p in both if info.is_recurrent and p.ndim == 1}
+    apart = {info.name for info, p in known if info.is_recurrent and p.ndim == 1}
     return [
         index
-        for index, (info, p) in enumerate(both)
+        for index, (info, p) in enumerate(known)
         if p.ndim > 1
         and info.reads_input
         and not info.reads_symbols
@@ -123,7 +122,7 @@ def _whitened(infos: Sequence[ParameterInfo], parameters: Sequence[Tensor]) -> l
     ]
 
 
-def _zeros(parameter: Tensor, info: ParameterInfo) -> Tensor:
+def _zeros(info: ParameterInfo, parameter: Tensor) -> Tensor:
     require_whole_gates(parameter, info, info.gates)
     units = parameter.shape[0] // info.gates
     # Squares take twice the digits; MPS has no float64.
