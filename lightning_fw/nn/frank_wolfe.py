@@ -120,7 +120,7 @@ class PresetMixin(FrankWolfeMixin):
         return self.configure_frank_wolfe().outer(self.parameters())  # type: ignore[attr-defined]
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
-        """Warn of windows that end within a batch of sequences."""
+        """Warn of inner steps that end within a batch of sequences."""
         if batch_idx == 0 and isinstance(batch, Chunk):
             warn_of_parts(self.configure_frank_wolfe(), batch)
         stop: int | None = super().on_train_batch_start(batch, batch_idx)  # type: ignore[misc]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +16,6 @@ from lightning_fw.data.sequences import Kind
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.mixin import FrankWolfeMixin
 from lightning_fw.nn import LanguageModel, SequenceClassifier, SequenceModel, SequenceRegressor
-from lightning_fw.nn.whole_sequences import in_whole_sequences
 from lightning_fw.race.entrants import Entrant
 
 # Schedule-Free's way and Lookahead's to the weights that they are evaluated with, and back.
@@ -42,7 +42,7 @@ def contestant(entrant: Entrant, kind: Kind, *, chunks: int = 1, **settings: Any
     method, setting = entrant.method, entrant.setting
     loop = None if method.inner_loop is None else method.inner_loop(setting)
     if loop is not None and chunks > 1:
-        loop = in_whole_sequences(loop, chunks)
+        loop = replace(loop, accumulate_grad_batches=chunks)
 
     network: Any = _NETWORKS[kind]
 

@@ -89,7 +89,7 @@ class Entrant:
         if self.method.inner_loop is None:
             return None
         loop = repr(self.method.inner_loop(self.setting))
-        return f"in_whole_sequences({loop})" if self.method.in_chunks else loop
+        return f"{loop}, a step a batch of whole sequences" if self.method.in_chunks else loop
 
     @property
     def batches_a_message(self) -> int:

@@ -128,6 +128,15 @@ def test_a_method_in_chunks_sees_the_same_noise_as_others():
     assert torch.equal(data.split("train")[0][0], first)
 
 
+@pytest.mark.parametrize(("chunk_length", "chunks"), [(10, 1), (5, 2), (4, 3)])
+def test_an_inner_step_reads_all_chunks_of_its_sequences(chunk_length, chunks):
+    task = replace(SHORT, chunk_length=chunk_length)
+    course = Course(task=task, cell="gru", every=4, root=Path("none"))
+    data = small_adding(0, course.root, 20)
+    model = make_model(entrant("spectral-tbptt"), course, data, seed=0)
+    assert model.configure_frank_wolfe().accumulate_grad_batches == chunks
+
+
 @pytest.mark.filterwarnings("ignore:`steps` makes windows of 10 batches")
 @pytest.mark.parametrize("name", ALONE)
 def test_a_seed_gives_every_method_the_same_weights_and_sequences(name, references):
