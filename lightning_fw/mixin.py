@@ -63,10 +63,10 @@ class FrankWolfeMixin:
 
     Raises:
         TypeError: At class creation, if LightningModule stands before the mixin; before training,
-            if ``configure_frank_wolfe`` returns no InnerLoop, or the optimizer is LBFGS.
+            where ``configure_frank_wolfe`` gives no InnerLoop; with LBFGS and with SparseAdam.
         ValueError: Where ``automatic_optimization`` is set to True; before training, if there is
-            not exactly one outer optimizer, the ball cannot serve its parameters, the strategy
-            cannot be driven, or the Trainer clips or accumulates gradients.
+            not exactly one outer optimizer or it maximizes, the ball cannot serve its parameters,
+            the strategy cannot be driven, or the Trainer clips or accumulates gradients.
 
     Example:
         >>> import lightning as L, torch
