@@ -22,6 +22,6 @@ def warn_of_parts(loop: InnerLoop, chunk: Chunk) -> None:
     if isinstance(loop.radius_rule, SlopeRatio) and batches % chunks:
         rank_zero_warn(
             f"`accumulate_grad_batches` should be {chunks}, got {batches}: sequences come in "
-            f"{chunks} chunks, and inner steps of fewer let the radius follow slopes of different "
-            f"parts of them. Pass accumulate_grad_batches={chunks}."
+            f"{chunks} chunks, and inner steps that end within them let the radius follow slopes "
+            f"of different parts. Pass accumulate_grad_batches={chunks}."
         )

@@ -27,7 +27,7 @@ def fit_in_chunks(chunk_length: int, **settings: object) -> list[str]:
     return [str(warning.message) for warning in told if "chunks" in str(warning.message)]
 
 
-@pytest.mark.parametrize("settings", [{}, {"accumulate_grad_batches": 2}, {"steps": 4}])
+@pytest.mark.parametrize("settings", [{}, {"accumulate_grad_batches": 6}, {"steps": 4}])
 def test_steps_that_end_within_them_are_told_with_what_to_pass(settings):
     (message,) = fit_in_chunks(5, **settings)
     got = settings.get("accumulate_grad_batches", 1)
