@@ -15,6 +15,13 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args: object) -> None:
         pass
 
+    def do_GET(self) -> None:
+        # In a bucket of S3 these are other names.
+        if "//" in self.requestline:
+            self.send_error(404)
+        else:
+            super().do_GET()
+
 
 @contextmanager
 def served(directory: Path) -> Iterator[str]:

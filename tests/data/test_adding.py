@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lightning_fw.data import AddingProblem
+from tests.data.test_chunks import Odd
 
 
 def test_one_mark_stands_in_each_half():
@@ -47,6 +48,17 @@ def test_the_order_of_batches_follows_from_the_seed_alone():
     assert all(map(torch.equal, batches(1), batches(1)))
     loader = AddingProblem(10, train_size=100).train_dataloader()
     assert not torch.equal(next(iter(loader))[0], next(iter(loader))[0])
+
+
+def test_another_seed_orders_the_same_sequences_otherwise():
+    orders = [torch.cat([y for _, y in Odd(seed=seed).train_dataloader()]) for seed in (0, 1)]
+    assert not torch.equal(*orders)
+    assert torch.equal(*(order.sort(0).values for order in orders))
+
+
+def test_a_split_is_made_once():
+    data = AddingProblem(10, train_size=5)
+    assert data.split("train") is data.split("train")
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,20 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler, default_collate
 
 from lightning_fw.data import AddingProblem, CopyMemory, InChunks, SequenceData, TextData
 from lightning_fw.data.chunk_loader import ChunkLoader, cut
 from lightning_fw.data.chunks import Chunk
-from lightning_fw.data.noise import NoisySequences
+from lightning_fw.data.noise import NoisySequences, with_noise_after
 
 
 def noise_added(x, generator):
     return x + torch.randn(x.shape, generator=generator)
+
+
+def noise_after(x, generator):
+    return with_noise_after(x, 12, generator)
 
 
 class Noisy(SequenceData):
@@ -35,6 +39,13 @@ class Noisy(SequenceData):
 
     def make_dataset(self, split):
         return NoisySequences(*self.make_split(split), noisy=noise_added, seed=0, redrawn=True)
+
+
+class Padded(Noisy):
+    """The same with noise after the sequences, to twelve steps."""
+
+    def make_dataset(self, split):
+        return NoisySequences(*self.make_split(split), noisy=noise_after, seed=0)
 
 
 class Odd(Noisy):
@@ -80,7 +91,7 @@ def test_chunks_joined_are_the_batch(length, chunk_length, batch):
 
 
 @pytest.mark.parametrize("chunk_length", [1, 3, 7, 100])
-@pytest.mark.parametrize("make_data", [Odd, Noisy], ids=["as they are", "with noise"])
+@pytest.mark.parametrize("make_data", [Odd, Noisy, Padded])
 def test_each_epoch_has_the_batches_of_the_wrapped_data(make_data, chunk_length):
     whole = make_data().train_dataloader()
     loader = InChunks(make_data(), chunk_length).train_dataloader()
@@ -92,6 +103,23 @@ def test_each_epoch_has_the_batches_of_the_wrapped_data(make_data, chunk_length)
         orders.append(torch.cat([y for _, y in batches]).flatten().tolist())
     # Each epoch has an order of its own.
     assert orders[0] != orders[1] != orders[2]
+
+
+def plus_one(rows):
+    x, y = default_collate(rows)
+    return x + 1, y
+
+
+class Collated(Odd):
+    """With a loader that makes batches its own way."""
+
+    def train_dataloader(self):
+        return DataLoader(self.split("train"), 4, collate_fn=plus_one)
+
+
+def test_batches_are_made_as_the_wrapped_data_makes_them():
+    chunks = InChunks(Collated(), 3).train_dataloader()
+    assert_same_batches(list(chunks), list(Collated().train_dataloader()))
 
 
 def test_targets_of_each_step_are_cut_too():

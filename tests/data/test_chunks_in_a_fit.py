@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 
 import lightning as L
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 
 from lightning_fw.data import InChunks
 from lightning_fw.data.chunks import Chunk
@@ -91,8 +91,8 @@ def make_noisy():
     return Noisy(10, batch_size=2, seed=1)
 
 
-def read_on_ranks(chunk_length, make_data=make_noisy):
-    return read_in_a_fit(chunk_length, make_data, devices=2, strategy="ddp")
+def read_on_ranks(chunk_length, make_data=make_noisy, **settings):
+    return read_in_a_fit(chunk_length, make_data, **{"devices": 2, "strategy": "ddp", **settings})
 
 
 def read_in_a_fit(chunk_length, make_data=make_noisy, *, max_epochs=2, **settings):
@@ -115,7 +115,20 @@ def test_each_rank_reads_rows_of_its_own_and_each_row_once():
         # Ten rows on two ranks: three batches of two, two and one an epoch.
         read = [row for rank in rows for batch in rank[3 * epoch : 3 * epoch + 3] for row in batch]
         assert sorted(read) == list(range(10))
+    for rank, batches in enumerate(rows):
+        dealt = DistributedSampler(range(10), num_replicas=2, rank=rank, seed=1)
+        for epoch in range(2):
+            dealt.set_epoch(epoch)
+            assert [*chain(*batches[3 * epoch : 3 * epoch + 3])] == list(dealt)
     assert [len(list(group)) for _, group in groupby(map(len, rows[0]))] == [2, 1, 2, 1]
+
+
+def test_where_lightning_is_not_to_deal_each_rank_reads_all_rows():
+    read = partial(read_on_ranks, use_distributed_sampler=False)
+    for whole, chunks in on_ranks(read, 3):
+        assert_same_batches([Chunk(*chunk) for chunk in chunks], whole)
+        rows = torch.cat([y for _, y in whole]).flatten().tolist()
+        assert sorted(rows[:10]) == sorted(rows[10:]) == list(range(10))
 
 
 class SaveAt(L.Callback):
@@ -157,9 +170,12 @@ def assert_same_chunks(mine, others):
         assert torch.equal(chunk.y, other.y)
 
 
-def test_no_noise_comes_again_whichever_rank_reads():
+@pytest.mark.parametrize("machines", [1, 2])
+def test_no_noise_comes_again_whichever_rank_reads(machines):
+    read = partial(read_on_ranks, devices=2 // machines, num_nodes=machines)
+    alone = {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"} if machines == 2 else {}
     seen = set()
-    for whole, _ in on_ranks(read_on_ranks, 3):
+    for whole, _ in on_ranks(read, 3, environ=alone):
         for x, y in whole:
             seen.update((label.item(), row.sum().item()) for row, label in zip(x, y, strict=True))
     assert len(seen) == 2 * 10

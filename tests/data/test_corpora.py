@@ -39,6 +39,13 @@ def test_parts_are_the_files_of_their_names(tmp_path, corpus, files):
     assert [len(data.tokens(split)) for split in ("val", "test")] == [len(w) for w in words[1:]]
 
 
+def test_settings_are_those_of_the_text(tmp_path):
+    write(tmp_path, _PTB)
+    data = PennTreebank(tmp_path, level="character", batch_size=2, chunk_length=3)
+    assert {"b", "\n"} <= set(data.vocabulary.tokens)
+    assert next(tuple(x.shape) for x, _ in data.val_dataloader()) == (2, 3)
+
+
 @pytest.fixture
 def ptb_server(tmp_path, monkeypatch):
     write(tmp_path / "server", _PTB)
@@ -61,12 +68,20 @@ def wikitext_server(tmp_path, monkeypatch):
         yield url
 
 
-def test_penn_treebank_is_downloaded_once(tmp_path, ptb_server):
+def test_penn_treebank_is_downloaded_once(tmp_path, ptb_server, capsys):
     data = PennTreebank(tmp_path / "ptb", download=True, base_url=ptb_server)
     data.prepare_data()
+    # A progress bar is for a terminal.
+    assert "%" not in capsys.readouterr().err
     assert data.vocabulary.decode(data.tokens("val")) == ["<unk>", "<unk>", "<unk>", "<eos>"]
     (tmp_path / "server" / "ptb.train.txt").unlink()
     data.prepare_data()
+
+
+def test_files_that_are_there_are_not_fetched(tmp_path):
+    write(tmp_path, _PTB)
+    PennTreebank(tmp_path, download=True, base_url="http://127.0.0.1:1").prepare_data()
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == _PTB
 
 
 def test_a_tampered_file_is_refused(tmp_path, ptb_server):
@@ -79,13 +94,16 @@ def test_a_tampered_file_is_refused(tmp_path, ptb_server):
 
 def test_wikitext_is_taken_out_of_its_archive_and_nothing_else_is(tmp_path, wikitext_server):
     root = tmp_path / "data" / "wikitext"
-    data = WikiText2(root, batch_size=1, download=True, base_url=wikitext_server)
+    data = WikiText2(root, batch_size=1, download=True, base_url=f"{wikitext_server}/")
     data.prepare_data()
     assert sorted(path.name for path in root.iterdir()) == sorted([*_WIKITEXT, "wikitext-2-v1.zip"])
     assert [path.name for path in root.parent.iterdir()] == ["wikitext"]
     assert len(data.tokens("train")) == 15
     (tmp_path / "server" / "wikitext-2-v1.zip").unlink()
-    data.prepare_data()
+    (root / "wiki.test.tokens").unlink()
+    for _ in range(2):
+        data.prepare_data()
+        assert (root / "wiki.test.tokens").is_file()
 
 
 def test_a_broken_archive_is_named(tmp_path):
@@ -98,6 +116,16 @@ def test_a_broken_archive_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"`archive` must be .* a is not inside"):
         unzip(archive, {"a": tmp_path / "a", "b": tmp_path / "b"})
     assert not (tmp_path / "b").exists()
+
+
+def test_of_a_member_that_breaks_off_nothing_is_left_under_its_name(tmp_path):
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("a", "text " * 20_000)
+    archive.write_bytes(archive.read_bytes().replace(b"text text", b"text tExt", 1))
+    with pytest.raises(ValueError, match=r"`archive` must be .* Bad CRC-32"):
+        unzip(archive, {"a": tmp_path / "a"})
+    assert not (tmp_path / "a").exists()
 
 
 @pytest.mark.parametrize(

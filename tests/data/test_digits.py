@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lightning_fw.data import SequentialDigits
+from lightning_fw.data.sequences import drawn
 
 pytest.importorskip("sklearn", reason="needs the extra `data`")
 
@@ -29,13 +30,27 @@ def test_splits_do_not_overlap():
         [data.split(split).tensors[0].flatten(1) for split in ("train", "val", "test")]
     )
     assert len(images) == 1797
-    assert len(images.unique(dim=0)) == len(torch.tensor(_all_images()).unique(dim=0))
+    assert len(images.unique(dim=0)) == len(torch.tensor(_all().data).unique(dim=0))
 
 
-def _all_images():
+def test_splits_are_the_same_in_each_release_and_for_each_seed():
+    parts = {split: drawn(10, split, val=2, test=3).tolist() for split in ("train", "val", "test")}
+    assert parts == {"test": [4, 1, 7], "val": [5, 3], "train": [9, 0, 8, 6, 2]}
+    zero, one = (SequentialDigits(seed=seed).split("train").tensors[0] for seed in (0, 1))
+    assert torch.equal(zero, one)
+
+
+def test_labels_are_those_of_their_images():
+    chosen = drawn(1797, "train", val=200, test=400)
+    x, y = SequentialDigits("pixel").split("train").tensors
+    torch.testing.assert_close(16 * x.flatten(1), torch.tensor(_all().data).float()[chosen])
+    assert torch.equal(y, torch.tensor(_all().target)[chosen])
+
+
+def _all():
     from sklearn.datasets import load_digits
 
-    return load_digits().data
+    return load_digits()
 
 
 def test_rows_and_pixels_are_the_same_images():

@@ -56,10 +56,18 @@ def test_a_missing_file_says_where_to_get_it(root):
         DSA19(root).split("val")
 
 
+def test_there_are_sixty_segments_of_each_activity_and_person(tmp_path):
+    for segment in range(1, 60):
+        write(tmp_path, 1, 7, segment)
+    with pytest.raises(FileNotFoundError, match="must hold a01.p7.s60.txt"):
+        DSA19(tmp_path).split("val")
+
+
 def test_a_broken_segment_is_named(root):
-    write(root, 1, 7, 1, rows=124)
-    with pytest.raises(ValueError, match="segments of 125 steps, got 124 in .*s01.txt"):
-        DSA19(root).split("val")
+    for rows in (124, 126):
+        write(root, 1, 7, 1, rows=rows)
+        with pytest.raises(ValueError, match=f"segments of 125 steps, got {rows} in .*s01.txt"):
+            DSA19(root).split("val")
     (root / "a01" / "p7" / "s01.txt").write_text("1,2,3\n")
     with pytest.raises(ValueError, match="s01.txt: 3 instead of 45 numbers in line 1"):
         DSA19(root).split("val")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import pytest
 import torch
 
@@ -57,6 +59,7 @@ def test_two_numbers_scale_all_splits(root):
 
 def test_noise_is_added_anew_in_training_and_stays_elsewhere(root):
     clean, noisy = HAR2(root), HAR2(root, noise=2.0)
+    firsts = []
     for split in ("train", "val", "test"):
         readings = [noisy.split(split).tensors[0] for _ in range(2)]
         assert torch.equal(*readings) == (split != "train")
@@ -64,6 +67,8 @@ def test_noise_is_added_anew_in_training_and_stays_elsewhere(root):
             added = reading - clean.split(split).tensors[0]
             assert added.mean().item() == pytest.approx(0, abs=0.15)
             assert added.std().item() == pytest.approx(2, abs=0.15)
+        firsts.append(added[0])
+    assert all(not torch.allclose(a, b, atol=0.1) for a, b in combinations(firsts, 2))
     again = HAR2(root, noise=2.0, seed=1).split("test").tensors[0]
     assert not torch.equal(again, readings[0])
 
@@ -73,6 +78,7 @@ def test_noise_is_added_anew_in_training_and_stays_elsewhere(root):
     [
         (-1.0, ValueError, "`noise` must be a standard deviation, got -1.0. Pass a finite noise"),
         (float("nan"), ValueError, "`noise` must be a standard deviation, got nan"),
+        (float("inf"), ValueError, "`noise` must be a standard deviation, got inf"),
         ("2", TypeError, "`noise` must be a number, got '2'"),
     ],
 )
@@ -93,16 +99,19 @@ def test_missing_files_say_where_to_get_them(root):
     ("file", "text", "message"),
     [
         ("y_train.txt", "1\n2\n", r"`root` must hold as many labels.* got \[8, .*, 2, 8\]"),
+        ("y_train.txt", "0\n" * 8, "`root` must hold labels from 1 to 6, got 0 to 0"),
         ("y_train.txt", "7\n" * 8, "`root` must hold labels from 1 to 6, got 7 to 7"),
         ("subject_train.txt", "1\n" * 8, r"`root` must hold people \(28, 29, 30\).* got \[1\]"),
         ("y_train.txt", "", "`path` must be a whole table of numbers, got .*: no line"),
         ("y_train.txt", "1\none\n", "could not convert string to float: 'one' in line 2"),
         ("y_train.txt", "1\n1 2\n", "2 instead of 1 numbers in line 2. Delete it and get it"),
+        ("y_train.txt", "1\n\u00e9\n", "could not convert string to float: .* in line 2"),
         ("y_train.txt", "nan\n", "a number that is not finite"),
+        ("y_train.txt", "inf\n", "a number that is not finite"),
     ],
 )
 def test_a_broken_file_is_named(root, file, text, message):
-    (root / "train" / file).write_text(text)
+    (root / "train" / file).write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         HAR2(root).split("val")
 

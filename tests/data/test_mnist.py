@@ -67,8 +67,10 @@ def test_rows_pixels_and_permuted_pixels_are_the_same_values(tmp_path):
     assert torch.equal(rows.reshape(10, 784, 1), pixels)
     assert not torch.equal(pixels, permuted)
     assert torch.equal(pixels.sort(1).values, permuted.sort(1).values)
-    again = SequentialMNIST(tmp_path, by="permuted").split("train").tensors[0]
-    assert torch.equal(permuted, again)
+    order = torch.randperm(784, generator=torch.Generator().manual_seed(92_916))
+    for seed in (0, 1):
+        again = SequentialMNIST(tmp_path, by="permuted", seed=seed).split("train").tensors[0]
+        assert torch.equal(again, pixels[:, order])
 
 
 def test_padded_rows_are_the_rows_then_noise(tmp_path):
@@ -95,6 +97,7 @@ def test_added_noise_is_drawn_anew_in_training_alone(tmp_path):
     padded = SequentialMNIST(tmp_path, by="padded", noise=0.5).split("val")[0][0]
     assert padded.shape == (1000, 28)
     assert not torch.equal(padded[:28], SequentialMNIST(tmp_path).split("val")[0][0])
+    assert (padded[28:].std() - 1).abs() < 0.03
     with pytest.raises(ValueError, match="`noise` must be a standard deviation, got -1"):
         SequentialMNIST(tmp_path, noise=-1)
 
@@ -105,8 +108,8 @@ def test_an_image_keeps_its_noise_and_another_seed_has_another(tmp_path):
     def image(seed, split="train"):
         return SequentialMNIST(tmp_path, by="padded", seed=seed).split(split)[3][0]
 
-    data = SequentialMNIST(tmp_path, by="padded", batch_size=10)
-    first, second = (next(iter(data.train_dataloader()))[0].sum((1, 2)) for _ in range(2))
+    loader = SequentialMNIST(tmp_path, by="padded", batch_size=10).train_dataloader()
+    first, second = (next(iter(loader))[0].sum((1, 2)) for _ in range(2))
     torch.testing.assert_close(first.sort().values, second.sort().values)
     assert torch.equal(image(0), image(0))
     noises = [image(0)[28:], image(1)[28:], image(0, "val")[28:], image(0, "test")[28:]]
@@ -126,13 +129,17 @@ def test_real_files(shared_data):
     [
         (lambda content: content[:100], "84 bytes of data where the header tells of 7840"),
         (lambda content: content[:7], "7 bytes, less than the header's 16"),
+        (lambda content: content[:15], "15 bytes, less than the header's 16"),
         (lambda content: content + b"x", "7841 bytes of data where the header tells of 7840"),
         (lambda content: b"\0\0\x0d\3" + content[4:], "begins with 00000d03 instead of 00000803"),
+        (lambda content: b"\0\0\x08\1" + content[4:], "begins with 00000801 instead of 00000803"),
+        (lambda content: b"\1\0\x08\3" + content[4:], "begins with 01000803 instead of 00000803"),
         (
             lambda content: content[:4] + bytes(4) + content[8:16],
             r"no data, of shape \(0, 28",
         ),
         (lambda content: gzip.compress(content)[:50], "its gzip stream is broken"),
+        (lambda content: gzip.compress(content)[:-8] + bytes(8), "its gzip stream is broken"),
         (
             lambda content: gzip.compress(content)[:20] + b"junk" + gzip.compress(content)[24:],
             "its gzip stream is broken",
@@ -148,8 +155,8 @@ def test_a_broken_file_is_named(tmp_path, broken, message):
 
 def test_labels_are_digits(tmp_path):
     write_files(tmp_path, "t10k", 12)
-    (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(idx_bytes(torch.full((12,), 200)))
-    with pytest.raises(ValueError, match="`root` must hold labels from 0 to 9, got 200 in"):
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(idx_bytes(torch.full((12,), 10)))
+    with pytest.raises(ValueError, match="`root` must hold labels from 0 to 9, got 10 in"):
         SequentialMNIST(tmp_path).split("test")
 
 
@@ -160,11 +167,34 @@ def test_images_and_labels_must_match(tmp_path):
         SequentialMNIST(tmp_path).split("train")
 
 
+@pytest.mark.parametrize(("source", "held_out"), [("t10k", 2000), ("train", 5000)])
+def test_held_out_images_leave_some_to_train_on(tmp_path, source, held_out):
+    write_files(tmp_path, source, held_out)
+    message = f"`root` must hold more than {held_out} images to split, got {held_out} in"
+    with pytest.raises(ValueError, match=message):
+        SequentialMNIST(tmp_path).split("train")
+
+
+def test_images_are_of_28_rows_and_columns(tmp_path):
+    write_files(tmp_path, "t10k", 12)
+    (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(idx_bytes(torch.zeros(12, 14, 28)))
+    with pytest.raises(ValueError, match=r"images of 28 x 28 .* got images \(12, 14, 28\) and 12"):
+        SequentialMNIST(tmp_path).split("train")
+
+
 def test_missing_files_say_how_to_get_them(tmp_path):
     with pytest.raises(
         FileNotFoundError,
         match=r"`root` must hold t10k-images.*SequentialMNIST\(.*download=True\)",
     ):
+        SequentialMNIST(tmp_path).split("train")
+
+
+def test_training_images_without_labels_are_no_reason_to_train_on_the_test_files(tmp_path):
+    write_files(tmp_path, "t10k", 2010)
+    write_files(tmp_path, "train", 5010)
+    (tmp_path / "train-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(FileNotFoundError, match="`root` must hold train-labels-idx1-ubyte.gz"):
         SequentialMNIST(tmp_path).split("train")
 
 
@@ -187,12 +217,19 @@ def server(tmp_path, monkeypatch):
 
 def test_missing_files_are_downloaded_once(tmp_path, server):
     url, source = server
-    data = SequentialMNIST(tmp_path / "mnist", download=True, base_url=url)
+    data = SequentialMNIST(tmp_path / "mnist", download=True, base_url=f"{url}/")
     data.prepare_data()
     assert sizes(data) == [10, 5000, 2010]
     for file in source.iterdir():
         file.unlink()
     data.prepare_data()
+
+
+def test_files_that_are_there_unzipped_are_not_fetched(tmp_path):
+    for source in ("t10k", "train"):
+        write_files(tmp_path, source, 12, zipped=False)
+    SequentialMNIST(tmp_path, download=True, base_url="http://127.0.0.1:1").prepare_data()
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_a_download_with_another_checksum_is_refused(tmp_path, server):

@@ -44,6 +44,15 @@ def test_redrawn_noise_follows_from_the_number_of_readings_alone():
     assert all(map(torch.equal, second, reverse))
 
 
+def test_ranks_share_no_reading():
+    readings = []
+    for rank in (0, 1):
+        data = make(redrawn=True, size=5)
+        data.rank = rank
+        readings.extend(data[3][0] for _ in range(4))
+    assert len(torch.stack(readings).flatten(1).unique(dim=0)) == 8
+
+
 @pytest.mark.parametrize("redrawn", [False, True])
 def test_sequences_that_are_passed_over_count_as_read(redrawn):
     reading, passing = (make(redrawn=redrawn, size=5) for _ in range(2))
@@ -52,6 +61,12 @@ def test_sequences_that_are_passed_over_count_as_read(redrawn):
         reading[index]
     passing.pass_over(read)
     assert all(torch.equal(reading[i][0], passing[i][0]) for i in range(5))
+
+
+def test_steps_are_counted_without_a_reading():
+    counted, fresh = (make(redrawn=True, size=3) for _ in range(2))
+    assert counted.time_steps == 30
+    assert torch.equal(counted[0][0], fresh[0][0])
 
 
 def test_a_new_loader_starts_over_with_its_noise_as_with_its_order():

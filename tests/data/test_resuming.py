@@ -82,6 +82,20 @@ def test_a_fit_that_goes_on_reads_on():
     assert_same([tuple(batch) for batch in module.batches], read(make_noisy))
 
 
+def test_a_loader_that_was_not_begun_goes_on_from_the_start():
+    fresh, resumed = (make_noisy().train_dataloader() for _ in range(2))
+    resumed.load_state_dict(fresh.state_dict())
+    for _ in range(2):
+        assert_same(list(resumed), list(fresh))
+
+
+def test_a_loader_says_where_it_goes_on_before_its_first_batch():
+    loader, state = make_noisy().train_dataloader(), {"epochs": 2, "position": 3}
+    loader.load_state_dict(state)
+    iter(loader)
+    assert loader.state_dict() == state
+
+
 def saved_and_resumed(path, epoch, batch):
     ranks = {"devices": 2, "strategy": "ddp"}
     straight = read(make_noisy, callbacks=[Save(path, epoch, batch)], **ranks)
