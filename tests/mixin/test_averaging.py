@@ -202,7 +202,8 @@ def test_a_second_average_is_refused_before_training(other, make_trainer):
 
 def test_files_of_weights_alone_which_would_hold_no_average_are_refused(make_trainer, tmp_path):
     module, files = ByFrankWolfe(), ModelCheckpoint(tmp_path, save_weights_only=True)
-    trainer = make_trainer(callbacks=[AnchorAveraging(), files], enable_checkpointing=True)
+    whole = ModelCheckpoint(tmp_path, every_n_epochs=2)
+    trainer = make_trainer(callbacks=[AnchorAveraging(), whole, files], enable_checkpointing=True)
     with pytest.raises(ValueError, match="`save_weights_only` must be False .* ModelCheckpoint: "):
         trainer.fit(module)
     assert module.seen == []

@@ -6,7 +6,7 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelPruning
-from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.strategies import ModelParallelStrategy, SingleDeviceStrategy
 from torch import nn
 from torch.nn.utils import parameters_to_vector
 
@@ -60,6 +60,13 @@ def test_the_average_lives_where_it_is_told_to(cls, make_trainer):
     averaging.setup(trainer, module, "fit")
     module.setup("fit")
     averaging.on_fit_start(trainer, module)
+    assert {p.device.type for p in averaging._average_model.module.parameters()} == {"meta"}
+
+
+def test_the_average_lives_where_the_module_will(make_trainer):
+    averaging, module = AnchorAveraging(), ByFrankWolfe()
+    strategy = SingleDeviceStrategy(torch.device("meta"))
+    averaging.setup(make_trainer(strategy=strategy, callbacks=[averaging]), module, "fit")
     assert {p.device.type for p in averaging._average_model.module.parameters()} == {"meta"}
 
 
@@ -183,9 +190,14 @@ def test_before_the_first_window_closes_weights_stay_those_of_the_module(
     assert torch.equal(parameters_to_vector(saved.values()), plain.weights())
 
 
-def test_weights_in_parts_are_refused_before_training(make_trainer):
+class OwnParallel(ModelParallelStrategy):
+    """A user's."""
+
+
+@pytest.mark.parametrize("cls", [ModelParallelStrategy, OwnParallel])
+def test_weights_in_parts_are_refused_before_training(cls, make_trainer):
     module = ByFrankWolfe()
-    strategy = ModelParallelStrategy(data_parallel_size=1, tensor_parallel_size=1)
+    strategy = cls(data_parallel_size=1, tensor_parallel_size=1)
     averaging = AnchorAveraging()
     trainer = make_trainer(callbacks=[averaging], strategy=strategy)
     with pytest.raises(ValueError, match="`strategy` must leave weights whole with AnchorAvera"):

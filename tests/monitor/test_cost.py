@@ -30,6 +30,13 @@ def test_a_part_counts_under_its_own_name_alone():
     assert seconds["outer"] == 0.0
 
 
+def test_on_a_device_without_events_the_hosts_clock_counts():
+    meter = CostMeter("mps")
+    with meter.measure("gradient"):
+        work()
+    assert meter.take()["gradient"] >= 0.002
+
+
 def test_taking_starts_anew():
     meter = CostMeter("cpu")
     with meter.measure("gradient"):

@@ -278,6 +278,13 @@ def test_an_infinite_state_is_not_carried_as_a_huge_one():
     assert carried.start.tolist() == [[[0, 0, 0, 2]]]
 
 
+def test_a_state_goes_to_where_the_inputs_are():
+    carried = CarriedState()
+    carried.end = torch.zeros(1, 4, 3)
+    carried.advance(starts=False)
+    assert carried.start_of(torch.zeros(4, 5, 2, device="meta")).device.type == "meta"
+
+
 def test_adam_on_chunks_learns():
     batch = Few().split("train").tensors
     model = SequenceClassifier("gru", optimizer=partial(Adam, lr=0.03), **SIZES)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from functools import partial
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import OnExceptionCheckpoint
 from torch.optim import Adam
 
 from lightning_fw.data import InChunks, TextData
@@ -111,6 +114,20 @@ def test_a_checkpoint_without_a_carried_state_has_no_word_of_it(tmp_path):
     assert [tuple(part.shape) for part in state] == [(1, 4, 4)] * 2
 
 
+def test_a_checkpoint_without_a_carried_state_leaves_none_of_an_earlier_fit():
+    model, saved = fit(new(SequenceClassifier), InChunks(Few(), CHUNK), epochs=1), {}
+    model.on_load_checkpoint({})
+    model.on_save_checkpoint(saved)
+    assert saved == {}
+
+
+def test_a_state_that_was_loaded_is_saved_again_before_the_first_batch():
+    model, state, saved = new(SequenceClassifier), torch.rand(1, 4, 4), {}
+    model.on_load_checkpoint({"carried_state": [state]})
+    model.on_save_checkpoint(saved)
+    assert torch.equal(saved["carried_state"][0], state)
+
+
 def fit_on_ranks(folder, ckpt_path=None):
     """A rank's weights, and of each of its batches x, where it started and where it ended."""
     watch, model = Watch(), new(SequenceClassifier, optimizer=adam)
@@ -139,6 +156,28 @@ def test_each_rank_carries_the_state_of_its_own_rows_and_resumes_with_it(tmp_pat
         # The sixth batch goes on in mid-sequence.
         assert torch.equal(rank[1][0][0], expected[1][5][0])
         assert torch.equal(rank[2][0], expected[2][5])
+
+
+class Mortal(SequenceClassifier):
+    def training_step(self, batch, batch_idx):
+        if self.global_rank == 1 and batch_idx == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().training_step(batch, batch_idx)
+
+
+def fit_to_death(folder):
+    several = {"devices": 2, "strategy": "ddp", "enable_checkpointing": True}
+    data, saving = InChunks(Few(batch_size=2), CHUNK), OnExceptionCheckpoint(folder)
+    fit(new(Mortal), data, saving, **several)
+
+
+# Lightning's of a fit with OnExceptionCheckpoint.
+@pytest.mark.filterwarnings("ignore:.*fit.ckpt_path=")
+def test_a_rank_that_is_left_alone_saves_its_own_state(tmp_path):
+    with pytest.raises(AssertionError, match="1, status -9"):
+        on_ranks(fit_to_death, tmp_path)
+    saved = torch.load(tmp_path / "on_exception.ckpt", weights_only=True)
+    assert len(saved["carried_state"]) == 1
 
 
 def test_another_number_of_ranks_starts_from_zeros_and_is_told(tmp_path):

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_fw.nn import FrankWolfeRegressor, SequenceRegressor
-from lightning_fw.nn.cells import NewCell, cell_title
+from lightning_fw.nn.cells import Cell, NewCell, cell_title
 
 SIZES = {"input_size": 2, "output_size": 1, "hidden_size": 8}
 
@@ -30,12 +30,24 @@ def test_an_irnn_starts_at_the_identity():
 
 
 def test_titles_are_as_their_authors_write_them():
-    assert {cell: cell_title(cell) for cell in ("lstm", "sbo-rnn", "indrnn-stack", "fastgrnn")} == {
+    assert {cell: cell_title(cell) for cell in get_args(Cell)} == {
+        "rnn": "RNN",
         "lstm": "LSTM",
-        "sbo-rnn": "SBO-RNN",
+        "gru": "GRU",
+        "irnn": "IRNN",
+        "indrnn": "IndRNN",
         "indrnn-stack": "IndRNN stack",
+        "fastrnn": "FastRNN",
         "fastgrnn": "FastGRNN",
+        "sbo-rnn": "SBO-RNN",
+        "equilibrium": "iRNN",
     }
+
+
+@pytest.mark.parametrize("cell", get_args(Cell))
+def test_no_channels_are_refused(cell):
+    with pytest.raises(ValueError, match="`input_size` must be at least 1, got 0"):
+        SequenceRegressor(cell, **{**SIZES, "input_size": 0})
 
 
 @pytest.mark.parametrize("cell", get_args(NewCell))

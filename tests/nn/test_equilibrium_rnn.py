@@ -27,6 +27,13 @@ def test_states_and_gradients_are_those_of_the_loop(steps):
     assert_follows(layer, step)
 
 
+def test_it_starts_with_the_steps_that_are_asked_for():
+    layer = EquilibriumRNN(INPUTS, UNITS, steps=3, step_size=0.2, alpha=1.3)
+    torch.testing.assert_close(layer.eta.detach(), torch.full((3,), 0.2))
+    torch.testing.assert_close(layer.alpha.detach(), torch.tensor([1.3]))
+    assert not layer.bias.any()
+
+
 def test_gradients_are_those_of_finite_differences():
     torch.manual_seed(0)
     assert_gradcheck(EquilibriumRNN(INPUTS, UNITS, steps=3))

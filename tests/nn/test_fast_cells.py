@@ -35,6 +35,18 @@ def fast_grnn(layer, x, h):
     return (layer.zeta.sigmoid() * (1 - z) + layer.nu.sigmoid()) * new + z * h
 
 
+def test_numbers_and_biases_start_as_in_the_authors_code():
+    slow, gated = FastRNN(INPUTS, 400), FastGRNN(INPUTS, 400)
+    assert (slow.alpha.item(), slow.beta.item()) == (-3, 3)
+    assert (gated.zeta.item(), gated.nu.item()) == (1, -4)
+    assert not slow.bias.any()
+    assert (gated.bias_gate == 1).all() and (gated.bias_update == 1).all()
+    for layer in (slow, gated):
+        for weight in weights(layer):
+            assert 0.045 < weight.max() <= 1 / 20
+            assert -1 / 20 <= weight.min() < -0.045
+
+
 @pytest.mark.parametrize("ranks", RANKS)
 @pytest.mark.parametrize("nonlinearity", FUNCTIONS)
 def test_a_fast_rnn_is_the_loop(nonlinearity, ranks):
@@ -65,6 +77,11 @@ def test_low_rank_keeps_the_rank_and_the_variance(layer):
     assert thin.std().item() == pytest.approx(whole.std().item(), rel=0.1)
 
 
+def test_a_rank_may_be_that_of_a_whole_matrix():
+    output, _ = FastRNN(2, 3, rank_ih=2, rank_hh=3)(torch.zeros(4, 1, 2))
+    assert output.shape == (4, 1, 3)
+
+
 def test_a_low_rank_recurrence_can_be_made_orthogonal():
     layer = FastRNN(2, 6, rank_hh=3)
     orthogonal_(layer, gain=0.5)
@@ -77,6 +94,8 @@ def test_a_low_rank_recurrence_can_be_made_orthogonal():
 def test_batch_first_turns_the_layout_and_nothing_else(layer):
     one = layer(INPUTS, UNITS)
     other = layer(INPUTS, UNITS, batch_first=True)
+    assert repr(one).endswith(f"({INPUTS}, {UNITS})")
+    assert repr(other).endswith(f"({INPUTS}, {UNITS}, batch_first=True)")
     other.load_state_dict(one.state_dict())
     x = torch.randn(5, 3, INPUTS)
     output, last = one(x)

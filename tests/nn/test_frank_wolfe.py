@@ -101,16 +101,23 @@ def test_it_trains_on_data_of_its_kind(tmp_path):
         assert {"train_loss", "val_metric"} <= set(trainer.callback_metrics)
 
 
+class OfSymbols(FrankWolfeRegressor):
+    """Says itself what its data do not say."""
+
+    reads_symbols = True
+
+
 @pytest.mark.parametrize(
     ("model", "data", "read"),
     [
         (partial(FrankWolfeClassifier, per_step=True), CopyMemory(3), {"rnn.weight_ih_l0"}),
         (
-            partial(FrankWolfeClassifier, per_step=True),
+            partial(FrankWolfeClassifier, per_step=True, accumulate_grad_batches=2),
             InChunks(CopyMemory(3), 12),
             {"rnn.weight_ih_l0"},
         ),
         (FrankWolfeRegressor, AddingProblem(6), set()),
+        (OfSymbols, AddingProblem(6), {"rnn.weight_ih_l0"}),
     ],
 )
 def test_its_ball_knows_of_data_that_are_symbols(model, data, read, monkeypatch):

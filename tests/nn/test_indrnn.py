@@ -25,6 +25,14 @@ def inside(**settings):
     return layer
 
 
+def test_a_layer_starts_with_memories_of_all_lengths():
+    layer = IndRNN(4, 400, bound=1.5)
+    assert layer.weight_hh.min() >= 0
+    assert 1.4 < layer.weight_hh.max() <= 1.5
+    assert 0.045 < layer.weight_ih.abs().max() <= 1 / 20
+    assert not layer.bias.any()
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_states_and_gradients_are_those_of_the_loop(bias):
     assert_follows(inside(bias=bias), step)
@@ -79,6 +87,13 @@ def test_the_wider_dtype_keeps_the_states_under_autocast():
     assert output.dtype == torch.float32
     assert layer.weight_hh.grad.dtype == torch.float32
     assert layer.to(torch.bfloat16)(x.to(torch.bfloat16))[0].dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("wide", range(3))
+def test_states_are_in_the_widest_dtype_of_all_that_they_come_from(wide):
+    parts = [torch.zeros(2, 1, 3), torch.ones(3), torch.zeros(1, 3)]
+    parts[wide] = parts[wide].double()
+    assert relu_recurrence(*parts).dtype == torch.float64
 
 
 def test_half_precision_adds_up_the_gradient_of_the_recurrence_in_float32():
@@ -190,6 +205,8 @@ def test_a_dropped_unit_is_dropped_at_all_steps():
     stack = IndRNNStack(3, 50, num_layers=1, dropout=0.4)
     zero = stack(torch.randn(9, 40, 3))[0] == 0
     assert (zero.all(0) == zero.any(0)).all()
+    # Each sequence has units of its own that are dropped.
+    assert len(zero[0].unique(dim=0)) == 40
     assert zero[0].float().mean().item() == pytest.approx(0.4, abs=0.05)  # of 2000 units
     assert not (stack.eval()(torch.randn(9, 40, 3))[0] == 0).all(0).any()
 
@@ -200,6 +217,7 @@ def test_the_last_layer_starts_with_the_longest_memory():
     assert stack.layers[0].weight_hh.min() < 0.1
     assert stack.layers[-1].weight_hh.min() >= 1 / bound
     assert stack.layers[-1].weight_hh.max() <= bound
+    assert {layer.bound for layer in stack.layers} == {bound}
 
 
 def test_a_bound_below_one_is_where_the_last_layer_starts():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_fw.nn import irnn_, orthogonal_
+from lightning_fw.nn import IndRNN, irnn_, orthogonal_
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
@@ -29,13 +29,14 @@ def test_the_scale_is_that_of_the_identity():
     assert not cell.bias_ih.any() and not cell.bias_hh.any()
 
 
-def test_the_input_weights_have_their_deviation():
+@pytest.mark.parametrize(("settings", "deviation"), [({}, 0.001), ({"input_std": 0.02}, 0.02)])
+def test_the_input_weights_have_their_deviation(settings, deviation):
     torch.manual_seed(0)
     rnn = nn.RNN(100, 200, nonlinearity="relu")
-    irnn_(rnn, input_std=0.02)
+    irnn_(rnn, **settings)
     # 20 000 draws: the deviation of the estimate is 0.5 %.
-    assert rnn.weight_ih_l0.std().item() == pytest.approx(0.02, rel=0.02)
-    assert abs(rnn.weight_ih_l0.mean().item()) < 0.001
+    assert rnn.weight_ih_l0.std().item() == pytest.approx(deviation, rel=0.02)
+    assert abs(rnn.weight_ih_l0.mean().item()) < 0.05 * deviation
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,13 @@ def test_all_layers_and_directions_and_projections_are_reached():
     for name in names:
         for gate in getattr(lstm, name).detach().reshape(4, 8, 5):
             torch.testing.assert_close(gate.T @ gate, torch.eye(5), atol=1e-5, rtol=0)
+
+
+def test_recurrent_weights_that_are_no_matrix_stay_as_they_are():
+    net = nn.ModuleList([IndRNN(2, 5), nn.GRU(5, 5)])
+    before = net[0].weight_hh.clone()
+    orthogonal_(net)
+    assert torch.equal(net[0].weight_hh, before)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

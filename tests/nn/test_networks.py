@@ -246,13 +246,13 @@ def test_more_symbols_or_classes_than_the_network_knows_are_refused(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("abcdefgh" * 50)
     trainer = L.Trainer(max_steps=1, **QUIET)
-    with pytest.raises(ValueError, match="`input_size` must be at least 9, that of TextData, got"):
-        trainer.fit(
-            LanguageModel(input_size=5, output_size=9),
-            TextData(text, level="character", chunk_length=5),
-        )
+    data = TextData(text, level="character", chunk_length=5)
+    for size in (None, 12):
+        model = LanguageModel(input_size=8, output_size=9, embedding_size=size)
+        with pytest.raises(ValueError, match="`input_size` must be at least 9, that of TextDat"):
+            trainer.fit(model, data)
     with pytest.raises(ValueError, match="`output_size` must be at least 10, that of Sequential"):
-        trainer.fit(SequenceClassifier(input_size=8, output_size=2), SequentialDigits(by="row"))
+        trainer.fit(SequenceClassifier(input_size=8, output_size=9), SequentialDigits(by="row"))
 
 
 def test_every_network_can_be_pickled():
@@ -266,7 +266,8 @@ def test_every_network_can_be_pickled():
     ("network", "data"),
     [
         (SequenceRegressor("rnn", input_size=2, output_size=1), AddingProblem(6)),
-        (SequenceClassifier("rnn", input_size=8, output_size=10), SequentialDigits()),
+        # There may be more classes than in the data.
+        (SequenceClassifier("rnn", input_size=8, output_size=12), SequentialDigits()),
         (
             SequenceClassifier("rnn", per_step=True, input_size=10, output_size=9),
             CopyMemory(3),

@@ -98,6 +98,13 @@ def test_under_one_input_the_state_goes_to_the_minimum(descent, rank):
     assert features.any()
 
 
+def test_it_starts_at_the_identity_with_the_step_that_is_asked_for():
+    layer = SBORNN(INPUTS, UNITS, descent="nesterov", alpha=1.5, step_size=0.3, momentum=0.7)
+    found = torch.cat([layer.alpha, layer.eta.sigmoid(), layer.mu.sigmoid()]).detach()
+    torch.testing.assert_close(found, torch.tensor([1.5, 0.3, 0.7]))
+    assert (layer.recurrence() == 1).all() and not layer.bias.any()
+
+
 @pytest.mark.parametrize("rank", [4, 16])
 def test_what_is_not_the_identity_starts_with_singular_values_of_about_a_half(rank):
     change = SBORNN(2, 128, rank_hh=rank).recurrence() - torch.eye(128)
