@@ -24,10 +24,9 @@ class Normalizing(Recurrent):
         # One more than float32 holds.
         self.register_buffer("count", torch.tensor(2**24 + 1))
 
-    def on_train_start(self) -> None:
-        self.rank.fill_(self.global_rank)
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # Anew in every batch: at the first DDP itself sends those of rank 0.
+        self.rank.fill_(self.global_rank)
         return super().forward(self.norm(x))
 
     def distance(self) -> float:
@@ -71,13 +70,20 @@ def test_windows_apart_send_no_buffers_before_the_restart(make_trainer):
     assert module.spread == 0
 
 
-@pytest.mark.skipif(
+NEEDS_THE_NEW_NAME = pytest.mark.skipif(
     "forward_sync_buffers" not in signature(nn.parallel.DistributedDataParallel).parameters,
     reason="needs a torch whose DDP has forward_sync_buffers",
 )
-def test_a_user_may_leave_them_to_each_rank(make_trainer):
+
+
+@pytest.mark.filterwarnings("ignore:`broadcast_buffers` is deprecated")
+@pytest.mark.parametrize(
+    "setting",
+    ["broadcast_buffers", pytest.param("forward_sync_buffers", marks=NEEDS_THE_NEW_NAME)],
+)
+def test_a_user_may_leave_them_to_each_rank(setting, make_trainer):
     module = Normalizing(InnerLoop(steps=2, sync="restart"))
-    ddp = L.pytorch.strategies.DDPStrategy(start_method="fork", forward_sync_buffers=False)
+    ddp = L.pytorch.strategies.DDPStrategy(start_method="fork", **{setting: False})
     make_trainer(strategy=ddp, devices=2).fit(module, make_loader())
     assert module.spread > 0
 

@@ -194,6 +194,7 @@ def test_callbacks_of_ones_own_may_copy_the_module(copied, make_trainer, tmp_pat
     fit(module, make_trainer, Own(tmp_path / "c", every_n_train_steps=1))
     assert len(copies) == 7
     assert type(copies[0]) is ByFrankWolfe
+    assert not torch.equal(copies[0].head.weight, module.head.weight)
     assert torch.equal(copies[-1].head.weight, module.head.weight)
 
 

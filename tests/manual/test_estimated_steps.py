@@ -34,6 +34,18 @@ def test_the_estimate_is_what_global_step_comes_to(loop, settings, make_trainer)
     assert trainer.accumulate_grad_batches == 1
 
 
+def test_a_configure_optimizers_that_fails_leaves_the_trainer_as_it_was(make_trainer):
+    class Failing(Estimating):
+        def configure_optimizers(self):
+            raise ConnectionError
+
+    module, trainer = Estimating(InnerLoop(steps=3)), make_trainer()
+    with pytest.raises(ConnectionError):
+        trainer.fit(Failing(InnerLoop(steps=3)), make_loader())
+    trainer.fit(module, make_loader())
+    assert module.estimate == trainer.global_step == 3
+
+
 def test_without_a_trainer_there_is_nothing_to_estimate_and_the_optimizer_is_made():
     assert isinstance(Recurrent(InnerLoop()).configure_optimizers(), torch.optim.Optimizer)
 

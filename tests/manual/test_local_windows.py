@@ -20,7 +20,8 @@ from lightning_fw import (
 from lightning_fw.manual.strategies import require_local_windows
 from lightning_fw.window import Window
 from tests.manual.local_fits import Apart, by_hand, fit
-from tests.mixin.conftest import Recurrent
+from tests.mixin.conftest import Recurrent, make_loader
+from tests.ranks import on_ranks
 
 DDP = [{}, {"gradient_as_bucket_view": True}, {"find_unused_parameters": True}]
 BALLS = [L2Ball(radius=0.02), L2Ball(radius=0.02, scope="global"), LinfBall(radius=0.01)]
@@ -45,6 +46,15 @@ def test_a_static_graph_is_refused(make_trainer):
     expected = '`static_graph` must be False with sync="restart", got True'
     with pytest.raises(Exception, match=expected):
         fit(make_trainer, Apart(InnerLoop(sync="restart")), ddp={"static_graph": True})
+
+
+def test_one_rank_alone_may_have_a_static_graph(make_trainer):
+    def on_a_rank():
+        trainer = make_trainer(strategy=DDPStrategy(static_graph=True), devices=1)
+        trainer.fit(Recurrent(InnerLoop(steps=3, sync="restart")), make_loader())
+        return trainer.global_step
+
+    assert on_ranks(on_a_rank, ranks=1) == [3]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,10 @@ class XLAStrategy(DDPStrategy):
     """Of that name, too."""
 
 
+class SingleDeviceXLAStrategy(DDPStrategy):
+    """And of that one."""
+
+
 class OwnFSDPStrategy(FSDPStrategy):
     """A user's."""
 
@@ -32,6 +36,7 @@ class OwnFSDPStrategy(FSDPStrategy):
         (OwnFSDPStrategy, "FSDPStrategy"),
         (DeepSpeedStrategy, "DeepSpeedStrategy"),
         (XLAStrategy, "XLAStrategy"),
+        (SingleDeviceXLAStrategy, "SingleDeviceXLAStrategy"),
     ],
 )
 def test_the_refusal_names_those_to_use(strategy, name):

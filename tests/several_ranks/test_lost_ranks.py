@@ -99,13 +99,18 @@ def test_so_they_do_with_weights_in_parts():
         on_ranks(train_in_parts)
 
 
-def test_an_error_of_the_users_stays_what_it_is(make_trainer):
-    class Own(Module):
-        def training_step(self, batch, batch_idx):
-            raise RuntimeError("the user's own")
+class Own(Module):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        raise RuntimeError("the user's own")
 
-    with pytest.raises(RuntimeError, match="^the user's own$"):
-        make_trainer().fit(Own(STEP), make_loader(28, 4))
+
+def test_an_error_of_the_users_stays_what_it_is(make_trainer):
+    def fit(**settings: Any) -> None:
+        with pytest.raises(RuntimeError, match="^the user's own$"):
+            make_trainer(**settings).fit(Own(STEP), make_loader(28, 4))
+
+    fit()
+    on_ranks(lambda: fit(strategy=DDPStrategy(), devices=1), ranks=1)
 
 
 ERRORS_OF_MESSAGES = [
@@ -121,6 +126,7 @@ def _told(errors: list[RuntimeError]) -> list[str]:
     for error in errors:
         with pytest.raises(RuntimeError) as caught, lost_ranks_told():
             raise error
+        assert caught.value.__cause__ is error
         told.append(str(caught.value))
     return told
 
