@@ -70,6 +70,9 @@ class ChunkLoader:
         chunk_length: Time steps of a chunk.
         per_step: Whether targets are cut, too.
 
+    Attributes:
+        limit: Chunks after which a Trainer ends an epoch; None: there are no more.
+
     Example:
         >>> from lightning_fw.data import AddingProblem
         >>> data = AddingProblem(sequence_length=20, train_size=100)
@@ -93,6 +96,7 @@ class ChunkLoader:
         self.sampler = self._batches.dealing
         length = time_steps(cast(Sequences, loader.dataset))
         self._chunks_a_batch = -(-length // chunk_length)
+        self.limit: int | None = None
         self._position = 0
         self._saved: dict[str, int] | None = None
 
@@ -103,15 +107,26 @@ class ChunkLoader:
         rest = self._position = 0
         if self._saved is not None:
             state, self._saved = self._saved, None
-            whole, rest = divmod(state["position"], self._chunks_a_batch)
+            whole, rest = self._read_of(state["position"])
             self._batches.load_state_dict({**state, "position": whole})
-            self._position = state["position"] % len(self)
+            self._position = state["position"] % self._epoch_length
         for x, y in self._batches:
             chunks = cut(x, y, self._chunk_length, per_step=self._per_step)
             for chunk in islice(chunks, rest, None):
                 self._position += 1
                 yield chunk
             rest = 0
+
+    @property
+    def _epoch_length(self) -> int:
+        return len(self) if self.limit is None else self.limit
+
+    def _read_of(self, position: int) -> tuple[int, int]:
+        """Batches of an epoch that were read to their end, and chunks of the next."""
+        self._batches.limit = -(-self._epoch_length // self._chunks_a_batch)
+        if position == self._epoch_length:
+            return self._batches.limit, 0
+        return divmod(position, self._chunks_a_batch)
 
     def state_dict(self) -> dict[str, int]:
         """How many epochs were begun, and how many chunks of the last were handed out."""

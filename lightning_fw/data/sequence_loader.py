@@ -19,6 +19,9 @@ class SequenceLoader(DataLoader[tuple[Tensor, ...]]):
 
     Order and noise are drawn again as far as they had come.
 
+    Attributes:
+        limit: Batches after which a Trainer ends an epoch; None: there are no more.
+
     Example:
         >>> from lightning_fw.data import AddingProblem
         >>> loader = AddingProblem(sequence_length=20, train_size=100).train_dataloader()
@@ -28,6 +31,7 @@ class SequenceLoader(DataLoader[tuple[Tensor, ...]]):
         [True]
     """
 
+    limit: int | None = None
     _epochs = 0
     _position = 0
     _saved: dict[str, int] | None = None
@@ -57,9 +61,13 @@ class SequenceLoader(DataLoader[tuple[Tensor, ...]]):
         """Whole epochs, and batches of the one after them."""
         if saved is None:
             return 0, 0
-        if saved["position"] == len(self):
+        if saved["position"] == self._epoch_length:
             return saved["epochs"], 0
         return saved["epochs"] - 1, saved["position"]
+
+    @property
+    def _epoch_length(self) -> int:
+        return len(self) if self.limit is None else self.limit
 
     def _order(self) -> Iterator[list[int]]:
         """The indices of an epoch; a sampler that is asked for more draws once more.
@@ -88,7 +96,7 @@ class SequenceLoader(DataLoader[tuple[Tensor, ...]]):
         for epoch in range(epochs):
             if self.dealing is not None:
                 self.dealing.set_epoch(epoch)
-            for indices in self._order():
+            for indices in islice(self._order(), self._epoch_length):
                 read.extend(indices)
         if self.dealing is not None:
             self.dealing.set_epoch(told)
@@ -110,7 +118,9 @@ class SequenceLoader(DataLoader[tuple[Tensor, ...]]):
 
 
 class Resumable(Protocol):
-    """What goes on where a state says."""
+    """What goes on where a state says, and knows where a Trainer ends its epochs."""
+
+    limit: int | None
 
     def __len__(self) -> int: ...
 
@@ -125,4 +135,11 @@ def begin_after_epochs_of(trainer: L.Trainer, loader: Resumable) -> None:
     the loader in mid-epoch alone, not at the end of one, where it saves by default.
     """
     progress: Any = trainer.fit_loop.epoch_progress.current
-    loader.load_state_dict({"epochs": progress.processed, "position": len(loader)})
+    loader.limit = batches_read_of(len(loader), trainer)
+    loader.load_state_dict({"epochs": progress.processed, "position": loader.limit})
+
+
+def batches_read_of(batches: int, trainer: L.Trainer) -> int:
+    """How many of an epoch's batches a Trainer trains on."""
+    limit = trainer.limit_train_batches
+    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)

@@ -10,8 +10,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_fw.checks import require_choice, require_count
+from lightning_fw.data.sequence_loader import batches_read_of
 from lightning_fw.data.sequences import Kind, Loader, Split
-from lightning_fw.data.token_stream import TokenStream
+from lightning_fw.data.token_stream import ChunksInOrder, TokenStream
 from lightning_fw.data.vocabulary import Vocabulary
 
 Level = Literal["word", "character"]
@@ -116,7 +117,10 @@ class TextData(L.LightningDataModule):
 
     @override
     def train_dataloader(self) -> Loader:
-        return self._loader("train")
+        loader = self._loader("train")
+        if self.trainer is not None:
+            loader.limit = batches_read_of(len(loader), self.trainer)
+        return loader
 
     @override
     def val_dataloader(self) -> Loader:
@@ -130,7 +134,7 @@ class TextData(L.LightningDataModule):
     def predict_dataloader(self) -> Loader:
         return self.test_dataloader()
 
-    def _loader(self, split: Split) -> Loader:
+    def _loader(self, split: Split) -> ChunksInOrder:
         return TokenStream(
             self.tokens(split),
             batch_size=self.batch_size,

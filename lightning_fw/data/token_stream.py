@@ -67,7 +67,9 @@ class TokenStream(Dataset[tuple[Tensor, ...]]):
     @override
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         if not 0 <= index < len(self):
-            raise IndexError(f"`index` must be below {len(self)}, got {index}. Pass a chunk's.")
+            raise IndexError(
+                f"`index` must be at least 0 and below {len(self)}, got {index}. Pass a chunk's."
+            )
         start = index * self._chunk_length
         columns = slice(start, start + self._chunk_length)
         return self._read[:, columns], self._next[:, columns]
@@ -85,6 +87,9 @@ class TokenStream(Dataset[tuple[Tensor, ...]]):
 class ChunksInOrder(DataLoader[tuple[Tensor, ...]]):
     """A loader that can be resumed in mid-epoch, at the chunk after the last it gave.
 
+    Attributes:
+        limit: Chunks after which a Trainer ends an epoch; None: there are no more.
+
     Example:
         >>> import torch
         >>> loader = TokenStream(torch.arange(13), batch_size=2, chunk_length=3).loader()
@@ -93,13 +98,14 @@ class ChunksInOrder(DataLoader[tuple[Tensor, ...]]):
         [[[3, 4, 5], [9, 10, 11]]]
     """
 
+    limit: int | None = None
     _position = 0
     _saved: int | None = None
 
     @override
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:  # type: ignore[override]
         # That of the end of an epoch goes on with the next one.
-        self._position = (self._saved or 0) % len(self)
+        self._position = (self._saved or 0) % (self.limit or len(self))
         self._saved = None
         for chunk in islice(super().__iter__(), self._position, None):
             self._position += 1

@@ -8,7 +8,7 @@ import lightning as L
 import pytest
 import torch
 
-from lightning_fw.data import AddingProblem
+from lightning_fw.data import AddingProblem, InChunks, TextData
 from tests.data.test_chunks import Noisy
 from tests.data.test_chunks_in_a_fit import QUIET, Reader
 from tests.ranks import on_ranks
@@ -22,6 +22,14 @@ def make_clean():
 
 def make_noisy():
     return Noisy(10, batch_size=2, seed=1)
+
+
+def make_chunks():
+    return InChunks(make_noisy(), 4)
+
+
+def make_text():
+    return TextData(__file__, level="character", batch_size=2, chunk_length=300)
 
 
 class Save(L.Callback):
@@ -51,7 +59,7 @@ def read(make_data, *, callbacks=(), path=None, **settings):
 def assert_same(mine, others):
     assert len(mine) == len(others)
     for batch, other in zip(mine, others, strict=True):
-        assert all(map(torch.equal, batch, other))
+        assert all(map(torch.equal, batch[:2], other[:2]))
 
 
 @pytest.mark.parametrize("make_data", [make_clean, make_noisy])
@@ -61,6 +69,17 @@ def test_it_goes_on_from_any_batch_and_from_the_end_of_an_epoch(make_data, epoch
     straight = read(make_data, callbacks=[Save(path, epoch, batch)])
     done = epoch * BATCHES + (BATCHES if batch is None else batch + 1)
     assert_same(read(make_data, path=path), straight[done:])
+
+
+@pytest.mark.parametrize("make_data", [make_clean, make_noisy, make_chunks, make_text])
+@pytest.mark.parametrize(("epoch", "batch"), [(1, 1), (0, 2), (2, 2), (0, None), (2, None)])
+@pytest.mark.parametrize("limit", [3, 0.6])
+def test_so_it_does_with_epochs_that_a_limit_ends(make_data, epoch, batch, limit, tmp_path):
+    path, limited = tmp_path / "saved.ckpt", {"limit_train_batches": limit}
+    straight = read(make_data, callbacks=[Save(path, epoch, batch)], **limited)
+    each = len(straight) // EPOCHS
+    done = epoch * each + (each if batch is None else batch + 1)
+    assert_same(read(make_data, path=path, **limited), straight[done:])
 
 
 @pytest.mark.parametrize("make_data", [make_clean, make_noisy])
