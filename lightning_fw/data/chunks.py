@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.trainer.states import RunningStage
 from typing_extensions import override
 
@@ -28,7 +29,8 @@ class InChunks(L.LightningDataModule):
 
     With one target a sequence the loss is taken at the end of each chunk, against that target.
 
-    Validation and test read whole sequences.
+    Validation and test read whole sequences. Hooks of the wrapped data are called, too, those of
+    batches with each chunk.
 
     Args:
         data: The sequences.
@@ -96,6 +98,32 @@ class InChunks(L.LightningDataModule):
     @override
     def teardown(self, stage: str) -> None:
         self.data.teardown(stage)
+
+    @override
+    def on_exception(self, exception: BaseException) -> None:
+        self.data.on_exception(exception)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return self.data.state_dict()
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.data.load_state_dict(state_dict)
+
+    @override
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return self.data.on_before_batch_transfer(batch, dataloader_idx)
+
+    @override
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        return self.data.transfer_batch_to_device(batch, device, dataloader_idx)
+
+    @override
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return self.data.on_after_batch_transfer(batch, dataloader_idx)
 
     @override
     def train_dataloader(self) -> ChunkLoader:

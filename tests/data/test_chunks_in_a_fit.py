@@ -71,6 +71,40 @@ def test_hooks_of_the_wrapped_data_are_called():
     assert called == ["prepare_data", ("setup", "fit"), ("teardown", "fit")]
 
 
+class Shifted(Odd):
+    """Moves its batches by a number that a checkpoint holds."""
+
+    shift = 1.0
+
+    def state_dict(self):
+        return {"shift": self.shift}
+
+    def load_state_dict(self, state):
+        self.shift = state["shift"]
+
+    def on_before_batch_transfer(self, batch, dataloader_idx):
+        return batch._replace(x=batch.x + self.shift)
+
+    def transfer_batch_to_device(self, batch, device, dataloader_idx):
+        return super().transfer_batch_to_device(batch._replace(x=2 * batch.x), device, 0)
+
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        return batch._replace(x=-batch.x)
+
+
+def test_so_are_those_of_batches_and_of_checkpoints(tmp_path):
+    data, resumed, module = InChunks(Shifted(), 3), InChunks(Shifted(), 3), Reader()
+    data.data.shift = 4.0
+    plain = next(iter(InChunks(Shifted(), 3).train_dataloader()))
+    first = L.Trainer(max_epochs=1, limit_val_batches=0, **QUIET)
+    first.fit(module, data)
+    torch.testing.assert_close(module.batches[0].x, -2 * (plain.x + 4))
+    first.save_checkpoint(tmp_path / "saved.ckpt")
+    again = L.Trainer(max_epochs=1, limit_val_batches=0, **QUIET)
+    again.fit(Reader(), resumed, ckpt_path=tmp_path / "saved.ckpt")
+    assert resumed.data.shift == 4
+
+
 def test_a_fit_trains_on_the_batches_of_the_wrapped_data():
     whole, chunks = read_in_a_fit(3)
     assert_same_batches([Chunk(*chunk) for chunk in chunks], whole)
