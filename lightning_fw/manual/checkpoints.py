@@ -51,5 +51,7 @@ def attend_to_checkpoints(trainer: Any) -> None:
 
 def _on_train_batch_end(callback: Any, trainer: Any, module: Any, *args: Any) -> None:
     # For one batch alone: the callback stays one that can be copied, pickled and used elsewhere.
-    vars(callback).pop("on_train_batch_end", None)
-    callback.on_train_batch_end(trainer, _AsAutomatic(module), *args)
+    del callback.on_train_batch_end
+    # A batch that did not end, at a hook's −1 or an error, leaves this to a fit of any module.
+    seen = _AsAutomatic(module) if hasattr(module, "_frank_wolfe_driver") else module
+    callback.on_train_batch_end(trainer, seen, *args)

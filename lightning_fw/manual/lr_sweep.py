@@ -28,7 +28,8 @@ def _on_train_batch_end(
     callback: Any, opens: bool, closes: bool, trainer: Any, module: Any, outputs: Any, *args: Any
 ) -> None:
     del callback.on_train_batch_end  # back to the finder's own, until the next batch
-    if opens:
+    # A window that a checkpoint holds was opened in the fit before.
+    if opens or not hasattr(callback, "outputs_at_anchor"):
         callback.outputs_at_anchor = outputs
     if closes:
         callback.on_train_batch_end(trainer, module, callback.outputs_at_anchor, *args)

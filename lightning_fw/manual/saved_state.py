@@ -110,7 +110,7 @@ def _may_be_a_weight(state: object) -> TypeGuard[Tensor]:
 
 def _at_anchor(weight: Tensor, anchor: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     for displaced, kept in anchor:
-        if weight.data_ptr() == displaced.data_ptr():
+        if weight.data_ptr() == displaced.data_ptr() and weight.shape == displaced.shape:
             return kept
     for displaced, kept in anchor:
         if weight.shape == displaced.shape and torch.equal(weight, displaced.to(weight)):

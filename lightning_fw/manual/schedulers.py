@@ -157,10 +157,10 @@ def _indices(trainer: Any, interval: str) -> Sequence[int]:
     return steps.of_batch(epoch, trainer.fit_loop.batch_idx)
 
 
-def _is_through(trainer: Any, scheduler: Any) -> bool:
+def _is_through(trainer: Any, config: Any) -> bool:
     """Whether a restart rule made more steps than OneCycleLR, which then raises, was told of."""
-    driver = trainer.lightning_module._frank_wolfe_driver
-    if not isinstance(scheduler, OneCycleLR) or driver is None:
+    driver, scheduler = trainer.lightning_module._frank_wolfe_driver, config.scheduler
+    if not isinstance(scheduler, OneCycleLR) or config.interval != "step" or driver is None:
         return False
     may_restart = driver.inner_loop.restart_when is not None
     is_through = may_restart and scheduler.last_epoch >= scheduler.total_steps
@@ -174,7 +174,7 @@ def _is_through(trainer: Any, scheduler: Any) -> bool:
 
 def _step(loop: Any, config: Any) -> None:
     trainer, metric = loop.trainer, None
-    if _is_through(trainer, config.scheduler):
+    if _is_through(trainer, config):
         return
     if config.reduce_on_plateau:
         metric = trainer.callback_metrics.get(config.monitor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -44,12 +44,16 @@ def require_base_order(cls: type, mixin: type) -> None:
         if base is mixin:
             return
         if base.__name__ == "LightningModule" and base.__module__.split(".")[0] in _NAMESPACES:
-            bases = ", ".join(base.__name__ for base in cls.__bases__)
-            others = ", ".join(base.__name__ for base in cls.__bases__ if base is not mixin)
+            # Those that bring the mixin come first.
+            right = sorted(cls.__bases__, key=lambda base: not issubclass(base, mixin))
             raise TypeError(
                 f"`{mixin.__name__}` must stand first in the bases of {cls.__name__}, got "
-                f"({bases}). Write class {cls.__name__}({mixin.__name__}, {others})."
+                f"({_names(cls.__bases__)}). Write class {cls.__name__}({_names(right)})."
             )
+
+
+def _names(classes: Iterable[type]) -> str:
+    return ", ".join(cls.__name__ for cls in classes)
 
 
 def warn_of_misspelt_hook(cls: type, mixin: type, hook: str) -> None:

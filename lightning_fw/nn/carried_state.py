@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning_utilities.core.apply_func import apply_to_collection
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor, distributed
@@ -183,7 +184,7 @@ class CarriesState(L.LightningModule):
         if len(ranks) == count:
             self._in_training.end = ranks[rank]
             self._in_training.carries = True
-        else:
+        elif trainer is not None and trainer.state.fn == TrainerFn.FITTING:
             rank_zero_warn(
                 f"The checkpoint has the states that {len(ranks)} ranks carried, and {count} go "
                 "on. They start from zeros."

@@ -34,7 +34,9 @@ def test_chunks_can_be_listed_without_a_loader():
     stream = TokenStream(torch.arange(13), batch_size=2, chunk_length=4)
     assert [tuple(x.shape) for x, _ in stream] == [(2, 4), (2, 2)]
     for index in (2, -1):
-        with pytest.raises(IndexError, match=f"`index` must be .* got {index}"):
+        with pytest.raises(
+            IndexError, match=f"`index` must be at least 0 and below 2, got {index}"
+        ):
             stream[index]
 
 

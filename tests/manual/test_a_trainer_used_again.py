@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from tests.manual.callback_nets import STATEFUL, ByFrankWolfe, Plain
 from tests.manual.scheduled_fits import halving, plateau, with_scheduler
@@ -44,6 +45,34 @@ def test_a_module_with_manual_optimization_is_left_alone_afterwards():
     reused.fit_loop.max_epochs += 3
     reused.fit(plain, batches(2), batches(2))
     assert plain.lr_schedulers().last_epoch == 0
+
+
+class EndsEarly(Parts):
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> Any:
+        return -1 if batch_idx == 3 else None
+
+
+class Told(ModelCheckpoint):
+    """Notes what modules it sees."""
+
+    def on_train_batch_end(self, trainer, module, *args):
+        self.automatic = [*getattr(self, "automatic", ()), module.automatic_optimization]
+        super().on_train_batch_end(trainer, module, *args)
+
+
+def test_a_checkpoint_callback_sees_it_as_it_is_after_a_batch_that_a_hook_skipped(tmp_path):
+    class Manual(Parts):
+        def training_step(self, batch, batch_idx):
+            pass
+
+    callback, plain = Told(tmp_path, save_top_k=0), twins(Manual)[0]()
+    plain.automatic_optimization = False
+    reused = trainer([callback], max_epochs=1, enable_checkpointing=True)
+    reused.fit(twins(EndsEarly)[1](), batches(), batches(2))
+    assert callback.automatic == [True] * 3
+    reused.fit_loop.max_epochs += 1
+    reused.fit(plain, batches(2), batches(2))
+    assert callback.automatic == [True] * 3 + [False] * 2
 
 
 def _lists(module: Any) -> Any:

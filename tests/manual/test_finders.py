@@ -7,7 +7,7 @@ import copy
 import pytest
 import pytorch_lightning
 import torch
-from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
+from lightning.pytorch.callbacks import BatchSizeFinder, LambdaCallback, LearningRateFinder
 from lightning.pytorch.tuner import Tuner
 
 from lightning_fw import FrankWolfeMixin, InnerLoop, L2Ball, SlopeRatio
@@ -26,13 +26,13 @@ INNER_LOOPS = [
 ]
 
 
-def sweep(module, make_trainer, **settings):
+def sweep(module, make_trainer, *, ckpt_path=None, **settings):
     """What the finder found before a fit, and the trainer after it."""
     finder = LearningRateFinder(
         min_lr=1e-4, max_lr=0.2, num_training_steps=25, early_stop_threshold=None, **settings
     )
     trainer = make_trainer(callbacks=[finder], max_epochs=13, limit_val_batches=0)
-    trainer.fit(module)
+    trainer.fit(module, ckpt_path=ckpt_path)
     return finder.optimal_lr, trainer
 
 
@@ -90,6 +90,16 @@ def test_the_points_are_losses_at_the_anchor(make_trainer):
         average = 0.98 * average + 0.02 * loss
         smoothed.append(average / (1 - 0.98 ** (restart + 2)))
     assert found.results["loss"] == pytest.approx(smoothed)
+
+
+def test_a_fit_that_resumes_within_a_window_sweeps_too(make_trainer, tmp_path):
+    def save(trainer, module, outputs, batch, batch_idx):
+        if batch_idx == 3:
+            trainer.save_checkpoint(tmp_path / "saved.ckpt")
+
+    make_trainer(callbacks=[LambdaCallback(on_train_batch_end=save)]).fit(ByFrankWolfe(THREE_STEPS))
+    found, _ = sweep(ByFrankWolfe(THREE_STEPS), make_trainer, ckpt_path=tmp_path / "saved.ckpt")
+    assert len(found.results["lr"]) == len(found.results["loss"]) == 25
 
 
 @pytest.mark.parametrize("inner_loop", [STATEFUL, *INNER_LOOPS])

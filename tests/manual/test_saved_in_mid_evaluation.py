@@ -55,6 +55,21 @@ def test_a_checkpoint_on_an_exception_holds_the_anchor_and_the_window(make_train
     assert checkpoint["frank_wolfe"]["tally"]["batches"] == 1
 
 
+class Viewed(Failing):
+    """With a buffer that is a part of a weight."""
+
+    def __init__(self, act):
+        super().__init__(act)
+        self.register_buffer("first", next(self.parameters()).detach()[:1])
+
+
+def test_a_buffer_that_is_a_part_of_a_weight_keeps_its_shape(make_trainer, tmp_path):
+    module = Viewed(lambda: module.trainer.save_checkpoint(tmp_path / "saved.ckpt"))
+    make_trainer().fit(module, Batches())
+    saved = torch.load(tmp_path / "saved.ckpt", weights_only=True)["state_dict"]
+    assert saved["first"].shape == module.first.shape
+
+
 class Rewriting(Failing):
     def on_save_checkpoint(self, checkpoint):
         weights = checkpoint["state_dict"]

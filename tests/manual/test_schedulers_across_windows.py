@@ -105,6 +105,13 @@ def test_an_epoch_that_a_hook_ends_is_an_epoch_to_schedulers(make):
     assert_rates_are_automatics(with_scheduler(make, interval="epoch"), parts=EndsEarly)
 
 
+@pytest.mark.filterwarnings("ignore:A `OneCycleLR` scheduler is using")
+def test_a_cycle_of_too_few_epochs_is_an_error_whatever_makes_windows():
+    module = twins()[1](with_scheduler(one_cycle), InnerLoop(steps=2, restart_when=AtOnce()))
+    with pytest.raises(ValueError, match="Tried to step 6 times"):
+        fit(module, max_epochs=7)
+
+
 def test_a_batch_that_a_hook_skips_ends_its_window():
     module = twins(EndsEarly)[1](with_scheduler(interval="step"), InnerLoop(steps=2))
     assert fit(module).global_step == 4 == module.lr_schedulers().last_epoch

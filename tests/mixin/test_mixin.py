@@ -33,6 +33,14 @@ def test_the_wrong_order_is_found_behind_a_users_base():
         type("Tagger", (Base, FrankWolfeMixin), {})
 
 
+def test_a_base_that_brings_the_mixin_is_to_stand_first():
+    class Preset(FrankWolfeMixin):
+        pass
+
+    with pytest.raises(TypeError, match=r"Write class Tagger\(Preset, LightningModule\)\.$"):
+        type("Tagger", (L.LightningModule, Preset), {})
+
+
 @pytest.mark.parametrize("name", ["configure_frankwolfe", "config_frank_wolfe"])
 def test_a_hook_that_is_misspelt_is_warned_of_at_class_creation(name):
     found = f"`{name}` of Tagger is never called by FrankWolfeMixin. Did you mean `configure_frank"

@@ -192,3 +192,12 @@ def test_another_number_of_ranks_starts_from_zeros_and_is_told(tmp_path):
         )
     assert not watch.batches[0].starts
     assert copied(watch.starts[0]) is None
+
+
+def test_who_only_evaluates_it_is_not_told(tmp_path):
+    model = fit(new(SequenceClassifier), InChunks(Few(), CHUNK), SaveAfter(tmp_path, [2]))
+    saved = torch.load(tmp_path / "2.ckpt", weights_only=True)
+    saved["carried_state"] *= 2
+    torch.save(saved, tmp_path / "two.ckpt")
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    trainer.test(model, InChunks(Few(), CHUNK), ckpt_path=tmp_path / "two.ckpt", verbose=False)
