@@ -135,6 +135,7 @@ def test_an_inner_step_reads_all_chunks_of_its_sequences(chunk_length, chunks):
     data = small_adding(0, course.root, 20)
     model = make_model(entrant("spectral-tbptt"), course, data, seed=0)
     assert model.configure_frank_wolfe().accumulate_grad_batches == chunks
+    assert entrant("spectral-tbptt").inner_loop.endswith(", a step a batch of whole sequences")
 
 
 @pytest.mark.filterwarnings("ignore:`steps` makes windows of 10 batches")
