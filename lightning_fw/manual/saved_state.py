@@ -110,12 +110,27 @@ def _may_be_a_weight(state: object) -> TypeGuard[Tensor]:
 
 def _at_anchor(weight: Tensor, anchor: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     for displaced, kept in anchor:
-        if weight.data_ptr() == displaced.data_ptr() and weight.shape == displaced.shape:
-            return kept
+        offset = _offset_within(weight, displaced)
+        if offset is not None and displaced.stride() == kept.stride():
+            return kept.as_strided(weight.shape, weight.stride(), kept.storage_offset() + offset)
     for displaced, kept in anchor:
         if weight.shape == displaced.shape and torch.equal(weight, displaced.to(weight)):
             return kept.to(weight)
     return weight
+
+
+def _offset_within(part: Tensor, whole: Tensor) -> int | None:
+    """From where in the memory of one tensor another one lies, in entries; None: outside it."""
+    if part.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr():
+        return None
+    offset = int(part.storage_offset() - whole.storage_offset())
+    is_within = 0 <= offset <= _extent(whole) - _extent(part)
+    return offset if is_within and part.dtype == whole.dtype else None
+
+
+def _extent(tensor: Tensor) -> int:
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    return 1 + sum((size - 1) * stride for size, stride in steps)
 
 
 def share_progress(checkpoint: dict[str, Any]) -> None:

@@ -56,18 +56,24 @@ def test_a_checkpoint_on_an_exception_holds_the_anchor_and_the_window(make_train
 
 
 class Viewed(Failing):
-    """With a buffer that is a part of a weight."""
+    """With buffers that are parts of a weight."""
 
     def __init__(self, act):
         super().__init__(act)
-        self.register_buffer("first", next(self.parameters()).detach()[:1])
+        weight = self.rnn.weight_hh_l0.detach()
+        self.rnn.register_buffer("last", weight[-1:])
+        self.rnn.register_buffer("turned", weight.mT)
+        self.rnn.register_buffer("other", -weight)
 
 
-def test_a_buffer_that_is_a_part_of_a_weight_keeps_its_shape(make_trainer, tmp_path):
+def test_a_buffer_that_is_a_part_of_a_weight_is_at_the_anchor_with_it(make_trainer, tmp_path):
     module = Viewed(lambda: module.trainer.save_checkpoint(tmp_path / "saved.ckpt"))
     make_trainer().fit(module, Batches())
     saved = torch.load(tmp_path / "saved.ckpt", weights_only=True)["state_dict"]
-    assert saved["first"].shape == module.first.shape
+    weight = saved["rnn.weight_hh_l0"]
+    assert torch.equal(saved["rnn.last"], weight[-1:])
+    assert torch.equal(saved["rnn.turned"], weight.mT)
+    assert saved["rnn.other"].shape == weight.shape
 
 
 class Rewriting(Failing):
