@@ -71,7 +71,8 @@ class ChunkLoader:
         per_step: Whether targets are cut, too.
 
     Attributes:
-        limit: Chunks after which a Trainer ends an epoch; None: there are no more.
+        limit: Chunks after which a Trainer ends an epoch; None: there are no more. Data modules
+            set it.
 
     Example:
         >>> from lightning_fw.data import AddingProblem
@@ -80,7 +81,7 @@ class ChunkLoader:
         >>> len(loader), next(iter(loader)).share
         (6, (8, 20))
         >>> loader.state_dict()
-        {'epochs': 1, 'position': 1}
+        {'epochs': 1, 'position': 1, 'limit': 6}
     """
 
     def __init__(self, loader: Loader, chunk_length: int, *, per_step: bool) -> None:
@@ -107,9 +108,13 @@ class ChunkLoader:
         rest = self._position = 0
         if self._saved is not None:
             state, self._saved = self._saved, None
-            whole, rest = self._read_of(state["position"])
-            self._batches.load_state_dict({**state, "position": whole})
-            self._position = state["position"] % self._epoch_length
+            limit = state.get("limit", len(self))
+            batches = -(-limit // self._chunks_a_batch)
+            whole = batches
+            if state["position"] != limit:
+                self._position = state["position"]
+                whole, rest = divmod(self._position, self._chunks_a_batch)
+            self._batches.load_state_dict({**state, "position": whole, "limit": batches})
         for x, y in self._batches:
             chunks = cut(x, y, self._chunk_length, per_step=self._per_step)
             for chunk in islice(chunks, rest, None):
@@ -117,20 +122,11 @@ class ChunkLoader:
                 yield chunk
             rest = 0
 
-    @property
-    def _epoch_length(self) -> int:
-        return len(self) if self.limit is None else self.limit
-
-    def _read_of(self, position: int) -> tuple[int, int]:
-        """Batches of an epoch that were read to their end, and chunks of the next."""
-        self._batches.limit = -(-self._epoch_length // self._chunks_a_batch)
-        if position == self._epoch_length:
-            return self._batches.limit, 0
-        return divmod(position, self._chunks_a_batch)
-
     def state_dict(self) -> dict[str, int]:
-        """How many epochs were begun, and how many chunks of the last were handed out."""
-        return self._saved or {**self._batches.state_dict(), "position": self._position}
+        """Epochs begun, chunks handed out of the last, and after how many they end."""
+        epochs = self._batches.state_dict()["epochs"]
+        limit = len(self) if self.limit is None else self.limit
+        return self._saved or {"epochs": epochs, "position": self._position, "limit": limit}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from there at the next iteration."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.trainer.states import RunningStage
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from typing_extensions import override
 
 from lightning_fw.checks import require_count
@@ -16,6 +16,9 @@ from lightning_fw.data.sequences import Kind, Loader, SequenceData
 from lightning_fw.data.text import TextData
 
 __all__ = ["Chunk", "InChunks"]
+
+# Lightning calls those of the module, unless the data have their own.
+_OF_BATCHES = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
 
 class InChunks(L.LightningDataModule):
@@ -65,6 +68,9 @@ class InChunks(L.LightningDataModule):
         require_count("chunk_length", chunk_length)
         self.data = data
         self.chunk_length = chunk_length
+        for hook in _OF_BATCHES:
+            if is_overridden(hook, data):
+                setattr(self, hook, getattr(data, hook))
 
     @property
     def kind(self) -> Kind:
@@ -88,6 +94,7 @@ class InChunks(L.LightningDataModule):
 
     @override
     def prepare_data(self) -> None:
+        self.data.trainer = self.trainer
         self.data.prepare_data()
 
     @override
@@ -110,20 +117,6 @@ class InChunks(L.LightningDataModule):
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.data.load_state_dict(state_dict)
-
-    @override
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        return self.data.on_before_batch_transfer(batch, dataloader_idx)
-
-    @override
-    def transfer_batch_to_device(
-        self, batch: Any, device: torch.device, dataloader_idx: int
-    ) -> Any:
-        return self.data.transfer_batch_to_device(batch, device, dataloader_idx)
-
-    @override
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        return self.data.on_after_batch_transfer(batch, dataloader_idx)
 
     @override
     def train_dataloader(self) -> ChunkLoader:

@@ -20,7 +20,8 @@ class SequenceLoader(DataLoader[tuple[Tensor, ...]]):
     Order and noise are drawn again as far as they had come.
 
     Attributes:
-        limit: Batches after which a Trainer ends an epoch; None: there are no more.
+        limit: Batches after which a Trainer ends an epoch; None: there are no more. Data modules
+            set it.
 
     Example:
         >>> from lightning_fw.data import AddingProblem
@@ -44,9 +45,9 @@ class SequenceLoader(DataLoader[tuple[Tensor, ...]]):
         read: list[int] = []
         skipped = 0
         if self._saved is not None or not self._epochs:
-            self._epochs, skipped = self._ended(self._saved)
+            self._epochs, skipped, each = self._ended(self._saved)
             self._saved = None
-            read = self._draw_again(self._epochs)
+            read = self._draw_again(self._epochs, each)
         self._epochs, self._position = self._epochs + 1, skipped
         order = self._order()
         for indices in islice(order, skipped):
@@ -57,17 +58,14 @@ class SequenceLoader(DataLoader[tuple[Tensor, ...]]):
             self._position += 1
             yield self.collate_fn([self.dataset[index] for index in indices])
 
-    def _ended(self, saved: dict[str, int] | None) -> tuple[int, int]:
-        """Whole epochs, and batches of the one after them."""
+    def _ended(self, saved: dict[str, int] | None) -> tuple[int, int, int]:
+        """Epochs that ended, batches of the one after them, and batches of each of them."""
         if saved is None:
-            return 0, 0
-        if saved["position"] == self._epoch_length:
-            return saved["epochs"], 0
-        return saved["epochs"] - 1, saved["position"]
-
-    @property
-    def _epoch_length(self) -> int:
-        return len(self) if self.limit is None else self.limit
+            return 0, 0, 0
+        each = saved.get("limit", len(self))
+        if saved["position"] == each:
+            return saved["epochs"], 0, each
+        return saved["epochs"] - 1, saved["position"], each
 
     def _order(self) -> Iterator[list[int]]:
         """The indices of an epoch; a sampler that is asked for more draws once more.
@@ -83,8 +81,8 @@ class SequenceLoader(DataLoader[tuple[Tensor, ...]]):
         )
         return islice(cast(Iterator[list[int]], iter(order)), len(self))
 
-    def _draw_again(self, epochs: int) -> list[int]:
-        """Leave the generator as after so many epochs; what is read in them."""
+    def _draw_again(self, epochs: int, each: int) -> list[int]:
+        """Leave the generator as after so many epochs of so many batches; what is read in them."""
         if self.generator is not None:
             if self._at_first is None:
                 self._at_first = self.generator.get_state()
@@ -96,7 +94,7 @@ class SequenceLoader(DataLoader[tuple[Tensor, ...]]):
         for epoch in range(epochs):
             if self.dealing is not None:
                 self.dealing.set_epoch(epoch)
-            for indices in islice(self._order(), self._epoch_length):
+            for indices in islice(self._order(), each):
                 read.extend(indices)
         if self.dealing is not None:
             self.dealing.set_epoch(told)
@@ -109,8 +107,9 @@ class SequenceLoader(DataLoader[tuple[Tensor, ...]]):
         return sampler if isinstance(sampler, DistributedSampler) else None
 
     def state_dict(self) -> dict[str, int]:
-        """How many epochs were begun, and how many batches of the last were handed out."""
-        return self._saved or {"epochs": self._epochs, "position": self._position}
+        """Epochs begun, batches handed out of the last, and after how many they end."""
+        limit = len(self) if self.limit is None else self.limit
+        return self._saved or {"epochs": self._epochs, "position": self._position, "limit": limit}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from there at the next iteration."""
@@ -136,7 +135,9 @@ def begin_after_epochs_of(trainer: L.Trainer, loader: Resumable) -> None:
     """
     progress: Any = trainer.fit_loop.epoch_progress.current
     loader.limit = batches_read_of(len(loader), trainer)
-    loader.load_state_dict({"epochs": progress.processed, "position": loader.limit})
+    # The fit that was saved may have had another limit.
+    each = trainer.fit_loop.epoch_loop.batch_progress.total.ready // max(progress.processed, 1)
+    loader.load_state_dict({"epochs": progress.processed, "position": each, "limit": each})
 
 
 def batches_read_of(batches: int, trainer: L.Trainer) -> int:

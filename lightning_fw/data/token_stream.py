@@ -88,7 +88,8 @@ class ChunksInOrder(DataLoader[tuple[Tensor, ...]]):
     """A loader that can be resumed in mid-epoch, at the chunk after the last it gave.
 
     Attributes:
-        limit: Chunks after which a Trainer ends an epoch; None: there are no more.
+        limit: Chunks after which a Trainer ends an epoch; None: there are no more. Data modules
+            set it.
 
     Example:
         >>> import torch
@@ -100,21 +101,23 @@ class ChunksInOrder(DataLoader[tuple[Tensor, ...]]):
 
     limit: int | None = None
     _position = 0
-    _saved: int | None = None
+    _saved: dict[str, int] | None = None
 
     @override
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:  # type: ignore[override]
+        state, self._saved, self._position = self._saved, None, 0
         # That of the end of an epoch goes on with the next one.
-        self._position = (self._saved or 0) % (self.limit or len(self))
-        self._saved = None
+        if state is not None and state["position"] != state.get("limit", len(self)):
+            self._position = state["position"]
         for chunk in islice(super().__iter__(), self._position, None):
             self._position += 1
             yield chunk
 
     def state_dict(self) -> dict[str, int]:
-        """How many chunks of the epoch were handed out."""
-        return {"position": self._position if self._saved is None else self._saved}
+        """Chunks of the epoch that were handed out, and after how many it ends."""
+        limit = len(self) if self.limit is None else self.limit
+        return self._saved or {"position": self._position, "limit": limit}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from there at the next iteration."""
-        self._saved = state["position"]
+        self._saved = dict(state)

@@ -67,8 +67,32 @@ def test_hooks_of_the_wrapped_data_are_called():
         def teardown(self, stage):
             called.append(("teardown", stage))
 
+        def on_exception(self, exception):
+            called.append((self.trainer.max_epochs, str(exception)))
+
     L.Trainer(max_epochs=1, **QUIET).fit(Reader(), InChunks(Hooked(), 3))
     assert called == ["prepare_data", ("setup", "fit"), ("teardown", "fit")]
+    with pytest.raises(ConnectionError):
+        L.Trainer(max_epochs=7, **QUIET).fit(Failing(), InChunks(Hooked(), 3))
+    assert called[3:] == ["prepare_data", ("setup", "fit"), (7, "lost connection")]
+
+
+class Failing(Reader):
+    def on_fit_start(self):
+        raise ConnectionError("lost connection")
+
+
+# Lightning's word to everybody whose module has hooks of batches and who passes data.
+@pytest.mark.filterwarnings("ignore:You have overridden `on_after_batch_transfer`")
+def test_the_modules_hooks_of_batches_are_called_where_the_data_have_none():
+    class Hooked(Reader):
+        def on_after_batch_transfer(self, batch, dataloader_idx):
+            return batch._replace(x=batch.x + 1)
+
+    module = Hooked()
+    L.Trainer(max_epochs=1, limit_val_batches=0, **QUIET).fit(module, InChunks(Odd(), 3))
+    plain = next(iter(InChunks(Odd(), 3).train_dataloader()))
+    assert torch.equal(module.batches[0].x, plain.x + 1)
 
 
 class Shifted(Odd):

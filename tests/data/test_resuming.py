@@ -33,13 +33,14 @@ def make_text():
 
 
 class Save(L.Callback):
-    """Saves once: after a batch of an epoch, or at its end."""
+    """Saves once: after a batch of an epoch, after its last, or at its end."""
 
     def __init__(self, path, epoch, batch):
         self.path, self.epoch, self.batch = path, epoch, batch
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        if (trainer.current_epoch, batch_idx) == (self.epoch, self.batch):
+        here = batch_idx == self.batch or (self.batch == "last" and trainer.is_last_batch)
+        if trainer.current_epoch == self.epoch and here:
             trainer.save_checkpoint(self.path)
 
     def on_train_epoch_end(self, trainer, module):
@@ -72,14 +73,30 @@ def test_it_goes_on_from_any_batch_and_from_the_end_of_an_epoch(make_data, epoch
 
 
 @pytest.mark.parametrize("make_data", [make_clean, make_noisy, make_chunks, make_text])
-@pytest.mark.parametrize(("epoch", "batch"), [(1, 1), (0, 2), (2, 2), (0, None), (2, None)])
-@pytest.mark.parametrize("limit", [3, 0.6])
+@pytest.mark.parametrize(
+    ("epoch", "batch"), [(1, 1), (0, "last"), (2, "last"), (0, None), (2, None)]
+)
+@pytest.mark.parametrize("limit", [3, 0.7, 100])
 def test_so_it_does_with_epochs_that_a_limit_ends(make_data, epoch, batch, limit, tmp_path):
     path, limited = tmp_path / "saved.ckpt", {"limit_train_batches": limit}
     straight = read(make_data, callbacks=[Save(path, epoch, batch)], **limited)
     each = len(straight) // EPOCHS
-    done = epoch * each + (each if batch is None else batch + 1)
+    done = epoch * each + (2 if batch == 1 else each)
     assert_same(read(make_data, path=path, **limited), straight[done:])
+
+
+@pytest.mark.parametrize("make_data", [make_noisy, make_chunks])
+@pytest.mark.parametrize(("epoch", "batch", "rest"), [(1, 1, 2), (0, None, 4)])
+def test_a_fit_may_resume_with_another_limit(make_data, epoch, batch, rest, tmp_path):
+    path = tmp_path / "saved.ckpt"
+    straight = read(make_data, callbacks=[Save(path, epoch, batch)])
+    resumed = read(make_data, path=path, limit_train_batches=4)
+    each = len(straight) // EPOCHS
+    epochs = [straight[start : start + 4] for start in range(each, 4 * each, each)]
+    mine = [*epochs[0][4 - rest :], *epochs[1], *epochs[2]]
+    assert_same(resumed[:rest], mine[:rest])
+    # Noise goes on from what was read.
+    assert_same([(y, y) for _, y, *_ in resumed], [(y, y) for _, y, *_ in mine])
 
 
 @pytest.mark.parametrize("make_data", [make_clean, make_noisy])

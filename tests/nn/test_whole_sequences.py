@@ -35,6 +35,11 @@ def test_steps_that_end_within_them_are_told_with_what_to_pass(settings):
     assert message.endswith("Pass accumulate_grad_batches=4.")
 
 
+def test_a_last_chunk_that_is_shorter_counts():
+    (message,) = fit_in_chunks(7)
+    assert message.startswith("`accumulate_grad_batches` should be 3")
+
+
 @pytest.mark.parametrize(
     "settings",
     [
