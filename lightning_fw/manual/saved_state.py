@@ -111,7 +111,11 @@ def _may_be_a_weight(state: object) -> TypeGuard[Tensor]:
 def _at_anchor(weight: Tensor, anchor: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     for displaced, kept in anchor:
         offset = _offset_within(weight, displaced)
-        if offset is not None and displaced.stride() == kept.stride():
+        if offset is None:
+            continue
+        if (weight.shape, weight.stride()) == (displaced.shape, displaced.stride()):
+            return kept
+        if kept.stride() == displaced.stride():
             return kept.as_strided(weight.shape, weight.stride(), kept.storage_offset() + offset)
     for displaced, kept in anchor:
         if weight.shape == displaced.shape and torch.equal(weight, displaced.to(weight)):
