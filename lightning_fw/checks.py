@@ -7,6 +7,14 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
+def require_kind(name: str, value: object, kind: type, example: str) -> None:
+    """Raise a TypeError unless ``value`` is of a class."""
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"`{name}` must be a {kind.__name__}, got {value!r}. Pass one such as {example}."
+        )
+
+
 def require_number(name: str, value: float) -> None:
     """Raise a TypeError unless ``value`` is a Python number; a tensor would not be hashable."""
     if isinstance(value, bool) or not isinstance(value, int | float):

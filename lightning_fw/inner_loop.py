@@ -11,7 +11,13 @@ from torch import Tensor
 
 from lightning_fw.balls import Ball, L2Ball, ProductBall, SpectralBall
 from lightning_fw.balls.product import require_all_patterns
-from lightning_fw.checks import require_choice, require_count, require_positive, require_share
+from lightning_fw.checks import (
+    require_choice,
+    require_count,
+    require_kind,
+    require_positive,
+    require_share,
+)
 from lightning_fw.parameters import ParameterInfo
 from lightning_fw.radius_rules import RadiusRule, RadiusSchedule, SlopeRatio
 from lightning_fw.restarts import RestartRule
@@ -100,12 +106,12 @@ class InnerLoop:
     accumulate_grad_batches: int = 1
 
     def __post_init__(self) -> None:
-        _require_kind("ball", self.ball, Ball, "L2Ball(radius=1e-2)")
-        _require_kind("step_size", self.step_size, StepSize, "Harmonic()")
-        _require_kind("nesterov", self.nesterov, bool, "True")
-        _require_kind("whitening", self.whitening, bool, "True")
+        require_kind("ball", self.ball, Ball, "L2Ball(radius=1e-2)")
+        require_kind("step_size", self.step_size, StepSize, "Harmonic()")
+        require_kind("nesterov", self.nesterov, bool, "True")
+        require_kind("whitening", self.whitening, bool, "True")
         if self.restart_when is not None:
-            _require_kind("restart_when", self.restart_when, RestartRule, "GapFraction(0.1)")
+            require_kind("restart_when", self.restart_when, RestartRule, "GapFraction(0.1)")
         require_choice("batches", self.batches, get_args(Batches))
         require_choice("trajectory", self.trajectory, get_args(Trajectory))
         require_choice("direction", self.direction, get_args(Direction))
@@ -238,13 +244,6 @@ class InnerLoop:
         if isinstance(self.ball, ProductBall):
             return torch.optim.SGD(params, lr=self.ball.radius)
         return torch.optim.Adam(params, lr=self.ball.radius)
-
-
-def _require_kind(name: str, value: object, kind: type, example: str) -> None:
-    if not isinstance(value, kind):
-        raise TypeError(
-            f"`{name}` must be a {kind.__name__}, got {value!r}. Pass one such as {example}."
-        )
 
 
 def require_infos(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -67,6 +68,12 @@ def checked_atoms(
         _atom(whose, *each) for each in zip(names, before, atoms.tensors, atoms.scales, strict=True)
     ]
     _require_minimum(ball, before, multiplied, infos)
+    # A later gradient may be zero though none of the first is. An error would tell of itself then.
+    zeros = [torch.zeros_like(gradient) for gradient in before]
+    with suppress(ArithmeticError):
+        answer = ball.atoms(zeros, infos)
+        for each in zip(names, zeros, answer.tensors, answer.scales, strict=True):
+            _atom(whose, *each)
     return atoms
 
 

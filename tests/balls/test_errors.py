@@ -104,6 +104,14 @@ def test_scope_must_be_one_of_three(name: str, value: Any) -> None:
         MAKERS[name](scope=value)
 
 
+@pytest.mark.parametrize("ball", [SpectralBall, NuclearBall, RowBall])
+@pytest.mark.parametrize("name", ["split_gates", "scale_by_shape"])
+@pytest.mark.parametrize("value", ["false", None, 1])
+def test_what_matrix_balls_do_or_not_is_a_bool(ball: Any, name: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"`{name}` must be a bool, got {value!r}"):
+        ball(**{name: value})
+
+
 def test_oracle_must_be_one_of_two() -> None:
     message = "`oracle` must be one of 'newton_schulz', 'svd', got 'qr'. Pass one of these."
     with pytest.raises(ValueError, match=message):

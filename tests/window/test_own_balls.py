@@ -118,6 +118,11 @@ def test_the_atom_of_a_zero_gradient_must_be_finite():
         one_step(Unclamped(radius=0.1), zero=True)
 
 
+def test_so_must_one_of_which_there_is_none_at_first():
+    with pytest.raises(ValueError, match="parameter 0, whose gradient has the largest entry 0"):
+        one_step(Unclamped(radius=0.1))
+
+
 def test_a_parameter_is_told_by_its_name():
     infos = [ParameterInfo(name="weight"), ParameterInfo(name="bias")]
     with pytest.raises(ValueError, match=r"got \(12,\) for \(3, 4\) of weight\."):
