@@ -48,6 +48,21 @@ class RestartRule(ABC):
         """A true value closes the window."""
 
 
+def closes(rule: RestartRule, progress: Progress) -> bool:
+    """Whether a rule closes the window; reads the device.
+
+    Raises:
+        TypeError: If it tells neither.
+    """
+    told = rule(progress)
+    if told is None or isinstance(told, str):
+        raise TypeError(
+            f"`restart_when` must give True or False, got {told!r}. Return one of these from "
+            f"{type(rule).__name__}."
+        )
+    return bool(told)
+
+
 @dataclass(frozen=True)
 class GapFraction(RestartRule):
     """Close when the gap has fallen to a fraction of its first value.

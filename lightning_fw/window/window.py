@@ -11,6 +11,7 @@ from torch import Tensor
 from lightning_fw.inner_loop import InnerLoop, require_infos, require_inner_loop
 from lightning_fw.parameters import ParameterInfo, movable
 from lightning_fw.record import RestartRecord
+from lightning_fw.restarts import closes
 from lightning_fw.tensors.scalars import Scalar
 from lightning_fw.window.anchor import Anchor
 from lightning_fw.window.arithmetic import Arithmetic
@@ -205,10 +206,8 @@ class Window:
 
     def wants_restart(self) -> bool:
         """Whether ``restart_when`` would close the window now; reads the device if it is set."""
-        rule = self.inner_loop.restart_when
-        if rule is None or not self._displacement.has_moved:
-            return False
-        return bool(rule(self.statistics.progress(self._displacement)))
+        rule, d = self.inner_loop.restart_when, self._displacement
+        return rule is not None and d.has_moved and closes(rule, self.statistics.progress(d))
 
     def close(
         self,

@@ -80,6 +80,20 @@ def test_atoms_that_became_noise_close_a_window_early():
         assert not agreeing.wants_restart()
 
 
+@pytest.mark.parametrize("told", [None, "no"])
+def test_a_restart_rule_that_tells_neither_is_named(told):
+    class Undecided(RestartRule):
+        def __call__(self, progress):
+            return told
+
+    weight = nn.Parameter(torch.zeros(2))
+    window = Window(InnerLoop(steps=9, restart_when=Undecided()), [weight])
+    weight.grad = torch.ones(2)
+    window.step()
+    with pytest.raises(TypeError, match="`restart_when` must give True or False, got .* Undecided"):
+        window.wants_restart()
+
+
 @pytest.mark.parametrize("step_size", [Harmonic(), OpenLoop(), ConstantStep(0.3)], ids=str)
 @pytest.mark.parametrize("ball", [L2Ball(radius=0.1), RMSBall(radius=0.1)], ids=str)
 def test_atoms_at_right_angles_leave_the_displacement_at_the_noise(ball, step_size):
