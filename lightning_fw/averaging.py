@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from lightning_fw.checks import require_number
+from lightning_fw.manual.namespaces import sibling
 from lightning_fw.tensors.foreach import working_dtype
 
 
@@ -46,6 +47,7 @@ class PolynomialAveraging:
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Refuse what no average can be of or be saved by, before any weights are trained."""
+        self._require_namespace(trainer)
         if stage == "fit":
             self._require_whole_weights(trainer)
             self._require_full_precision(trainer, pl_module)
@@ -58,6 +60,16 @@ class PolynomialAveraging:
         super().setup(trainer, pl_module, stage)  # type: ignore[misc]
         if stage == "fit":
             self._place(trainer)
+
+    def _require_namespace(self, trainer: Any) -> None:
+        base = sibling(trainer, "callbacks").WeightAveraging
+        if not isinstance(self, base):
+            namespace = base.__module__.removesuffix(".callbacks.weight_averaging")
+            where = {"pytorch_lightning": "lightning_fw.pytorch_lightning"}
+            raise TypeError(
+                f"`AnchorAveraging` must be of the Trainer's namespace, got a Trainer of "
+                f"{namespace}. Import it from {where.get(namespace, 'lightning_fw')}."
+            )
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Average the layers, too, that the module made after this callback's setup."""

@@ -54,7 +54,8 @@ class WindowView:
         if self._driver is None:
             raise RuntimeError(
                 "`frank_wolfe` is the live window of a fit, and there is none before the first "
-                "training batch or after the fit. Read it in training_step or in a hook after it."
+                "training batch or after the fit. Read it in training_step or in a hook after it, "
+                "in validation_step unless self.trainer.sanity_checking."
             )
         return self._driver.window
 

@@ -10,10 +10,13 @@ from typing import Any
 
 import torch
 from lightning_utilities.core.apply_func import apply_to_collection, is_dataclass_instance
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from lightning_fw.inner_loop import InnerLoop
+from lightning_fw.manual.epoch import is_last_batch
+from lightning_fw.radius_rules import SlopeRatio
 
 # Not tensors, and yet one entry a sample: a chunk would get all of them.
 _UNSPLITTABLE = (PackedSequence, str, bytes)
@@ -59,7 +62,18 @@ def pieces(module: Any, loop: InnerLoop, arguments: tuple[Any, ...]) -> list[tup
             f"`split_batch` must return at most {loop.steps} batches, got {len(chunks)}: a window "
             "has no more inner steps. Return one for each of `chunks`, or pass more steps."
         )
+    if len(chunks) == 1 < loop.steps and not is_last_batch(module.trainer):
+        _warn_of_one_chunk(loop)
     return [(chunk, *rest) for chunk in chunks]
+
+
+def _warn_of_one_chunk(loop: InnerLoop) -> None:
+    if isinstance(loop.radius_rule, SlopeRatio):
+        rank_zero_warn(
+            f"`split_batch` should return a batch for each of {loop.steps} inner steps, got 1: "
+            "SlopeRatio, which compares the first and the last of a window, leaves the radius as "
+            "it is. Return as many as `chunks`."
+        )
 
 
 def _in_own_containers(batch: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -23,6 +24,13 @@ _BACKWARD = (
 _STEP = (
     "`training_step` must leave the optimizer's step to FrankWolfeMixin, got a call of step() in "
     "it. Drop that: a restart makes it, along the direction that the inner loop found."
+)
+
+
+_SCHEDULE = (
+    "`training_step` should leave the steps of schedulers to FrankWolfeMixin, got a call of step() "
+    "in it: the scheduler that configure_optimizers returned takes both. Drop that, or return no "
+    "scheduler."
 )
 
 
@@ -64,12 +72,15 @@ def evaluate(
         ValueError: If its loss has more than one entry, or no graph to go back through.
     """
     found = [_with_version(p.grad) for p in parameters]
+    schedules = _places_in_schedules(module.trainer)
     module._runs_training_step = True
     try:
         with _steps_refused(module.trainer.optimizers):
             output = training_step(module, *arguments)
     finally:
         module._runs_training_step = False
+    if _places_in_schedules(module.trainer) != schedules:
+        rank_zero_warn(_SCHEDULE)
     if any(_is_added_to(p.grad, *before) for p, before in zip(parameters, found, strict=True)):
         raise RuntimeError(_BACKWARD.format("gradients in p.grad after it, as backward() leaves"))
     loss = loss_of(output)
@@ -80,6 +91,10 @@ def evaluate(
         call = sibling(trainer, "trainer.call")
         call._call_strategy_hook(trainer, "backward", loss, trainer.optimizers[0])
     return output, loss
+
+
+def _places_in_schedules(trainer: Any) -> list[Any]:
+    return [getattr(each.scheduler, "last_epoch", None) for each in trainer.lr_scheduler_configs]
 
 
 def _with_version(gradient: Tensor | None) -> tuple[Tensor | None, int]:

@@ -46,7 +46,8 @@ def plot_run(
         ) from error
     if not records and not len(curve):
         raise RuntimeError(
-            "plot() needs a run, and nothing was recorded with a finite loss. Fit a module first."
+            "plot() needs a run, and nothing was recorded with a finite loss. Fit a module first, "
+            "in this process: what forked or spawned ones record stays there."
         )
     if not records:
         figure = Figure(figsize=(6, 4), layout="constrained")

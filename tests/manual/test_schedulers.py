@@ -14,7 +14,7 @@ from tests.manual.scheduled_fits import (
     rates_of_both,
     with_scheduler,
 )
-from tests.manual.twins import NAMESPACES, fit, sgd, twins
+from tests.manual.twins import NAMESPACES, Parts, fit, sgd, twins
 from tests.mixin.conftest import Recurrent, make_loader
 
 FORMS = {
@@ -188,3 +188,15 @@ def test_a_scheduler_is_stepped_too_where_setup_sets_what_configures_it(make_tra
     trainer.fit(SetUp(), make_loader())
     assert trainer.global_step == 3
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.1 / 2**3)
+
+
+# Torch's word to whoever steps one before the optimizer.
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
+def test_one_that_training_step_steps_too_is_told():
+    class Manual(Parts):
+        def training_step(self, batch, batch_idx):
+            self.lr_schedulers().step()
+            return super().training_step(batch, batch_idx)
+
+    with pytest.warns(UserWarning, match="`training_step` should leave the steps of schedulers to"):
+        fit(twins(Manual)[1](with_scheduler()), max_epochs=1)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import lightning as L
 import pytest
+import pytorch_lightning
 import torch
 from lightning.pytorch.callbacks import ModelPruning
 from lightning.pytorch.strategies import ModelParallelStrategy, SingleDeviceStrategy
 from torch import nn
 from torch.nn.utils import parameters_to_vector
 
+import lightning_fw.pytorch_lightning
 from lightning_fw import AnchorAveraging
 from tests.manual.callback_nets import Anchors, ByFrankWolfe
 
@@ -223,3 +225,12 @@ def test_a_buffer_of_another_length_does_not_make_an_average_begin_anew(make_tra
     trainer = make_trainer(callbacks=[AnchorAveraging(power=0.0)], max_epochs=1)
     with pytest.raises(RuntimeError, match="size of tensor"):
         trainer.fit(CarriesState())
+
+
+def test_one_of_the_other_namespace_is_named_with_where_to_find_the_right_one():
+    trainer = pytorch_lightning.Trainer(accelerator="cpu", logger=False)
+    with pytest.raises(TypeError, match=r"Import it from lightning_fw\.pytorch_lightning\.$"):
+        AnchorAveraging().setup(trainer, None, "fit")
+    other = lightning_fw.pytorch_lightning.AnchorAveraging()
+    with pytest.raises(TypeError, match=r"Import it from lightning_fw\.$"):
+        other.setup(L.Trainer(accelerator="cpu", logger=False), None, "fit")

@@ -10,7 +10,7 @@ import torch
 from torch.nn.utils.rnn import pack_sequence
 from torch.utils.data import DataLoader
 
-from lightning_fw import InnerLoop
+from lightning_fw import InnerLoop, SlopeRatio
 from lightning_fw.manual.batches import batch_length, split_evenly
 from tests.mixin.conftest import Recurrent, make_loader
 
@@ -118,3 +118,18 @@ def test_more_chunks_than_a_window_has_steps_are_counted(loader, make_trainer):
 
     with pytest.raises(ValueError, match="`split_batch` must return at most 2 batches, got 3: "):
         make_trainer().fit(Wrong(InnerLoop(steps=2, batches="split")), loader)
+
+
+class Whole(Recurrent):
+    def split_batch(self, batch, chunks):
+        return [batch]
+
+
+def test_one_chunk_which_leaves_the_radius_as_it_is_is_told(loader, make_trainer):
+    loop = InnerLoop(steps=2, batches="split", radius_rule=SlopeRatio())
+    with pytest.warns(UserWarning, match="should return a batch for each of 2 inner steps, got 1"):
+        make_trainer().fit(Whole(loop), loader)
+
+
+def test_one_chunk_is_no_matter_where_the_radius_stands_anyway(loader, make_trainer):
+    make_trainer().fit(Whole(InnerLoop(steps=2, batches="split")), loader)
