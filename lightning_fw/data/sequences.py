@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import lightning as L
 import torch
@@ -80,11 +80,14 @@ class SequenceData(L.LightningDataModule, ABC):
         dataset = self.split("train")
         if isinstance(dataset, NoisySequences):
             dataset.rank = 0 if self.trainer is None else self.trainer.global_rank
-        dealt = self._dealt(dataset)
+        trainer: Any = self.trainer
+        # Lightning takes the order from its own loaders alone.
+        shuffled = trainer is None or not trainer.overfit_batches
+        dealt = self._dealt(dataset, shuffled)
         loader = SequenceLoader(
             dataset,
             batch_size=self.batch_size,
-            shuffle=dealt is None,
+            shuffle=shuffled and dealt is None,
             sampler=dealt,
             generator=torch.Generator().manual_seed(self.seed),
         )
@@ -92,7 +95,9 @@ class SequenceData(L.LightningDataModule, ABC):
             begin_after_epochs_of(self.trainer, loader)
         return loader
 
-    def _dealt(self, dataset: Sequences) -> DistributedSampler[tuple[Tensor, ...]] | None:
+    def _dealt(
+        self, dataset: Sequences, shuffled: bool
+    ) -> DistributedSampler[tuple[Tensor, ...]] | None:
         """What deals batches out to ranks; Lightning's own would not know the seed."""
         trainer = self.trainer
         if trainer is None or not trainer._accelerator_connector.use_distributed_sampler:
@@ -100,7 +105,7 @@ class SequenceData(L.LightningDataModule, ABC):
         ranks = trainer.distributed_sampler_kwargs
         if ranks is None:
             return None
-        return DistributedSampler(dataset, shuffle=True, seed=self.seed, **ranks)
+        return DistributedSampler(dataset, shuffle=shuffled, seed=self.seed, **ranks)
 
     @override
     def val_dataloader(self) -> Loader:

@@ -134,6 +134,16 @@ def test_a_fit_trains_on_the_batches_of_the_wrapped_data():
     assert_same_batches([Chunk(*chunk) for chunk in chunks], whole)
 
 
+# Lightning's word to everybody, whatever a loader's order is.
+@pytest.mark.filterwarnings("ignore:You requested to overfit but enabled")
+def test_batches_to_overfit_are_the_same_in_each_epoch():
+    module = Reader()
+    trainer = L.Trainer(max_epochs=3, overfit_batches=6, num_sanity_val_steps=0, **QUIET)
+    trainer.fit(module, InChunks(Odd(), 3))
+    rows = [chunk.y.flatten().tolist() for chunk in module.batches]
+    assert rows[:6] == rows[6:12] == rows[12:] == [[0, 1, 2, 3]] * 3 + [[4, 5, 6, 7]] * 3
+
+
 class OwnLoader(Noisy):
     """With a loader that Lightning deals out to ranks."""
 
