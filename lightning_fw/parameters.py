@@ -236,7 +236,7 @@ def movable(
 
     Raises:
         TypeError: If they are a module, or something else than tensors is among them.
-        ValueError: If there are none, they are not real floating-point tensors of one device, or
+        ValueError: If there are none, they are not real floating-point leaves of one device, or
             there are more or fewer infos.
     """
     given = _tensors(parameters)
@@ -273,6 +273,11 @@ def _tensors(parameters: Iterable[Tensor]) -> list[Tensor]:
             raise TypeError(
                 f"`parameters` must be tensors, got a {type(p).__name__} among them. Pass "
                 "module.parameters(), or *trainable(optimizer.param_groups, module)."
+            )
+        if not (p.is_leaf or p.retains_grad):
+            raise ValueError(
+                "`parameters` must be leaves of the graph, got a tensor that was computed from "
+                "others. Pass those, which backward() gives a gradient."
             )
     return given
 

@@ -200,6 +200,11 @@ def test_what_are_no_tensors_is_refused(wrong: Any, found: str) -> None:
         movable(wrong(nn.GRU(3, 6)))
 
 
+def test_a_tensor_that_was_computed_is_refused() -> None:
+    with pytest.raises(ValueError, match="`parameters` must be leaves of the graph, got a tensor"):
+        movable([2 * nn.Parameter(torch.ones(2))])
+
+
 def test_a_module_that_owns_none_of_them_is_refused() -> None:
     module = Tagger()
     with pytest.raises(ValueError, match="`module` must own .* got a Linear that has none of its"):
