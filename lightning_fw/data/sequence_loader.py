@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 
 import lightning as L
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 from typing_extensions import override
 
 from lightning_fw.data.noise import NoisySequences
@@ -114,6 +114,10 @@ class SequenceLoader(DataLoader[tuple[Tensor, ...]]):
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from there at the next iteration."""
         self._saved = dict(state) if state["epochs"] else None
+
+
+class InOrder(DistributedSampler[Any], SequentialSampler):
+    """Deals batches out to ranks in their order, and is no shuffling that Lightning turns off."""
 
 
 class Resumable(Protocol):

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from lightning_fw.checks import require_count
 from lightning_fw.data.noise import NoisySequences
-from lightning_fw.data.sequence_loader import SequenceLoader, begin_after_epochs_of
+from lightning_fw.data.sequence_loader import InOrder, SequenceLoader, begin_after_epochs_of
 
 Split = Literal["train", "val", "test"]
 Kind = Literal["regression", "classification", "classification_per_step", "language"]
@@ -105,7 +105,8 @@ class SequenceData(L.LightningDataModule, ABC):
         ranks = trainer.distributed_sampler_kwargs
         if ranks is None:
             return None
-        return DistributedSampler(dataset, shuffle=shuffled, seed=self.seed, **ranks)
+        kind = DistributedSampler if shuffled else InOrder
+        return kind(dataset, shuffle=shuffled, seed=self.seed, **ranks)
 
     @override
     def val_dataloader(self) -> Loader:

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from itertools import islice
 
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
+
+from lightning_fw.data.sequence_loader import InOrder
 
 
 class TokenStream(Dataset[tuple[Tensor, ...]]):
@@ -78,9 +80,7 @@ class TokenStream(Dataset[tuple[Tensor, ...]]):
         """All chunks, in their order; a fit that was interrupted goes on from chunk to chunk."""
         # On several ranks Lightning puts a DistributedSampler in the place of any other sampler,
         # and would deal the chunks out among the ranks, which tears the rows.
-        in_order: DistributedSampler[int] = DistributedSampler(
-            self, num_replicas=1, rank=0, shuffle=False
-        )
+        in_order = InOrder(self, num_replicas=1, rank=0, shuffle=False)
         return ChunksInOrder(self, batch_size=None, sampler=in_order)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 
 import lightning as L
 import pytest
@@ -132,10 +133,25 @@ def test_a_loader_says_where_it_goes_on_before_its_first_batch():
     assert loader.state_dict() == state
 
 
-def saved_and_resumed(path, epoch, batch):
-    ranks = {"devices": 2, "strategy": "ddp"}
-    straight = read(make_noisy, callbacks=[Save(path, epoch, batch)], **ranks)
-    return straight, read(make_noisy, path=path, **ranks)
+def saved_and_resumed(path, epoch, batch, make_data=make_noisy, **settings):
+    ranks = {"devices": 2, "strategy": "ddp", **settings}
+    straight = read(make_data, callbacks=[Save(path, epoch, batch)], **ranks)
+    return straight, read(make_data, path=path, **ranks)
+
+
+@pytest.mark.parametrize("make_data", [make_noisy, make_chunks, make_text])
+def test_each_rank_goes_on_with_what_it_is_to_overfit(make_data, tmp_path):
+    overfit = partial(saved_and_resumed, make_data=make_data, overfit_batches=3)
+    for straight, resumed in on_ranks(overfit, tmp_path / "saved.ckpt", 1, "last"):
+        assert_same(resumed, straight[6:])
+        assert_same([(y, y) for _, y, *_ in straight[:3]], [(y, y) for _, y, *_ in straight[3:6]])
+
+
+def test_rows_of_a_text_stay_whole_on_ranks_that_overfit(tmp_path):
+    overfit = partial(saved_and_resumed, make_data=make_text, overfit_batches=3)
+    for straight, _ in on_ranks(overfit, tmp_path / "saved.ckpt", 1, "last"):
+        for (_, y), (x, _) in pairwise(straight[:3]):
+            assert torch.equal(y[:, -1], x[:, 0])
 
 
 @pytest.mark.parametrize("batch", [1, None])
