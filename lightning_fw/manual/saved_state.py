@@ -125,6 +125,9 @@ def _at_anchor(weight: Tensor, anchor: Sequence[tuple[Tensor, Tensor]]) -> Tenso
 
 def _offset_within(part: Tensor, whole: Tensor) -> int | None:
     """From where in the memory of one tensor another one lies, in entries; None: outside it."""
+    # A tensor that wraps others has no memory, which is at 0; its storage must not be asked.
+    if not (part.data_ptr() and whole.data_ptr()):
+        return None
     if part.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr():
         return None
     offset = int(part.storage_offset() - whole.storage_offset())

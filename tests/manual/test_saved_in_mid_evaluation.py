@@ -201,3 +201,24 @@ def test_of_weights_that_are_equal_each_gets_its_own_anchor():
         "first": [0, 0],
         "second": [2, 2],
     }
+
+
+class Wrapper(torch.Tensor):
+    """As quantized weights are: without memory of its own."""
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, arguments=(), settings=None):
+        raise NotImplementedError
+
+
+def test_weights_in_one_storage_are_told_apart_and_wrappers_have_none():
+    flat, kept = torch.arange(6.0), torch.arange(10.0, 16.0)
+    anchor = [(flat[:2], kept[:2].clone()), (flat[2:], kept[2:].clone())]
+    wrapper = torch.Tensor._make_wrapper_subclass(Wrapper, (3,), dtype=torch.float32)
+    across = flat[1:4]
+    checkpoint = {"state_dict": {"second": flat[2:4], "across": across, "wrapper": wrapper}}
+    put_anchor(checkpoint, anchor)
+    held = checkpoint["state_dict"]
+    assert torch.equal(held["second"], kept[2:4])
+    assert held["across"] is across
+    assert held["wrapper"] is wrapper
