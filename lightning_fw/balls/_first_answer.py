@@ -68,13 +68,21 @@ def checked_atoms(
         _atom(whose, *each) for each in zip(names, before, atoms.tensors, atoms.scales, strict=True)
     ]
     _require_minimum(ball, before, multiplied, infos)
-    # A later gradient may be zero though none of the first is. An error would tell of itself then.
+    # A later gradient may be zero though none of the first is.
     zeros = [torch.zeros_like(gradient) for gradient in before]
-    with suppress(ArithmeticError):
-        answer = ball.atoms(zeros, infos)
-        for each in zip(names, zeros, answer.tensors, answer.scales, strict=True):
-            _atom(whose, *each)
+    for name, zero, atom in zip(names, zeros, _atoms_of(ball, zeros, infos, norms), strict=False):
+        _atom(whose, name, zero, *atom)
     return atoms
+
+
+def _atoms_of(
+    ball: Ball, zeros: list[Tensor], infos: Infos | None, norms: Sequence[Scalar] | None
+) -> list[tuple[Tensor, Scalar]]:
+    """None where the ball raises, which will tell of itself when such gradients come."""
+    with suppress(Exception):
+        atoms = ball.atoms(zeros, infos, norms and [0 * norm for norm in norms])
+        return list(zip(atoms.tensors, atoms.scales, strict=True))
+    return []
 
 
 def _atom(whose: str, name: str, gradient: Tensor, tensor: Tensor, scale: Scalar) -> Tensor:

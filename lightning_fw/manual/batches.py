@@ -62,7 +62,8 @@ def pieces(module: Any, loop: InnerLoop, arguments: tuple[Any, ...]) -> list[tup
             f"`split_batch` must return at most {loop.steps} batches, got {len(chunks)}: a window "
             "has no more inner steps. Return one for each of `chunks`, or pass more steps."
         )
-    if len(chunks) == 1 < loop.steps and not is_last_batch(module.trainer):
+    is_first = module.trainer.fit_loop.epoch_loop.total_batch_idx == 0
+    if len(chunks) == 1 < loop.steps and is_first and not is_last_batch(module.trainer):
         _warn_of_one_chunk(loop)
     return [(chunk, *rest) for chunk in chunks]
 

@@ -80,7 +80,7 @@ def evaluate(
     finally:
         module._runs_training_step = False
     if _places_in_schedules(module.trainer) != schedules:
-        rank_zero_warn(_SCHEDULE)
+        _warn_of_steps(module)
     if any(_is_added_to(p.grad, *before) for p, before in zip(parameters, found, strict=True)):
         raise RuntimeError(_BACKWARD.format("gradients in p.grad after it, as backward() leaves"))
     loss = loss_of(output)
@@ -95,6 +95,13 @@ def evaluate(
 
 def _places_in_schedules(trainer: Any) -> list[Any]:
     return [getattr(each.scheduler, "last_epoch", None) for each in trainer.lr_scheduler_configs]
+
+
+def _warn_of_steps(module: Any) -> None:
+    """Warn of schedulers that are stepped twice, unless a hook of the user's may leave them."""
+    is_overridden = sibling(module.trainer, "utilities.model_helpers").is_overridden
+    if not is_overridden("lr_scheduler_step", module):
+        rank_zero_warn(_SCHEDULE)
 
 
 def _with_version(gradient: Tensor | None) -> tuple[Tensor | None, int]:

@@ -200,3 +200,18 @@ def test_one_that_training_step_steps_too_is_told():
 
     with pytest.warns(UserWarning, match="`training_step` should leave the steps of schedulers to"):
         fit(twins(Manual)[1](with_scheduler()), max_epochs=1)
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
+def test_one_that_training_step_alone_steps_is_not():
+    class Manual(Parts):
+        def training_step(self, batch, batch_idx):
+            self.lr_schedulers().step()
+            return super().training_step(batch, batch_idx)
+
+        def lr_scheduler_step(self, scheduler, metric):
+            pass
+
+    module = twins(Manual)[1](with_scheduler())
+    fit(module, max_epochs=1)
+    assert module.lr_schedulers().last_epoch == 7

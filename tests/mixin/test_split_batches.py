@@ -10,7 +10,7 @@ import torch
 from torch.nn.utils.rnn import pack_sequence
 from torch.utils.data import DataLoader
 
-from lightning_fw import InnerLoop, SlopeRatio
+from lightning_fw import CosineDecay, InnerLoop, SlopeRatio
 from lightning_fw.manual.batches import batch_length, split_evenly
 from tests.mixin.conftest import Recurrent, make_loader
 
@@ -131,5 +131,18 @@ def test_one_chunk_which_leaves_the_radius_as_it_is_is_told(loader, make_trainer
         make_trainer().fit(Whole(loop), loader)
 
 
-def test_one_chunk_is_no_matter_where_the_radius_stands_anyway(loader, make_trainer):
-    make_trainer().fit(Whole(InnerLoop(steps=2, batches="split")), loader)
+@pytest.mark.parametrize(
+    "settings", [{"steps": 2}, {"steps": 1, "radius_rule": CosineDecay(total_steps=9)}]
+)
+def test_one_chunk_is_no_matter_where_the_radius_stands_anyway(settings, loader, make_trainer):
+    make_trainer().fit(Whole(InnerLoop(batches="split", **settings)), loader)
+
+
+def test_a_later_batch_may_be_one_chunk(loader, make_trainer):
+    class AtTimes(Recurrent):
+        def split_batch(self, batch, chunks):
+            whole = len(self.seen) == 4
+            return [batch] if whole else super().split_batch(batch, chunks)
+
+    loop = InnerLoop(steps=2, batches="split", radius_rule=SlopeRatio())
+    make_trainer().fit(AtTimes(loop), loader)

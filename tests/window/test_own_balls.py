@@ -118,6 +118,15 @@ def test_the_atom_of_a_zero_gradient_must_be_finite():
         one_step(Unclamped(radius=0.1), zero=True)
 
 
+def test_what_raises_at_a_zero_gradient_may_train_where_there_is_none():
+    class Refusing(Own):
+        def atoms(self, gradients, infos, norms):
+            assert all(g.any() for g in gradients)
+            return super().atoms(gradients, infos, norms)
+
+    assert one_step(Refusing(radius=0.1)).k == 1
+
+
 def test_so_must_one_of_which_there_is_none_at_first():
     with pytest.raises(ValueError, match="parameter 0, whose gradient has the largest entry 0"):
         one_step(Unclamped(radius=0.1))
