@@ -67,7 +67,7 @@ class PolynomialAveraging:
             namespace = base.__module__.removesuffix(".callbacks.weight_averaging")
             where = {"pytorch_lightning": "lightning_fw.pytorch_lightning"}
             raise TypeError(
-                f"`AnchorAveraging` must be of the Trainer's namespace, got a Trainer of "
+                "`AnchorAveraging` must be of the Trainer's namespace, got a Trainer of "
                 f"{namespace}. Import it from {where.get(namespace, 'lightning_fw')}."
             )
 

@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 from torch import Tensor
 
 from lightning_fw.data.noise import NoisySequences
-from lightning_fw.data.sequence_loader import SequenceLoader
+from lightning_fw.data.sequence_loader import SequenceLoader, epoch_length
 from lightning_fw.data.sequences import Loader, Sequences
 
 
@@ -125,8 +125,8 @@ class ChunkLoader:
     def state_dict(self) -> dict[str, int]:
         """Epochs begun, chunks handed out of the last, and after how many they end."""
         epochs = self._batches.state_dict()["epochs"]
-        limit = len(self) if self.limit is None else self.limit
-        return self._saved or {"epochs": epochs, "position": self._position, "limit": limit}
+        state = {"epochs": epochs, "position": self._position, "limit": epoch_length(self)}
+        return self._saved or state
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from there at the next iteration."""

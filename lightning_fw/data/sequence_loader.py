@@ -108,8 +108,8 @@ class SequenceLoader(DataLoader[tuple[Tensor, ...]]):
 
     def state_dict(self) -> dict[str, int]:
         """Epochs begun, batches handed out of the last, and after how many they end."""
-        limit = len(self) if self.limit is None else self.limit
-        return self._saved or {"epochs": self._epochs, "position": self._position, "limit": limit}
+        state = {"epochs": self._epochs, "position": self._position, "limit": epoch_length(self)}
+        return self._saved or state
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from there at the next iteration."""
@@ -120,12 +120,16 @@ class InOrder(DistributedSampler[Any], SequentialSampler):
     """Deals batches out to ranks in their order, and is no shuffling that Lightning turns off."""
 
 
-class Resumable(Protocol):
-    """What goes on where a state says, and knows where a Trainer ends its epochs."""
+class Limited(Protocol):
+    """What knows where a Trainer ends its epochs."""
 
     limit: int | None
 
     def __len__(self) -> int: ...
+
+
+class Resumable(Limited, Protocol):
+    """What goes on where a state says, too."""
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from there."""
@@ -142,6 +146,11 @@ def begin_after_epochs_of(trainer: L.Trainer, loader: Resumable) -> None:
     # The fit that was saved may have had another limit.
     each = trainer.fit_loop.epoch_loop.batch_progress.total.ready // max(progress.processed, 1)
     loader.load_state_dict({"epochs": progress.processed, "position": each, "limit": each})
+
+
+def epoch_length(loader: Limited) -> int:
+    """Batches of a loader that make an epoch."""
+    return len(loader) if loader.limit is None else loader.limit
 
 
 def batches_read_of(batches: int, trainer: L.Trainer) -> int:

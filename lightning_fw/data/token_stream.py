@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
-from lightning_fw.data.sequence_loader import InOrder
+from lightning_fw.data.sequence_loader import InOrder, epoch_length
 
 
 class TokenStream(Dataset[tuple[Tensor, ...]]):
@@ -115,8 +115,7 @@ class ChunksInOrder(DataLoader[tuple[Tensor, ...]]):
 
     def state_dict(self) -> dict[str, int]:
         """Chunks of the epoch that were handed out, and after how many it ends."""
-        limit = len(self) if self.limit is None else self.limit
-        return self._saved or {"position": self._position, "limit": limit}
+        return self._saved or {"position": self._position, "limit": epoch_length(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from there at the next iteration."""

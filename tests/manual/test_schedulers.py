@@ -190,28 +190,22 @@ def test_a_scheduler_is_stepped_too_where_setup_sets_what_configures_it(make_tra
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.1 / 2**3)
 
 
+class ByHand(Parts):
+    def training_step(self, batch, batch_idx):
+        self.lr_schedulers().step()
+        return super().training_step(batch, batch_idx)
+
+
+class ByHandAlone(ByHand):
+    def lr_scheduler_step(self, scheduler, metric):
+        pass
+
+
 # Torch's word to whoever steps one before the optimizer.
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
-def test_one_that_training_step_steps_too_is_told():
-    class Manual(Parts):
-        def training_step(self, batch, batch_idx):
-            self.lr_schedulers().step()
-            return super().training_step(batch, batch_idx)
-
+def test_one_that_training_step_steps_is_told_unless_it_does_so_alone():
     with pytest.warns(UserWarning, match="`training_step` should leave the steps of schedulers to"):
-        fit(twins(Manual)[1](with_scheduler()), max_epochs=1)
-
-
-@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
-def test_one_that_training_step_alone_steps_is_not():
-    class Manual(Parts):
-        def training_step(self, batch, batch_idx):
-            self.lr_schedulers().step()
-            return super().training_step(batch, batch_idx)
-
-        def lr_scheduler_step(self, scheduler, metric):
-            pass
-
-    module = twins(Manual)[1](with_scheduler())
+        fit(twins(ByHand)[1](with_scheduler()), max_epochs=1)
+    module = twins(ByHandAlone)[1](with_scheduler())
     fit(module, max_epochs=1)
     assert module.lr_schedulers().last_epoch == 7

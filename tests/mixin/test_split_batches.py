@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,7 +136,12 @@ def test_one_chunk_which_leaves_the_radius_as_it_is_is_told(loader, make_trainer
     "settings", [{"steps": 2}, {"steps": 1, "radius_rule": CosineDecay(total_steps=9)}]
 )
 def test_one_chunk_is_no_matter_where_the_radius_stands_anyway(settings, loader, make_trainer):
-    make_trainer().fit(Whole(InnerLoop(batches="split", **settings)), loader)
+    module = Whole(InnerLoop(batches="split", **settings))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        make_trainer().fit(module, loader)
+    assert not [each for each in told if "split_batch" in str(each.message)]
+    assert {record.steps for record in module.records} == {1}
 
 
 def test_a_later_batch_may_be_one_chunk(loader, make_trainer):
@@ -144,5 +150,9 @@ def test_a_later_batch_may_be_one_chunk(loader, make_trainer):
             whole = len(self.seen) == 4
             return [batch] if whole else super().split_batch(batch, chunks)
 
-    loop = InnerLoop(steps=2, batches="split", radius_rule=SlopeRatio())
-    make_trainer().fit(AtTimes(loop), loader)
+    module = AtTimes(InnerLoop(steps=2, batches="split", radius_rule=SlopeRatio()))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        make_trainer().fit(module, loader)
+    assert not [each for each in told if "split_batch" in str(each.message)]
+    assert [record.steps for record in module.records[:4]] == [2, 2, 1, 2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import warnings
 from functools import partial
 
 import lightning as L
@@ -200,4 +201,7 @@ def test_who_only_evaluates_it_is_not_told(tmp_path):
     saved["carried_state"] *= 2
     torch.save(saved, tmp_path / "two.ckpt")
     trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
-    trainer.test(model, InChunks(Few(), CHUNK), ckpt_path=tmp_path / "two.ckpt", verbose=False)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        trainer.test(model, InChunks(Few(), CHUNK), ckpt_path=tmp_path / "two.ckpt", verbose=False)
+    assert not [each for each in told if "carried" in str(each.message)]
