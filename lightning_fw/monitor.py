@@ -12,7 +12,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from rich import get_console
 from typing_extensions import override
 
-from lightning_fw.checks import require_count
+from lightning_fw.checks import require_count, require_kind
 from lightning_fw.mixin import FrankWolfeMixin
 from lightning_fw.monitoring.bptt_run import BPTTRun
 from lightning_fw.monitoring.frank_wolfe_run import FrankWolfeRun
@@ -48,6 +48,7 @@ class RestartMonitor(_Hooks):
     ) -> None:
         super().__init__()
         require_count("log_every_n_restarts", log_every_n_restarts)
+        require_kind("table", table, bool, "False")
         self.log_every_n_restarts = log_every_n_restarts
         self.table = table
         self.baseline = baseline
@@ -268,15 +269,12 @@ class FWRestartMonitor(RestartMonitor, Callback):
             monitor saved.
         table: Whether to show a table at the end of the fit.
 
-    Attributes:
-        records: Restarts of the last fit on this rank.
-
     Raises:
         ValueError: If ``log_every_n_restarts`` is below 1, or ``baseline`` is damaged or not a BPTT
             run; the latter for a monitor when the fit starts.
         FileNotFoundError: If the baseline's file does not exist.
-        TypeError: If ``baseline`` is neither a path nor a monitor, or ``log_every_n_restarts`` not
-            an int.
+        TypeError: If ``baseline`` is neither a path nor a monitor, ``log_every_n_restarts`` not an
+            int, or ``table`` not a bool.
 
     Example:
         >>> import lightning as L, torch

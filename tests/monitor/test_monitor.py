@@ -256,6 +256,11 @@ def test_logging_less_than_every_restart_is_refused(every):
         FWRestartMonitor(log_every_n_restarts=every)
 
 
+def test_a_table_is_shown_or_not():
+    with pytest.raises(TypeError, match=r"`table` must be a bool, got 'no'\. Pass one such as"):
+        FWRestartMonitor(table="no")
+
+
 @pytest.mark.filterwarnings("ignore:.*`dataloader_iter`")
 def test_it_bears_with_a_step_that_draws_its_own_batch():
     class Iterating(Restarting):
