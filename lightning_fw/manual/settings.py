@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning_fw.inner_loop import InnerLoop, require_inner_loop
 from lightning_fw.manual.schedulers import counted_in_windows
-from lightning_fw.radius_rules import RadiusRule
+from lightning_fw.radius_rules import SlopeRatio
 from lightning_fw.window.saved_settings import changes, settings_in_words
 
 
@@ -24,7 +24,7 @@ def configured_inner_loop(module: Any) -> InnerLoop:
             "Return it from def configure_frank_wolfe(self)."
         )
     inner_loop = require_inner_loop("configure_frank_wolfe()", configure())
-    if isinstance(inner_loop.radius_rule, RadiusRule | None):
+    if isinstance(inner_loop.radius_rule, SlopeRatio | None):
         return inner_loop
     # A schedule may be as long as the fit, which is counted in windows once these are known.
     with counted_in_windows(module, inner_loop):
@@ -57,7 +57,7 @@ def require_trainer_settings(trainer: Any, configured: Any) -> None:
     if clip:
         raise ValueError(
             f"`gradient_clip_val` must be None with FrankWolfeMixin, got {clip}: the "
-            "direction is bounded already, by 1 in each ball, and a clip would only shorten the "
+            "direction is bounded already, by the ball, and a clip would only shorten the "
             "step. Remove it from the Trainer, and lower the learning rate for shorter steps."
         )
     batches = trainer.accumulate_grad_batches

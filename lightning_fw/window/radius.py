@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_fw.balls._base import Atoms
 from lightning_fw.inner_loop import InnerLoop
-from lightning_fw.radius_rules import RadiusRule, SlopeRatio, scheduled_radius
+from lightning_fw.radius_rules import SlopeRatio, scheduled_radius
 from lightning_fw.tensors.foreach import pick
 from lightning_fw.tensors.scalars import Scalar, products, scalar, scalars
 from lightning_fw.window.slopes import Slopes
@@ -31,7 +31,7 @@ class Radius:
     def __init__(self, inner_loop: InnerLoop, parameters: Sequence[Tensor]) -> None:
         rule = inner_loop.radius_rule
         self._first = inner_loop.ball.radius
-        self._schedule = None if isinstance(rule, RadiusRule) else rule
+        self._schedule = None if isinstance(rule, SlopeRatio) else rule
         self._slopes = (
             Slopes(rule, self._first, parameters) if isinstance(rule, SlopeRatio) else None
         )

@@ -19,6 +19,7 @@ from lightning_fw import (
     RMSBall,
     ShortStep,
 )
+from lightning_fw.radius_rules import RadiusRule
 from lightning_fw.restarts import RestartRule
 from lightning_fw.window import Window
 from tests.window.convex_loss import make_parameters, take_steps
@@ -192,3 +193,17 @@ def test_a_schedule_counts_outer_steps_and_not_windows_without_one():
         window.step()
         radii.append(window.close().radius)
     assert radii == [0.01, 0.01, 0.005]
+
+
+def test_a_radius_rule_of_ones_own_sets_the_radius():
+    class Halving(RadiusRule):
+        def __call__(self, outer_step):
+            return 0.5**outer_step
+
+    parameters = make_parameters()
+    window = Window(InnerLoop(ball=L2Ball(radius=0.5), steps=1, radius_rule=Halving()), parameters)
+    radii = []
+    for _ in range(3):
+        take_steps(window, parameters, 1)
+        radii.append(window.close().radius)
+    assert radii == [0.5, 0.25, 0.125]
