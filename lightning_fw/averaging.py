@@ -88,6 +88,8 @@ class PolynomialAveraging:
             self._average_model = AveragedModel(
                 pl_module, self._device, use_buffers=self._use_buffers, **self._kwargs
             )
+            # Copied along in mid-fit: the live window, several times as large as the weights.
+            vars(self._average_model.module).pop("_frank_wolfe_driver", None)
             self._place(trainer)
 
     def _place(self, trainer: Any) -> None:
@@ -96,8 +98,7 @@ class PolynomialAveraging:
         Lightning moves and converts the module after setup.
         """
         average = self._average_model
-        if average is None:
-            return
+        assert average is not None
         if self._device is None:
             average.to(trainer.strategy.root_device)
         if trainer.precision == "64-true":

@@ -55,6 +55,18 @@ def test_layers_that_the_module_makes_in_its_setup_are_averaged(make_trainer, tm
     assert torch.equal(parameters_to_vector(saved["state_dict"].values()), module.weights())
 
 
+def test_an_average_of_layers_that_join_in_mid_fit_holds_no_window(make_trainer):
+    class Grows(ByFrankWolfe):
+        def on_train_epoch_start(self):
+            self.late = nn.Linear(2, 2)
+
+    averaging, module = AnchorAveraging(), Grows()
+    make_trainer(callbacks=[averaging], max_epochs=2).fit(module)
+    average = averaging._average_model.module
+    assert "late.weight" in average.state_dict()
+    assert average._frank_wolfe_driver is None
+
+
 @pytest.mark.parametrize("cls", [MadeInSetup, ByFrankWolfe])
 def test_the_average_lives_where_it_is_told_to(cls, make_trainer):
     averaging, module = AnchorAveraging(device="meta"), cls()
