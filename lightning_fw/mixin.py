@@ -44,7 +44,6 @@ from lightning_fw.window_view import WindowView
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-
 _AUTOMATIC = (
     "`automatic_optimization` must be False with FrankWolfeMixin, got True. "
     "Remove the line that sets it."
@@ -81,8 +80,7 @@ class FrankWolfeMixin:
         ...         return self.lstm(batch)[0].square().mean()
         >>> trainer = L.Trainer(
         ...     max_epochs=1, logger=False, enable_checkpointing=False, accelerator="cpu",
-        ...     enable_progress_bar=False, enable_model_summary=False,
-        ... )
+        ...     enable_progress_bar=False, enable_model_summary=False)
         >>> trainer.fit(Tagger(), torch.utils.data.DataLoader(torch.randn(60, 5, 2), batch_size=10))
         >>> trainer.global_step
         3
@@ -208,6 +206,8 @@ def _configure_callbacks(module: Any, configure_callbacks: Callable[..., Any]) -
     """The user's configure_callbacks: the first hook of a fit that knows the Trainer."""
     configured = configure_callbacks(module)
     if module._trainer is not None and module._trainer.state.fn == "fit":
+        if module.automatic_optimization:
+            raise ValueError(_AUTOMATIC)
         module._frank_wolfe_driver = module._saved_driver_state = None
         ask_every_batch(module._trainer)
         attend_to_strategy(module._trainer.strategy)

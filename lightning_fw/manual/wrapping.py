@@ -25,7 +25,7 @@ _UNKNOWN_TO_TORCHSCRIPT = {
 def hide_from_torchscript(cls: type) -> None:
     """Tell TorchScript which attributes of the mixin it is to leave out."""
     for listed, names in _UNKNOWN_TO_TORCHSCRIPT.items():
-        setattr(cls, listed, [*getattr(cls, listed, ()), *names])
+        setattr(cls, listed, list(dict.fromkeys([*getattr(cls, listed, ()), *names])))
 
 
 def is_lightning_core(method: Callable[..., Any]) -> bool:

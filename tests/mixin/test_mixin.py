@@ -202,6 +202,18 @@ def test_automatic_optimization_cannot_be_switched_on():
         module.automatic_optimization = True
 
 
+def test_automatic_optimization_switched_on_past_the_mixin_is_refused_by_the_fit(
+    loader, make_trainer
+):
+    class Hidden(Recurrent):
+        automatic_optimization = False
+
+    module = Hidden()
+    module.automatic_optimization = True
+    with pytest.raises(ValueError, match="`automatic_optimization` must be False .* got True"):
+        make_trainer().fit(module, loader)
+
+
 def test_a_second_fit_starts_with_a_fresh_window(loader, make_trainer):
     module = Recurrent()
     make_trainer().fit(module, loader)
