@@ -31,7 +31,7 @@ class Radius:
     def __init__(self, inner_loop: InnerLoop, parameters: Sequence[Tensor]) -> None:
         rule = inner_loop.radius_rule
         self._first = inner_loop.ball.radius
-        self._schedule = None if isinstance(rule, SlopeRatio) else rule
+        self._schedule = rule if callable(rule) else None
         self._slopes = (
             Slopes(rule, self._first, parameters) if isinstance(rule, SlopeRatio) else None
         )
