@@ -143,8 +143,9 @@ def begin_after_epochs_of(trainer: L.Trainer, loader: Resumable) -> None:
     """
     progress: Any = trainer.fit_loop.epoch_progress.current
     loader.limit = batches_read_of(len(loader), trainer)
-    # The fit that was saved may have had another limit.
+    # The fit that was saved may have had another limit, or ended in mid-epoch by max_steps.
     each = trainer.fit_loop.epoch_loop.batch_progress.total.ready // max(progress.processed, 1)
+    each = max(each, loader.limit)
     loader.load_state_dict({"epochs": progress.processed, "position": each, "limit": each})
 
 

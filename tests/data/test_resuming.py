@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
-from itertools import pairwise
+from itertools import cycle, pairwise
 
 import lightning as L
 import pytest
 import torch
+from torch.utils.data import Sampler, TensorDataset
 
 from lightning_fw.data import AddingProblem, InChunks, TextData
+from lightning_fw.data.sequence_loader import SequenceLoader
 from tests.data.test_chunks import Noisy
 from tests.data.test_chunks_in_a_fit import QUIET, Reader
 from tests.ranks import on_ranks
@@ -117,6 +119,30 @@ def test_a_fit_that_goes_on_reads_on():
     trainer.fit_loop.max_epochs = EPOCHS
     trainer.fit(module, data)
     assert_same([tuple(batch) for batch in module.batches], read(make_noisy))
+
+
+def test_noise_does_not_come_again_after_a_fit_that_max_steps_cut():
+    module, data = Reader(), make_noisy()
+    trainer = L.Trainer(max_steps=2 * BATCHES + 2, num_sanity_val_steps=0, **QUIET)
+    trainer.fit(module, data)
+    trainer.fit_loop.epoch_loop.max_steps = 4 * BATCHES
+    trainer.fit(module, data)
+    read = torch.cat([batch[0] for batch in module.batches])
+    assert len(read) > 3 * BATCHES
+    assert len(read.unique(dim=0)) == len(read)
+
+
+def test_a_sampler_that_would_go_on_for_ever_is_asked_for_an_epoch():
+    class Endless(Sampler):
+        def __iter__(self):
+            return cycle([[1], [0], [2]])
+
+        def __len__(self):
+            return 5
+
+    data = TensorDataset(torch.arange(3))
+    loader = SequenceLoader(data, batch_sampler=Endless())
+    assert [int(row) for (row,) in loader] == [1, 0, 2, 1, 0]
 
 
 def test_a_loader_that_was_not_begun_goes_on_from_the_start():
