@@ -150,6 +150,11 @@ class CarriesState(L.LightningModule):
         if self.always_carries:
             self._in_evaluation.advance(starts=batch_idx == 0)
 
+    @override
+    def teardown(self, stage: str) -> None:
+        super().teardown(stage)
+        self._in_evaluation.drop()
+
     def _require_carriable(self) -> None:
         if self.bidirectional:
             raise ValueError(

@@ -21,6 +21,17 @@ def test_predictions_are_those_of_the_test_part():
     torch.testing.assert_close(alone[0], found)
 
 
+def test_predictions_outside_of_a_trainer_start_from_zeros(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("abcdefgh" * 50)
+    data = TextData(text, level="character", batch_size=1, chunk_length=5)
+    model = LanguageModel(input_size=9, output_size=9, hidden_size=3).eval()
+    batch = next(iter(data.test_dataloader()))
+    before = model.predict_step(batch, 0)
+    L.Trainer(**QUIET).predict(model, data)
+    assert torch.equal(model.eval().predict_step(batch, 0), before)
+
+
 def test_predictions_of_a_text_go_on_from_batch_to_batch(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("abcdefgh" * 50)
