@@ -154,32 +154,28 @@ def speed_up(
     return ddp / (windows.batches * local_seconds(network, cluster, windows))
 
 
-def break_even_bandwidth(
-    network: Network, cluster: Cluster, windows: LocalWindows, overlap: float = 0.0
-) -> float:
-    """The bandwidth below which local windows arrive first, in bytes a second.
+def break_even_bandwidth(network: Network, cluster: Cluster, windows: LocalWindows) -> float:
+    """The bandwidth, in bytes a second, below which local windows beat DDP without any overlap.
 
     With b and f for batches and overhead: DDP's batch is the slower one where
 
-        A > c (b f − 1 + 2 o / 3) / (1 − b / K).
+        A > c (b f − 1) / (1 − b / K).
 
     Args:
         network: What is trained.
         cluster: On what; its own bandwidth does not matter.
         windows: What is compared with DDP.
-        overlap: As :func:`ddp_seconds` has it.
 
     Returns:
         The bandwidth; infinity where they arrive first on the fastest interconnect, too, 0 where
         they do on none.
     """
     b, steps, fastest = windows.batches, windows.steps, cluster.latency_seconds
-    if _ddp_seconds(network, fastest, overlap) > b * _local_seconds(network, fastest, windows):
+    if _ddp_seconds(network, fastest, 0.0) > b * _local_seconds(network, fastest, windows):
         return math.inf
     if b >= steps:
         return 0.0
-    extra = b * windows.overhead - 1 + overlap * _BACKWARD_SHARE
-    message = network.seconds * extra / (1 - b / steps)
+    message = network.seconds * (b * windows.overhead - 1) / (1 - b / steps)
     return cluster.sent_bytes(network.bytes) / (message - fastest)
 
 

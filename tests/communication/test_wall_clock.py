@@ -140,12 +140,12 @@ def test_slower_links_and_more_ranks_favour_windows_of_several_steps(network, cl
         assert then >= now * (1 - 1e-12) if gains else then <= now * (1 + 1e-12)
 
 
-@given(networks, clusters, windows, st.sampled_from([0.0, 1.0]))
-def test_break_even_is_where_the_curve_crosses_one(network, cluster, local, overlap):
-    at = break_even_bandwidth(network, cluster, local, overlap)
+@given(networks, clusters, windows)
+def test_break_even_is_where_the_curve_crosses_one(network, cluster, local):
+    at = break_even_bandwidth(network, cluster, local)
 
     def gain(bandwidth):
-        return speed_up(network, replace(cluster, bandwidth=bandwidth), local, overlap)
+        return speed_up(network, replace(cluster, bandwidth=bandwidth), local)
 
     if at == 0:
         assert all(gain(10.0**power) <= 1 + 1e-9 for power in range(15))
