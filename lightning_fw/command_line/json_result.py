@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import sys
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, NoReturn
 
 from rich.console import Console
 from typing_extensions import override
 
 from lightning_fw.command_line.arguments import file_to_write
 from lightning_fw.command_line.exit_status import PIPE_CLOSED
+from lightning_fw.strict_json import strict
 
 STDOUT = "-"
 
@@ -42,10 +42,10 @@ def json_file(text: str) -> str:
 
 
 def write_json(path: str | None, found: object) -> None:
-    """Write what was found, null for what strict JSON has no number for; None: nowhere."""
+    """Write what was found, in JSON's own numbers; None: nowhere."""
     if path is None:
         return
-    text = json.dumps(_strict(found), indent=2, allow_nan=False) + "\n"
+    text = json.dumps(strict(found), indent=2, allow_nan=False) + "\n"
     if path == STDOUT:
         sys.stdout.write(text)
     else:
@@ -69,13 +69,3 @@ class _Console(Console):
 def close_pipe(stream: IO[str]) -> None:
     """Let the stream write nowhere from now on."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _strict(found: Any) -> Any:
-    if isinstance(found, dict):
-        return {name: _strict(value) for name, value in found.items()}
-    if isinstance(found, list | tuple):
-        return [_strict(value) for value in found]
-    if isinstance(found, float) and not math.isfinite(found):
-        return None
-    return found

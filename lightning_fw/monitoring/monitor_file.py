@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from math import isfinite, isnan
+from math import isfinite
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from lightning_fw.monitoring.bptt_run import BPTTRun
 from lightning_fw.monitoring.loss_curve import LossCurve
+from lightning_fw.strict_json import strict
 
 _FORMAT = "lightning_fw.monitor"
 _VERSION = 1
@@ -30,7 +31,7 @@ def write(path: str | os.PathLike[str], run: dict[str, Any], summary: dict[str, 
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     content = {"format": _FORMAT, "version": _VERSION, "summary": summary, **run}
-    text = json.dumps(_encoded(content), allow_nan=False)
+    text = json.dumps(strict(content), allow_nan=False)
     part = target.with_name(f".{target.name}.{uuid4().hex}")
     try:
         part.write_text(text, encoding="utf-8")
@@ -101,14 +102,3 @@ def _curve(content: dict[str, Any], path: str | os.PathLike[str]) -> LossCurve:
             f"`baseline` must hold finite losses, got {str(path)!r} with none. {_REMEDY}"
         )
     return curve
-
-
-def _encoded(value: Any) -> Any:
-    """The value in strict JSON: NaN becomes null, infinities strings."""
-    if isinstance(value, dict):
-        return {key: _encoded(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_encoded(item) for item in value]
-    if isinstance(value, float) and not isfinite(value):
-        return None if isnan(value) else str(value)
-    return value

@@ -140,6 +140,16 @@ def test_ours_that_does_not_arrive_has_no_ratio(tmp_path):
     assert "| 100 (0 of 1) | Adam: 10 (1 of 1) | inf | 0.2000 / 0.0100 |" in lines[2]
 
 
+def test_machines_are_told_an_infinite_ratio_from_none(tmp_path):
+    lost = write_race(tmp_path / "lost", "adding", {"spectral": [None], "adam": [10]})
+    neither = write_race(tmp_path / "neither", "adding", {"spectral": [None], "adam": [None]})
+    told = []
+    for race in (lost, neither):
+        assert main([str(race), "--json", str(tmp_path / "told.json")]) == 0
+        told.append(json.loads((tmp_path / "told.json").read_text())["standings"][0]["mean_ratio"])
+    assert told == ["inf", None]
+
+
 def test_a_run_in_progress_does_not_count(races):
     with (races[0] / "race.csv").open("a") as file:
         file.write("adam,7,10,1.0,0.1,0.2\n")
