@@ -233,9 +233,9 @@ class RestartMonitor(_Hooks):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         method = state_dict.get("method")
-        if self._stage is None and method == BPTTRun.method and not self.records:
+        if self._stage is None:
             # Outside of a Trainer the state alone says what it is of.
-            self._run = BPTTRun()
+            self._run = BPTTRun() if method == BPTTRun.method else FrankWolfeRun()
         # Lightning restores callbacks for test(ckpt_path=...) as well: that must not replace the
         # fit's records. Nor do restarts belong to a fit by back-propagation that starts from them.
         if self._stage in (None, "fit") and method == self._run.method:

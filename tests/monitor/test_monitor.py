@@ -225,12 +225,26 @@ def test_a_copy_holds_the_records_and_goes_its_own_way(duplicate):
 
 
 def test_restarts_do_not_enter_a_fit_by_back_propagation():
+    class Loading(Plain):
+        def on_fit_start(self):
+            plain.load_state_dict(monitor.state_dict())
+
     monitor, _ = fitted(Restarting())
     plain = FWRestartMonitor(table=False)
-    trainer(plain).fit(Plain(), loader(5))
-    plain.load_state_dict(monitor.state_dict())
+    trainer(plain).fit(Loading(), loader(5))
     assert plain.summary()["bptt/gradient_evaluations"] == 5
     assert plain.records == []
+
+
+def test_outside_of_a_trainer_a_state_replaces_what_a_monitor_held():
+    restarts, _ = fitted(Restarting())
+    plain, other = FWRestartMonitor(table=False), FWRestartMonitor(table=False)
+    trainer(plain).fit(Plain(), loader(5))
+    trainer(other).fit(Plain(), loader(3))
+    for source in (restarts, plain):
+        other.load_state_dict(source.state_dict())
+        assert other.summary() == source.summary()
+        assert other.records == source.records
 
 
 def test_a_module_that_calls_the_hook_itself_is_not_taken_for_frank_wolfe():
