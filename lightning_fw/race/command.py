@@ -231,7 +231,14 @@ def _check_seeds(arguments: argparse.ArgumentParser, options: argparse.Namespace
 
 def _check_chunks(arguments: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     for name in options.methods:
-        if METHODS[name].in_chunks and (options.bidirectional or options.strategy):
+        if not METHODS[name].in_chunks:
+            continue
+        if TASKS[options.task].chunk_length is None:
+            arguments.error(
+                f"{name} in --methods cuts sequences, got --task {options.task}, whose batches are "
+                "chunks of a text for every method: leave it out"
+            )
+        if options.bidirectional or options.strategy:
             arguments.error(
                 f"{name} in --methods carries a state along time, in one process: leave out "
                 "--bidirectional and --strategy"

@@ -38,7 +38,8 @@ class Task:
         target: The metric to reach.
         higher_is_better: Whether the metric is to grow.
         batch_size: Sequences a gradient evaluation.
-        chunk_length: Time steps of a chunk, for methods that cut sequences.
+        chunk_length: Time steps of a chunk, for methods that cut sequences; None: of a text, which
+            comes in chunks.
         embedding_size: Numbers that a token becomes; None: it is read one-hot.
         files: What ``root`` is to hold.
         spans_decades: Whether pictures are to show the metric on a logarithmic scale.

@@ -171,6 +171,10 @@ def test_mnist_is_raced_from_files(shared_data, tmp_path):
             ("--methods", "spectral-tbptt", "--strategy", "ddp", "--devices", "2"),
             "carries a state along time",
         ),
+        (
+            ("--task", "shakespeare", "--methods", "spectral-tbptt"),
+            "spectral-tbptt in --methods cuts sequences, got --task shakespeare",
+        ),
         (("--accelerator", "gpu"), "--accelerator gpu needs a CUDA device, got none: pass cpu"),
         (("--set", "lrr=1", "--methods", "adam"), "of --methods adam: lr; got lrr, perhaps 'lr'"),
         (("--set", "lr=1", "--methods", "paper"), "--set lr is for authors, l2, adam, adamw,"),
