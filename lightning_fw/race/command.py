@@ -235,8 +235,8 @@ def _check_chunks(arguments: argparse.ArgumentParser, options: argparse.Namespac
             continue
         if TASKS[options.task].chunk_length is None:
             arguments.error(
-                f"{name} in --methods cuts sequences, got --task {options.task}, whose batches are "
-                "chunks of a text for every method: leave it out"
+                f"{name} in --methods cuts sequences, got --task {options.task}, a text, which "
+                "comes in chunks: leave out the method"
             )
         if options.bidirectional or options.strategy:
             arguments.error(
