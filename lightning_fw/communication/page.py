@@ -69,11 +69,11 @@ def _report(text: str) -> Report:
         report: Report = json.loads(Path(text).read_text())
         if report["format"] != FORMAT:
             raise ValueError(f"format {report['format']!r}")
+        report["results"] = [Row(**row) for row in report["results"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise argparse.ArgumentTypeError(
             f"must be what bench --comm --json wrote, got {text} ({error})"
         ) from error
-    report["results"] = [Row(**row) for row in report["results"]]
     return report
 
 

@@ -98,6 +98,7 @@ def test_the_table_of_speed_ups_takes_the_better_windows():
     ("change", "message"),
     [
         ({"format": "else"}, "must be what bench --comm --json wrote, got"),
+        ({"results": [{"speed": 1}]}, "must be what bench --comm --json wrote, got"),
         ({"results": [row._asdict() for row in ROWS[1:]]}, "the last JSON must have DDP and local"),
     ],
 )
