@@ -20,6 +20,9 @@ Kind = Literal["regression", "classification", "classification_per_step", "langu
 Sequences = TensorDataset | NoisySequences
 Loader = DataLoader[tuple[Tensor, ...]]
 
+# Three splits have seeds of their own, which torch takes in 64 bits.
+_SEEDS = 2**61
+
 
 class SequenceData(L.LightningDataModule, ABC):
     """Sequences of shape (batch, time, input_size), float32, and their targets.
@@ -31,7 +34,8 @@ class SequenceData(L.LightningDataModule, ABC):
 
     Args:
         batch_size: Sequences a batch.
-        seed: Of the data, where it is drawn, of its splits and of the order of the batches; >= 0.
+        seed: Of the data, where it is drawn, of its splits and of the order of the batches; >= 0,
+            < 2⁶¹.
 
     Attributes:
         input_size: Channels of a sequence.
@@ -41,7 +45,7 @@ class SequenceData(L.LightningDataModule, ABC):
 
     Raises:
         TypeError: If ``batch_size`` or ``seed`` is not an int.
-        ValueError: If ``batch_size`` < 1 or ``seed`` < 0.
+        ValueError: If ``batch_size`` < 1, or ``seed`` out of range.
     """
 
     kind: ClassVar[Kind]
@@ -53,6 +57,8 @@ class SequenceData(L.LightningDataModule, ABC):
         super().__init__()
         require_count("batch_size", batch_size)
         require_count("seed", seed, least=0)
+        if seed >= _SEEDS:
+            raise ValueError(f"`seed` must be less than 2**61, got {seed}. Pass a smaller one.")
         self.batch_size = batch_size
         self.seed = seed
         self._splits: dict[Split, Sequences] = {}

@@ -33,10 +33,18 @@ def test_splits_and_seeds_differ_and_repeat():
     assert first("train", 1) == first("train", 1)
 
 
-@pytest.mark.parametrize(("seed", "error"), [(1.5, TypeError), (True, TypeError), (-1, ValueError)])
+@pytest.mark.parametrize(
+    ("seed", "error"), [(1.5, TypeError), (True, TypeError), (-1, ValueError), (2**61, ValueError)]
+)
 def test_a_seed_that_is_none_is_named(seed, error):
     with pytest.raises(error, match=f"`seed` must be .* got {seed}"):
         AddingProblem(4, train_size=4, seed=seed)
+
+
+def test_the_largest_seed_is_one():
+    data = AddingProblem(4, train_size=4, val_size=4, test_size=4, seed=2**61 - 1)
+    assert [len(data.split(split)) for split in ("train", "val", "test")] == [4, 4, 4]
+    assert len(next(iter(data.train_dataloader()))[0]) == 4
 
 
 def test_the_order_of_batches_follows_from_the_seed_alone():
