@@ -109,6 +109,11 @@ class PresetMixin(FrankWolfeMixin):
             accumulate_grad_batches=accumulate_grad_batches,
             lr=lr,
         )
+        if "optimizer" in settings:
+            raise TypeError(
+                f"`optimizer` must be left out, got {settings['optimizer']!r}: preset={preset!r} "
+                "brings its own. Override configure_optimizers for another."
+            )
         super().__init__(cell, optimizer=loop.outer, **settings)  # type: ignore[call-arg]
 
     @override
