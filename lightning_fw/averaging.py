@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from lightning_fw.checks import require_number
+from lightning_fw.checks import require_flag, require_number
 from lightning_fw.manual.namespaces import sibling
 from lightning_fw.tensors.foreach import working_dtype
 
@@ -40,6 +40,7 @@ class PolynomialAveraging:
             raise ValueError(
                 f"`power` must be finite and >= 0, got {power}. Pass 0 for the mean of all anchors."
             )
+        require_flag("use_buffers", use_buffers)
         self.power = power
         super().__init__(  # type: ignore[call-arg]
             device=device, use_buffers=use_buffers, multi_avg_fn=partial(average_, power=power)
@@ -239,7 +240,7 @@ class AnchorAveraging(PolynomialAveraging, WeightAveraging):
         use_buffers: Whether to average buffers too; counters, masks and sparse ones are the latest.
 
     Raises:
-        TypeError: If ``power`` is not a number.
+        TypeError: If ``power`` is not a number, or ``use_buffers`` not a bool.
         ValueError: If ``power`` is negative or not finite; before training, if weights are in half
             precision or in parts (``ModelParallelStrategy``), another callback averages too or
             prunes, or one saves weights only.

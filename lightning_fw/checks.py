@@ -15,6 +15,12 @@ def require_kind(name: str, value: object, kind: type, example: str) -> None:
         )
 
 
+def require_flag(name: str, value: object) -> None:
+    """Raise a TypeError unless ``value`` is True or False; any word would count as True."""
+    if not isinstance(value, bool):
+        raise TypeError(f"`{name}` must be a bool, got {value!r}. Pass True or False.")
+
+
 def require_number(name: str, value: float) -> None:
     """Raise a TypeError unless ``value`` is a Python number; a tensor would not be hashable."""
     if isinstance(value, bool) or not isinstance(value, int | float):

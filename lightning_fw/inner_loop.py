@@ -14,6 +14,7 @@ from lightning_fw.balls.product import require_all_patterns
 from lightning_fw.checks import (
     require_choice,
     require_count,
+    require_flag,
     require_kind,
     require_positive,
     require_share,
@@ -108,8 +109,8 @@ class InnerLoop:
     def __post_init__(self) -> None:
         require_kind("ball", self.ball, Ball, "L2Ball(radius=1e-2)")
         require_kind("step_size", self.step_size, StepSize, "Harmonic()")
-        require_kind("nesterov", self.nesterov, bool, "True")
-        require_kind("whitening", self.whitening, bool, "True")
+        require_flag("nesterov", self.nesterov)
+        require_flag("whitening", self.whitening)
         if self.restart_when is not None:
             require_kind("restart_when", self.restart_when, RestartRule, "GapFraction(0.1)")
         require_choice("batches", self.batches, get_args(Batches))

@@ -12,7 +12,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from rich import get_console
 from typing_extensions import override
 
-from lightning_fw.checks import require_count, require_kind
+from lightning_fw.checks import require_count, require_flag
 from lightning_fw.mixin import FrankWolfeMixin
 from lightning_fw.monitoring.bptt_run import BPTTRun
 from lightning_fw.monitoring.frank_wolfe_run import FrankWolfeRun
@@ -48,7 +48,7 @@ class RestartMonitor(_Hooks):
     ) -> None:
         super().__init__()
         require_count("log_every_n_restarts", log_every_n_restarts)
-        require_kind("table", table, bool, "False")
+        require_flag("table", table)
         self.log_every_n_restarts = log_every_n_restarts
         self.table = table
         self.baseline = baseline

@@ -15,7 +15,7 @@ from lightning_fw.balls._base import Atoms, Ball, Infos
 from lightning_fw.balls._vector import VectorBall
 from lightning_fw.balls.linf import LinfBall
 from lightning_fw.balls.rms import RMSBall
-from lightning_fw.checks import require_kind, require_positive
+from lightning_fw.checks import require_flag, require_positive
 from lightning_fw.parameters import ParameterInfo
 from lightning_fw.tensors.foreach import working_dtype
 from lightning_fw.tensors.scalars import Scalar, multiples
@@ -87,8 +87,8 @@ class MatrixBall(Ball):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_kind("split_gates", self.split_gates, bool, "True")
-        require_kind("scale_by_shape", self.scale_by_shape, bool, "True")
+        require_flag("split_gates", self.split_gates)
+        require_flag("scale_by_shape", self.scale_by_shape)
         require_positive("gate_radius", self.gate_radius)
         for name in ("input_radius", "head_radius"):
             if getattr(self, name) is not None:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from typing_extensions import override
 
+from lightning_fw.checks import require_flag
 from lightning_fw.data.downloads import download, unzip
 from lightning_fw.data.text import Level, TextData
 
@@ -37,6 +38,7 @@ class _Corpus(TextData):
         download: bool = False,
         base_url: str | None = None,
     ) -> None:
+        require_flag("download", download)
         train, val, test = (Path(root, name) for name in self._files)
         super().__init__(
             train, val=val, test=test, level=level, batch_size=batch_size, chunk_length=chunk_length

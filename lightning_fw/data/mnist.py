@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_fw.checks import require_choice
+from lightning_fw.checks import require_choice, require_flag
 from lightning_fw.data.downloads import download
 from lightning_fw.data.idx import read_idx
 from lightning_fw.data.noise import NoisySequences, require_deviation, with_noise, with_noise_after
@@ -61,7 +61,7 @@ class SequentialMNIST(SequenceData):
         base_url: Where from.
 
     Raises:
-        TypeError: If ``noise`` is no number, or another one not an int.
+        TypeError: If ``noise`` is no number, another one not an int, or ``download`` not a bool.
         ValueError: If ``by`` is unknown, ``noise`` is negative or not finite, ``batch_size`` < 1,
             or a file is broken.
         FileNotFoundError: If the test files are missing.
@@ -88,6 +88,7 @@ class SequentialMNIST(SequenceData):
         super().__init__(batch_size=batch_size, seed=seed)
         require_choice("by", by, get_args(By))
         require_deviation("noise", noise)
+        require_flag("download", download)
         self.noise = noise
         self.root = Path(root)
         self.by = by

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
-from lightning_fw.checks import require_choice, require_count, require_share
+from lightning_fw.checks import require_choice, require_count, require_flag, require_share
 from lightning_fw.nn.equilibrium_rnn import EquilibriumRNN
 from lightning_fw.nn.fast_grnn import FastGRNN
 from lightning_fw.nn.fast_rnn import FastRNN
@@ -94,7 +94,7 @@ def make_cell(
             the last one too.
 
     Raises:
-        TypeError: If a number is of the wrong kind.
+        TypeError: If a number is of the wrong kind, or ``bidirectional`` not a bool.
         ValueError: If ``cell`` is unknown or does not take a setting, or a number is out of range.
 
     Example:
@@ -107,6 +107,7 @@ def make_cell(
     require_count("input_size", input_size)
     require_count("hidden_size", hidden_size)
     require_share("dropout", dropout)
+    require_flag("bidirectional", bidirectional)
     if num_layers is not None:
         require_count("num_layers", num_layers)
     layers = usual_layers(cell) if num_layers is None else num_layers

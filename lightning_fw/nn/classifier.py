@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_fw.checks import require_flag
 from lightning_fw.nn.cells import Cell
 from lightning_fw.nn.sequence_model import SequenceModel, cross_entropy, require_shape
 
@@ -29,6 +30,7 @@ class SequenceClassifier(SequenceModel):
 
     def __init__(self, cell: Cell = "lstm", *, per_step: bool = False, **settings: Any) -> None:
         super().__init__(cell, **settings)
+        require_flag("per_step", per_step)
         self.per_step = per_step
         self.kind = "classification_per_step" if per_step else "classification"
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from lightning_fw.checks import require_count, require_positive
+from lightning_fw.checks import require_count, require_flag, require_positive
 from lightning_fw.nn.bounded import bounded
 from lightning_fw.nn.elementwise import relu_recurrence
 from lightning_fw.nn.recurrent_layer import RecurrentLayer
@@ -60,7 +60,7 @@ class IndRNN(RecurrentLayer):
         bias: b of shape (hidden_size,), or None.
 
     Raises:
-        TypeError: If a size is not an int, or ``bound`` not a number.
+        TypeError: If a size is not an int, ``bound`` not a number, or a bool none.
         ValueError: If a size is less than 1, or ``bound`` is not positive and finite; at a call,
             if x or hx has another shape.
 
@@ -84,6 +84,7 @@ class IndRNN(RecurrentLayer):
     ) -> None:
         super().__init__(input_size, hidden_size, batch_first=batch_first)
         require_positive("bound", bound)
+        require_flag("bias", bias)
         self.bound = bound
         self.weight_ih = nn.Parameter(torch.empty(hidden_size, input_size))
         self.weight_hh = nn.Parameter(torch.empty(hidden_size))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from lightning_fw.checks import require_count, require_share
+from lightning_fw.checks import require_count, require_flag, require_share
 from lightning_fw.nn.indrnn import IndRNN
 from lightning_fw.nn.recurrent_layer import require_sequences, require_states
 
@@ -36,8 +36,8 @@ class IndRNNStack(nn.Module):
         batch_first: Whether the batch comes before time.
 
     Raises:
-        TypeError: If a size or ``num_layers`` is not an int, or ``bound`` or ``dropout`` not a
-            number.
+        TypeError: If a size or ``num_layers`` is not an int, ``bound`` or ``dropout`` not a number,
+            or a bool none.
         ValueError: If a size or ``num_layers`` is less than 1, ``bound`` is not positive and
             finite, or ``dropout`` not in [0, 1); at a call, if x or hx has another shape.
 
@@ -65,6 +65,8 @@ class IndRNNStack(nn.Module):
         super().__init__()
         require_count("num_layers", num_layers)
         require_share("dropout", dropout)
+        require_flag("batch_norm", batch_norm)
+        require_flag("batch_first", batch_first)
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.batch_first = batch_first

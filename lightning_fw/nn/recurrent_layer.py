@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lightning_fw.checks import require_count
+from lightning_fw.checks import require_count, require_flag
 
 
 class RecurrentLayer(nn.Module, ABC):
@@ -27,7 +27,7 @@ class RecurrentLayer(nn.Module, ABC):
         batch_first: Whether the batch comes before time.
 
     Raises:
-        TypeError: If a size is not an int.
+        TypeError: If a size is not an int, or ``batch_first`` not a bool.
         ValueError: If a size is less than 1; at a call, if x or hx has another shape.
     """
 
@@ -35,6 +35,7 @@ class RecurrentLayer(nn.Module, ABC):
         super().__init__()
         require_count("input_size", input_size)
         require_count("hidden_size", hidden_size)
+        require_flag("batch_first", batch_first)
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.batch_first = batch_first

@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.optim import Adam, Optimizer
 from typing_extensions import override
 
-from lightning_fw.checks import require_count
+from lightning_fw.checks import require_count, require_flag
 from lightning_fw.data.chunk_loader import Chunk
 from lightning_fw.data.sequences import Kind
 from lightning_fw.nn.carried_state import CarriesState
@@ -71,7 +71,7 @@ class SequenceModel(CarriesState, ABC):
             so of itself sets it, in time for the ball.
 
     Raises:
-        TypeError: If a number is of the wrong kind.
+        TypeError: If a number is of the wrong kind, or a bool is none.
         ValueError: If ``cell`` is unknown or does not take a setting, or a number is out of range;
             before training, if the data is of another kind.
     """
@@ -107,6 +107,7 @@ class SequenceModel(CarriesState, ABC):
         self.bidirectional = bidirectional
         self.optimizer = optimizer
         width = 2 * hidden_size if bidirectional else hidden_size
+        require_flag("layer_norm", layer_norm)
         self.norm = nn.LayerNorm(width) if layer_norm else nn.Identity()
         self.dropout = nn.Dropout(0.0 if drops_out_at_its_end(cell) else dropout)
         self.head = nn.Linear(width, output_size)

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from lightning_fw import (
+    AnchorAveraging,
     ConstantStep,
     CosineDecay,
+    FWRestartMonitor,
     GapFraction,
     InnerLoop,
     L2Ball,
@@ -19,10 +21,15 @@ from lightning_fw import (
     PowerDecay,
     ShortStep,
     SlopeRatio,
+    SpectralBall,
 )
+from lightning_fw.data import PennTreebank, SequentialMNIST
+from lightning_fw.nn import FastRNN, IndRNN, IndRNNStack, SequenceClassifier, SequenceRegressor
 from lightning_fw.radius_rules import scheduled_radius
 from lightning_fw.step_sizes import StepSize
 from lightning_fw.window import Window
+
+SIZES = {"input_size": 2, "output_size": 3}
 
 MAKERS = {
     "momentum": lambda value: InnerLoop(momentum=value),
@@ -64,6 +71,32 @@ def test_a_number_is_a_number(name, value):
 def test_a_count_is_an_int(name, make, value):
     with pytest.raises(TypeError, match=f"`{name}` must be an int, got "):
         make(value)
+
+
+FLAGS = {
+    "nesterov": lambda value: InnerLoop(nesterov=value),
+    "whitening": lambda value: InnerLoop(whitening=value),
+    "split_gates": lambda value: SpectralBall(split_gates=value),
+    "scale_by_shape": lambda value: SpectralBall(scale_by_shape=value),
+    "table": lambda value: FWRestartMonitor(table=value),
+    "use_buffers": lambda value: AnchorAveraging(use_buffers=value),
+    "layer_norm": lambda value: SequenceRegressor(layer_norm=value, **SIZES),
+    "bidirectional": lambda value: SequenceRegressor(bidirectional=value, **SIZES),
+    "per_step": lambda value: SequenceClassifier(per_step=value, **SIZES),
+    "batch_first": lambda value: FastRNN(2, 3, batch_first=value),
+    "bias": lambda value: IndRNN(2, 3, bias=value),
+    "batch_norm": lambda value: IndRNNStack(2, 3, batch_norm=value),
+    "download": lambda value: SequentialMNIST("data", download=value),
+    "batch_first of a stack": lambda value: IndRNNStack(2, 3, batch_first=value),
+    "download of a text": lambda value: PennTreebank("data", download=value),
+}
+
+
+@pytest.mark.parametrize("value", ["False", None, 0])
+@pytest.mark.parametrize("name", FLAGS)
+def test_a_flag_is_true_or_false(name, value):
+    with pytest.raises(TypeError, match=f"`{name.split()[0]}` must be a bool, got {value!r}"):
+        FLAGS[name](value)
 
 
 @pytest.mark.parametrize("rule", [SlopeRatio, CosineDecay, "cosine", 3])
