@@ -174,6 +174,10 @@ def _enter(
     if name in entered:
         return method(instance, *args, **kwargs)
     entered.add(name)
+    if kwargs and name != "training_step":
+        # What is put around a hook takes its arguments by their places.
+        by_place = inspect.signature(getattr(instance, name)).bind(*args, **kwargs)
+        args, kwargs = by_place.args, by_place.kwargs
     try:
         # The method as it is where it can be: torch.compile sees each frame around it.
         return around(instance, functools.partial(method, **kwargs) if kwargs else method, *args)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -151,6 +152,29 @@ def test_a_window_without_a_step_steps_no_optimizer():
     module = twins(Notes)[1](None, InnerLoop(steps=3))
     fit(module, batches(9, nan_in=(3, 4, 5)), max_epochs=1)
     assert names == ["zero_grad", "step", "zero_grad", "zero_grad", "step"]
+
+
+@pytest.mark.parametrize("assigned", [False, True])
+def test_a_hook_may_be_called_by_keyword(assigned):
+    class Notes(Parts):
+        def on_save_checkpoint(self, checkpoint, *, note="class"):
+            checkpoint["note"] = note
+
+        def on_train_batch_end(self, outputs, batch, batch_idx):
+            by_place, by_name, noted = ({"optimizer_states": []} for _ in range(3))
+            self.on_save_checkpoint(by_place)
+            self.on_save_checkpoint(checkpoint=by_name)
+            self.on_save_checkpoint(checkpoint=noted, note="given")
+            assert noted.keys() == by_name.keys() == by_place.keys()
+            notes.append((len(by_name) > 2, by_place["note"], by_name["note"], noted["note"]))
+
+    notes = []
+    module = twins(Notes)[1](None, InnerLoop(steps=3))
+    if assigned:
+        module.on_save_checkpoint = partial(Notes.on_save_checkpoint, module, note="instance")
+    fit(module, batches(4), max_epochs=1)
+    note = "instance" if assigned else "class"
+    assert notes[0] == (True, note, note, "given")
 
 
 def test_hooks_of_a_fit_come_as_often_as_batches(make_trainer):
