@@ -25,7 +25,7 @@ class StepLog:
     def __init__(self, progress_bar: Collection[str]) -> None:
         self._progress_bar = progress_bar
         self._values: dict[str, Any] = {}
-        self._changed = self._is_read = False
+        self._changed = False
 
     def forget(self) -> None:
         """Begin an epoch, as Lightning does: without values."""
@@ -70,8 +70,6 @@ class StepLog:
         """Let Lightning read the values after this batch, or keep it from that."""
         read = self._changed or trainer._logger_connector.should_update_logs
         # A window leaves values out that it does not know: those are to be read again as well.
-        if self._changed or read != self._is_read:
-            for value in self._values.values():
-                value.has_reset = not read
-            self._is_read = read
+        for value in self._values.values():
+            value.has_reset = not read
         self._changed = False

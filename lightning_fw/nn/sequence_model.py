@@ -30,16 +30,6 @@ _FOR_KIND: dict[Kind, str] = {
 }
 
 
-def adam(parameters: Iterable[Any]) -> Optimizer:
-    """Adam with a learning rate of 1e-3.
-
-    Example:
-        >>> adam([nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"]
-        0.001
-    """
-    return Adam(parameters, lr=1e-3)
-
-
 class SequenceModel(CarriesState, ABC):
     """A recurrent network and a linear head, on the last state or on all.
 
@@ -62,8 +52,7 @@ class SequenceModel(CarriesState, ABC):
         bidirectional: Whether the cell reads in both directions, where it can.
         dropout: Probability that a unit is dropped, between layers and in front of the head.
         layer_norm: Whether layer norm stands in front of the head.
-        optimizer: What makes the optimizer from the parameters; Adam with a learning rate of 1e-3
-            by default.
+        optimizer: What makes the optimizer from the parameters.
 
     Attributes:
         kind: Of the data that it fits.
@@ -91,7 +80,7 @@ class SequenceModel(CarriesState, ABC):
         bidirectional: bool = False,
         dropout: float = 0.0,
         layer_norm: bool = False,
-        optimizer: OptimizerCallable = adam,
+        optimizer: OptimizerCallable = Adam,
     ) -> None:
         super().__init__()
         require_count("output_size", output_size)
