@@ -271,7 +271,7 @@ def test_logging_less_than_every_restart_is_refused(every):
 
 
 def test_a_table_is_shown_or_not():
-    with pytest.raises(TypeError, match=r"`table` must be a bool, got 'no'\. Pass one such as"):
+    with pytest.raises(TypeError, match=r"`table` must be a bool, got 'no'\. Pass True or False"):
         FWRestartMonitor(table="no")
 
 
