@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from torch import Tensor
+
 from lightning_fw.checks import require_number
 from lightning_fw.tensors.scalars import Scalar
 
@@ -55,7 +57,8 @@ def closes(rule: RestartRule, progress: Progress) -> bool:
         TypeError: If it tells neither.
     """
     told = rule(progress)
-    if told is None or isinstance(told, str):
+    several = isinstance(told, Tensor) and told.numel() != 1
+    if told is None or isinstance(told, str) or several:
         raise TypeError(
             f"`restart_when` must give True or False, got {told!r}. Return one of these from "
             f"{type(rule).__name__}."

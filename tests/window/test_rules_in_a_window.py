@@ -81,7 +81,7 @@ def test_atoms_that_became_noise_close_a_window_early():
         assert not agreeing.wants_restart()
 
 
-@pytest.mark.parametrize("told", [None, "no"])
+@pytest.mark.parametrize("told", [None, "no", torch.tensor([True, False])])
 def test_a_restart_rule_that_tells_neither_is_named(told):
     class Undecided(RestartRule):
         def __call__(self, progress):
