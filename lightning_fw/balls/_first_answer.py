@@ -37,7 +37,7 @@ def checked_atoms(
     """What :meth:`Ball.atoms` answers, if it can be true; reads the device.
 
     Raises:
-        TypeError: If it is not an :class:`Atoms`.
+        TypeError: If it is not an :class:`Atoms` of lists.
         ValueError: If an atom is missing, of another shape, not finite, outside of the ball or
             uphill, or the gradients have been changed.
     """
@@ -48,6 +48,12 @@ def checked_atoms(
         raise TypeError(
             f"`atoms` of {whose} must give an Atoms, got {type(atoms).__name__}. "
             "Return Atoms(tensors, scales) of lightning_fw.balls."
+        )
+    kinds = tuple(type(part) for part in (atoms.tensors, atoms.scales))
+    if not all(issubclass(kind, Sequence) for kind in kinds):
+        raise TypeError(
+            f"`atoms` of {whose} must give lists of tensors and scales, got "
+            f"{kinds[0].__name__} and {kinds[1].__name__}. Give one of each for each gradient."
         )
     counts = (len(atoms.tensors), len(atoms.scales))
     if counts != (len(before), len(before)):
@@ -105,6 +111,14 @@ def _require_minimum(
     ball: Ball, gradients: Sequence[Tensor], atoms: Sequence[Tensor], infos: Infos | None
 ) -> None:
     whose = type(ball).__name__
+    for name, given in (("block_norms", atoms), ("block_dual_norms", gradients)):
+        found = getattr(ball, name)(given, infos)
+        if not isinstance(found, Tensor) or found.ndim != 1:
+            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise TypeError(
+                f"`{name}` of {whose} must give a tensor of shape (blocks,), got {shape}. Return "
+                "torch.stack of the blocks' norms."
+            )
     norm, dual_norm = float(ball.norm(atoms, infos)), float(ball.dual_norm(gradients, infos))
     if norm > _OUTSIDE:
         raise ValueError(

@@ -61,6 +61,21 @@ class OneScale(Own):
         return Atoms([-g / g.norm() for g in gradients], [1.0])
 
 
+class ScalarScale(Own):
+    def atoms(self, gradients, infos=None, norms=None):
+        return Atoms([-g / g.norm() for g in gradients], 1.0)
+
+
+class Listed(Own):
+    def block_norms(self, tensors, infos=None):
+        return [t.norm() for t in tensors]
+
+
+class Whole(Own):
+    def block_dual_norms(self, gradients, infos=None):
+        return torch.stack([t.norm() for t in gradients]).sum()
+
+
 class Flat(Own):
     def atoms(self, gradients, infos=None, norms=None):
         return Atoms([-g.flatten() / g.norm() for g in gradients], [1.0] * len(gradients))
@@ -104,11 +119,22 @@ def one_step(ball, *, zero=False, restart_when=None, infos=None):
         (InPlace, ValueError, "changed in place"),
         (Bare, TypeError, "must give an Atoms, got list"),
         (OneScale, ValueError, "got 2 and 1"),
+        (ScalarScale, TypeError, "lists of tensors and scales, got list and float"),
         (Flat, ValueError, r"got \(12,\) for \(3, 4\) of parameter 0"),
     ],
 )
 def test_a_wrong_oracle_is_named_at_its_first_answer(kind, error, message):
     with pytest.raises(error, match=rf"`atoms` of {kind.__name__} .*{message}"):
+        one_step(kind(radius=0.1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "found"),
+    [(Listed, "block_norms", "list"), (Whole, "block_dual_norms", r"\(\)")],
+)
+def test_norms_that_are_no_vector_of_blocks_are_named(kind, name, found):
+    message = rf"`{name}` of {kind.__name__} must give a tensor of shape \(blocks,\), got {found}\."
+    with pytest.raises(TypeError, match=message):
         one_step(kind(radius=0.1))
 
 
