@@ -155,7 +155,11 @@ def loss_of(output: object) -> Tensor | None:
     if isinstance(loss, Tensor):
         _require_scalar_with_graph(loss)
         return loss
-    found = f"a dict with the keys {list(output)}" if isinstance(output, Mapping) else repr(output)
+    if isinstance(output, Mapping):
+        has_loss = "loss" in output
+        found = f"{loss!r} under 'loss'" if has_loss else f"a dict with the keys {list(output)}"
+    else:
+        found = repr(output)
     raise TypeError(
         f"`training_step` must return the loss, a dict with the loss under 'loss', or None to "
         f"skip the batch, got {found}. Return the loss as a tensor."

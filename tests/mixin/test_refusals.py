@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -102,11 +104,21 @@ def test_a_loss_without_a_gradient_is_named(broken, message, loader, make_traine
         make_trainer().fit(Wrong(), loader)
 
 
-@pytest.mark.parametrize("output", [3.0, {"nll": 1.0}, "loss"])
-def test_an_output_without_a_loss_is_named(output, loader, make_trainer):
+@pytest.mark.parametrize(
+    ("output", "found"),
+    [
+        (3.0, "3.0"),
+        ("loss", "'loss'"),
+        ({"nll": 1.0}, "a dict with the keys ['nll']"),
+        ({"loss": 1.0}, "1.0 under 'loss'"),
+        ({"loss": None}, "None under 'loss'"),
+    ],
+)
+def test_an_output_without_a_loss_is_named(output, found, loader, make_trainer):
     class Wrong(Recurrent):
         def training_step(self, batch, batch_idx):
             return output
 
-    with pytest.raises(TypeError, match="`training_step` must return the loss, a dict with"):
+    message = f"`training_step` must return the loss, a dict with .* got {re.escape(found)}\\."
+    with pytest.raises(TypeError, match=message):
         make_trainer().fit(Wrong(), loader)
