@@ -33,7 +33,7 @@ from lightning_fw.manual.wrapping import (
     hide_from_torchscript,
     is_lightning_core,
     require_base_order,
-    warn_of_misspelt_hook,
+    warn_of_misspelt_hooks,
     wrap_assigned,
     wrap_methods,
 )
@@ -93,7 +93,7 @@ class FrankWolfeMixin:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         require_base_order(cls, FrankWolfeMixin)
-        warn_of_misspelt_hook(cls, FrankWolfeMixin, "configure_frank_wolfe")
+        warn_of_misspelt_hooks(cls, FrankWolfeMixin)
         declared: object = cls.automatic_optimization
         if declared is True:
             raise ValueError(_AUTOMATIC)

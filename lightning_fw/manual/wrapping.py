@@ -15,6 +15,9 @@ _WRAPPED = "_frank_wolfe_wrapped"
 ENTERED = "_frank_wolfe_entered"
 _NAMESPACES = ("lightning", "pytorch_lightning")
 
+# The mixin's, which a user may define.
+_HOOKS = ("configure_frank_wolfe", "split_batch", "on_restart")
+
 # By the lists in which a class may tell them.
 _UNKNOWN_TO_TORCHSCRIPT = {
     "__jit_unused_properties__": ["frank_wolfe"],
@@ -56,10 +59,10 @@ def _names(classes: Iterable[type]) -> str:
     return ", ".join(cls.__name__ for cls in classes)
 
 
-def warn_of_misspelt_hook(cls: type, mixin: type, hook: str) -> None:
-    """Warn of a method that nearly has the name of a hook that the class does not define."""
-    if getattr(cls, hook) is getattr(mixin, hook):
-        for name in get_close_matches(hook, vars(cls), cutoff=0.85):
+def warn_of_misspelt_hooks(cls: type, mixin: type) -> None:
+    """Warn of methods that nearly have the name of a hook that the class does not define."""
+    for hook in (hook for hook in _HOOKS if getattr(cls, hook) is getattr(mixin, hook)):
+        for name in get_close_matches(hook, vars(cls), cutoff=0.9):
             warnings.warn(
                 f"`{name}` of {cls.__name__} is never called by {mixin.__name__}. Did you mean "
                 f"`{hook}`?",

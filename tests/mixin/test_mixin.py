@@ -41,9 +41,17 @@ def test_a_base_that_brings_the_mixin_is_to_stand_first():
         type("Tagger", (L.LightningModule, Preset), {})
 
 
-@pytest.mark.parametrize("name", ["configure_frankwolfe", "config_frank_wolfe"])
-def test_a_hook_that_is_misspelt_is_warned_of_at_class_creation(name):
-    found = f"`{name}` of Tagger is never called by FrankWolfeMixin. Did you mean `configure_frank"
+@pytest.mark.parametrize(
+    ("name", "hook"),
+    [
+        ("configure_frankwolfe", "configure_frank_wolfe"),
+        ("config_frank_wolfe", "configure_frank_wolfe"),
+        ("split_batches", "split_batch"),
+        ("on_restarts", "on_restart"),
+    ],
+)
+def test_a_hook_that_is_misspelt_is_warned_of_at_class_creation(name, hook):
+    found = f"`{name}` of Tagger is never called by FrankWolfeMixin. Did you mean `{hook}`"
     with pytest.warns(UserWarning, match=found) as told:
         type("Tagger", (FrankWolfeMixin, L.LightningModule), {name: lambda self: InnerLoop()})
     assert told[0].filename == __file__
@@ -51,7 +59,11 @@ def test_a_hook_that_is_misspelt_is_warned_of_at_class_creation(name):
 
 @pytest.mark.parametrize(
     "names",
-    [("configure_frank_wolfe", "configure_frank_wolf"), ("configure_frank_wolfe_by_hand",)],
+    [
+        ("configure_frank_wolfe", "configure_frank_wolf"),
+        ("configure_frank_wolfe_by_hand",),
+        ("on_start",),
+    ],
 )
 def test_other_methods_may_have_a_name_like_the_hooks(names):
     methods = dict.fromkeys(names, lambda self: InnerLoop())
