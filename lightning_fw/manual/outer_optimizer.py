@@ -68,21 +68,27 @@ def warn_of_other_scale(optimizer: Optimizer, inner_loop: InnerLoop) -> None:
         group.get("max_lr", group.get("initial_lr", group["lr"]))
         for group in optimizer.param_groups
     ]
+    # A group of rate 0 stays where it is, as somebody wants it to.
+    rates = sorted(float(rate) for rate in rates if rate > 0)
+    if not rates:
+        return
     gave = f"`configure_optimizers` gave {type(optimizer).__name__}"
     is_sgd, radius = isinstance(optimizer, SGD), inner_loop.ball.radius
-    if inner_loop.direction == "displacement" and not (is_sgd and min(rates) * _FAR >= 1):
+    farthest = rates[-1] if rates[-1] > _FAR else rates[0]
+    is_near = is_sgd and 1 <= farthest * _FAR <= _FAR**2
+    if inner_loop.direction == "displacement" and not is_near:
         rank_zero_warn(
-            f'{gave} with lr {min(rates):g} for direction="displacement", which is a whole step '
+            f'{gave} with lr {farthest:g} for direction="displacement", which is a whole step '
             "and wants SGD(lr=1). Return self.configure_frank_wolfe().outer(self.parameters()), or "
             'pass direction="unit".'
         )
     # One step a window is at the anchor, wherever the ball ends, and a rule sets other radii.
     goes_by_radius = inner_loop.steps > 1 and inner_loop.radius_rule is None
     is_unit = inner_loop.direction == "unit" and goes_by_radius
-    if is_unit and is_sgd and max(rates) > _FAR * radius:
+    if is_unit and is_sgd and rates[-1] > _FAR * radius:
         rank_zero_warn(
-            f'{gave} with lr {max(rates):g} for direction="unit": steps of '
-            f"{max(rates) / radius:.0f} times the ball's radius {radius:g}, where no gradient was "
+            f'{gave} with lr {rates[-1]:g} for direction="unit": steps of '
+            f"{rates[-1] / radius:.0f} times the ball's radius {radius:g}, where no gradient was "
             f"evaluated. Return SGD(lr={radius:g}), which lands where the window ended, or "
             "self.configure_frank_wolfe().outer(self.parameters())."
         )

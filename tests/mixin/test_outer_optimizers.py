@@ -139,9 +139,10 @@ def test_every_form_of_one_optimizer_is_accepted(form, loader, make_trainer):
     [
         (lambda p: torch.optim.Adam(p, lr=1.0), "Adam with lr 1"),
         (lambda p: torch.optim.SGD(p, lr=0.01), "SGD with lr 0.01"),
+        (lambda p: torch.optim.SGD(p, lr=1000.0), "SGD with lr 1000"),
     ],
 )
-def test_an_optimizer_that_shortens_displacements_is_warned_of(make, found, loader, make_trainer):
+def test_an_optimizer_of_far_other_steps_is_warned_of(make, found, loader, make_trainer):
     class Slow(Recurrent):
         def configure_optimizers(self):
             return make(self.parameters())
@@ -206,7 +207,8 @@ def test_a_schedule_that_warms_up_to_a_whole_step_is_not_warned_of(loader, make_
 
 
 @pytest.mark.parametrize(
-    ("direction", "near", "far"), [("displacement", 0.1, 0.09), ("unit", 0.1, 0.11)]
+    ("direction", "near", "far"),
+    [("displacement", 0.1, 0.09), ("displacement", 10.0, 10.1), ("unit", 0.1, 0.11)],
 )
 def test_rates_within_a_factor_of_ten_are_not_warned_of(direction, near, far, recwarn):
     loop = InnerLoop(ball=L2Ball(radius=0.01), direction=direction)
@@ -219,6 +221,13 @@ def test_rates_within_a_factor_of_ten_are_not_warned_of(direction, near, far, re
     groups = [{"params": [weight]}, {"params": [torch.nn.Parameter(torch.zeros(2))], "lr": near}]
     with pytest.warns(UserWarning, match=f'gave SGD with lr {far} for direction="{direction}"'):
         warn_of_other_scale(torch.optim.SGD(groups, lr=far), loop)
+
+
+@pytest.mark.parametrize("rates", [(0.0, 1.0), (0.0, 0.0)])
+def test_a_group_that_is_to_stay_where_it_is_is_not_warned_of(rates, recwarn):
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(2))], "lr": rate} for rate in rates]
+    warn_of_other_scale(torch.optim.SGD(groups), InnerLoop(direction="displacement"))
+    assert not recwarn.list
 
 
 class Wrapping(torch.optim.Optimizer):
