@@ -113,11 +113,10 @@ def _require_minimum(
     whose = type(ball).__name__
     for name, given in (("block_norms", atoms), ("block_dual_norms", gradients)):
         found = getattr(ball, name)(given, infos)
-        if not isinstance(found, Tensor) or found.ndim != 1:
-            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        if not isinstance(found, Tensor):
             raise TypeError(
-                f"`{name}` of {whose} must give a tensor of shape (blocks,), got {shape}. Return "
-                "torch.stack of the blocks' norms."
+                f"`{name}` of {whose} must give a tensor of shape (blocks,), got "
+                f"{type(found).__name__}. Return torch.stack of the blocks' norms."
             )
     norm, dual_norm = float(ball.norm(atoms, infos)), float(ball.dual_norm(gradients, infos))
     if norm > _OUTSIDE:
