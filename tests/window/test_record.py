@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_fw import InnerLoop, L2Ball, LinfBall, RestartRecord, SlopeRatio
+from lightning_fw import (
+    ConstantStep,
+    InnerLoop,
+    L2Ball,
+    LinfBall,
+    RestartRecord,
+    SlopeRatio,
+)
 from lightning_fw.window import Window
 from tests.window.convex_loss import all_equal, distance_to, make_parameters, take_steps
 
@@ -227,3 +234,36 @@ def test_losses_are_those_of_their_steps_whatever_becomes_of_the_tensor(batches)
             loss.mul_(8.0)
     record = window.close()
     assert (record.loss_first, record.loss_last) == (3.0, 2.0)
+
+
+def test_a_window_without_a_step_tells_nothing_of_the_one_before():
+    parameters = make_parameters()
+    window = Window(InnerLoop(steps=2), parameters)
+    take_steps(window, parameters, 2)
+    assert window.close().gap_last > 0
+    record = window.close()
+    assert record.steps == 0
+    numbers = (record.gap_first, record.gap_last, record.loss_first, record.loss_last)
+    assert all(map(math.isnan, (*numbers, record.cosine, record.ball_usage)))
+
+
+def test_a_first_gradient_whose_squares_vanish_has_no_cosine_that_can_be_told():
+    weight = nn.Parameter(torch.zeros(2))
+    window = Window(InnerLoop(ball=L2Ball(radius=1.0), steps=2), [weight])
+    for gradient in ([1e-25, 0.0], [1.0, 1.0]):
+        weight.grad = torch.tensor(gradient)
+        window.step()
+    assert window.close().cosine == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_cosine_is_never_below_minus_one_by_rounding():
+    """Where the last atom, which is all that is left, opposes the first."""
+    generator = torch.Generator().manual_seed(0)
+    weight = nn.Parameter(torch.zeros(7))
+    window = Window(InnerLoop(steps=2, step_size=ConstantStep(1.0)), [weight])
+    for _ in range(40):
+        gradient = torch.randn(7, generator=generator)
+        for sign in (1.0, -1.0):
+            weight.grad = sign * gradient
+            window.step()
+        assert -1 <= window.close().cosine < -0.999
