@@ -270,3 +270,19 @@ def test_untold_windows_without_a_step_have_no_direction_whatever_was_before():
     window.load_state_dict(skipped.state_dict())
     window.close_untold()
     assert not window.has_direction
+
+
+def test_a_window_without_statistics_goes_on_to_a_successor_and_through_a_file():
+    straight, parameters = make_parameters(), make_parameters()
+    loop = InnerLoop(steps=3)
+    window, again, successor = (Window(loop, parameters, statistics=False) for _ in range(3))
+    take_steps(window, parameters, 1)
+    again.load_state_dict(through_a_file(window.state_dict()))
+    take_steps(again, parameters, 1)
+    successor.succeed(again)
+    take_steps(successor, parameters, 1)
+    successor.close()
+    window = Window(loop, straight)
+    take_steps(window, straight, 3)
+    window.close()
+    assert all_equal([p.grad for p in parameters], [p.grad for p in straight])
