@@ -207,3 +207,17 @@ def test_a_radius_rule_of_ones_own_sets_the_radius():
         take_steps(window, parameters, 1)
         radii.append(window.close().radius)
     assert radii == [0.5, 0.25, 0.125]
+
+
+def test_a_window_starts_without_the_noise_of_the_one_before():
+    """A first step shorter than 1 would keep some of it."""
+    weight = nn.Parameter(torch.zeros(2))
+    loop = InnerLoop(steps=2, step_size=ConstantStep(0.5), restart_when=NoiseFloor())
+    window, lengths = Window(loop, [weight]), []
+    for _ in range(2):
+        weight.grad = torch.ones(2)
+        window.step()
+        lengths.append(window.state_dict()["displacement"]["noise"])
+        window.close(early=True)
+        window.drop_direction()
+    assert lengths[0] == lengths[1] == pytest.approx(0.25)
