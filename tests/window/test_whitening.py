@@ -286,3 +286,12 @@ def test_under_autocast_it_goes_the_same_way():
         (found,) = run(Window(LOOP, rough, INFOS), rough, 2)
     for index in (0, 1):
         assert torch.equal(found[index], expected[index])
+
+
+def test_a_parameter_in_front_that_has_no_gradient_changes_nothing():
+    missing, found = [(2, step) for step in range(4)], []
+    for order in ([0, 1, 2, 3], [2, 0, 1, 3]):
+        parameters = make()
+        window = Window(LOOP, [parameters[i] for i in order], [INFOS[i] for i in order])
+        found.append(run(window, parameters, 4, missing=missing)[-1][0])
+    assert torch.equal(*found)
