@@ -267,3 +267,14 @@ def test_the_cosine_is_never_below_minus_one_by_rounding():
             weight.grad = sign * gradient
             window.step()
         assert -1 <= window.close().cosine < -0.999
+
+
+def test_the_cosine_is_with_the_first_gradient_whatever_becomes_of_its_memory():
+    """As under DDP with ``gradient_as_bucket_view``."""
+    weight, bucket = nn.Parameter(torch.zeros(2)), torch.empty(2)
+    window = Window(InnerLoop(steps=2), [weight])
+    for gradient in ([1.0, 0.0], [0.0, 1.0]):
+        weight.grad = bucket.copy_(torch.tensor(gradient))
+        window.step()
+    bucket.fill_(1.0)
+    assert window.close().cosine == pytest.approx(1 / math.sqrt(2))
