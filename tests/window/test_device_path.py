@@ -109,3 +109,13 @@ def test_weights_in_half_precision_have_step_sizes_in_float32(keep_scalars_as_te
     # The mean of three atoms: a third in bfloat16 is 0.2 % off.
     mean = [state["factor"] * entry for entry in state["tensors"][0].tolist()]
     assert mean == pytest.approx([-1 / 3] * 3, rel=1e-6)
+
+
+def test_gradients_in_half_precision_are_averaged_with_weights_in_float32(keep_scalars_as_tensors):
+    keep_scalars_as_tensors()
+    weight = nn.Parameter(torch.zeros(3, dtype=torch.bfloat16))
+    window = Window(InnerLoop(momentum=0.9), [weight])
+    weight.grad = torch.ones(3, dtype=torch.bfloat16)
+    window.step()
+    (average,) = window.state_dict()["momentum"]
+    assert average.tolist() == pytest.approx([0.1] * 3, rel=1e-6)
