@@ -235,3 +235,14 @@ def test_an_evaluation_at_the_anchor_after_zero_grad_needs_no_displaced():
         window.step()
         window.close()
         torch.testing.assert_close(weight.grad, torch.full((2,), sign * 0.5**0.5))
+
+
+def test_many_batches_in_half_precision_are_added_up_in_float32():
+    weight = nn.Parameter(torch.zeros(2, dtype=torch.bfloat16))
+    window = Window(InnerLoop(steps=1), [weight])
+    # 256 + 1 is 256 in bfloat16.
+    for gradient in ([256.0, 0.0], *[[1.0, 1.0]] * 32):
+        weight.grad = torch.tensor(gradient, dtype=torch.bfloat16)
+        window.accumulate()
+    window.close()
+    assert float(weight.grad[0] / weight.grad[1]) == pytest.approx(288 / 32, rel=0.02)
