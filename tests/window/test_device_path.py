@@ -119,3 +119,12 @@ def test_gradients_in_half_precision_are_averaged_with_weights_in_float32(keep_s
     window.step()
     (average,) = window.state_dict()["momentum"]
     assert average.tolist() == pytest.approx([0.1] * 3, rel=1e-6)
+
+
+def test_a_loss_may_be_a_vector_of_one_entry(keep_scalars_as_tensors):
+    keep_scalars_as_tensors()
+    weight = nn.Parameter(torch.zeros(3))
+    window = Window(InnerLoop(steps=1), [weight])
+    weight.grad = torch.ones(3)
+    window.step(torch.tensor([2.0]))
+    assert window.close().loss_first == 2
