@@ -130,3 +130,11 @@ def test_other_balls_serve_all_parameters() -> None:
         ball.check(INFOS)
         shapes = [atom.shape for atom in ball.lmo(gradients(), INFOS)]
         assert shapes == [gradient.shape for gradient in gradients()]
+
+
+def test_a_part_checks_its_own_parameters_alone() -> None:
+    inner = ProductBall({"rnn.*": L2Ball()})
+    infos = [ParameterInfo("rnn.weight"), ParameterInfo("head.weight")]
+    ProductBall({"rnn.*": inner, "*": L2Ball()}).check(infos)
+    with pytest.raises(ValueError, match="head.weight"):
+        inner.check(infos)
