@@ -206,3 +206,11 @@ def test_atoms_are_the_same_under_autocast(ball, shape):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         (cast,) = ball.lmo([gradient])
     assert torch.equal(cast, plain)
+
+
+def test_svd_oracle_leaves_a_large_null_space_alone() -> None:
+    """Whose singular values are roundings of many products."""
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(1, 256, 4, generator=generator) for _ in range(2))
+    polar = polar_svd(left @ right.mT)
+    assert int(torch.linalg.matrix_rank(polar[0])) == 4
