@@ -137,3 +137,9 @@ def test_order_of_an_lp_ball_may_come_close_to_one() -> None:
     atom = ball.lmo([gradient])
     assert reference.norm(ball, atom, NO_INFOS[:1]) <= 1 + 1e-6
     assert pairing([gradient], atom) <= -1 + 1e-6
+
+
+def test_the_floor_of_half_precision_is_that_of_float32():
+    """Its norms are of float32: by its own limits a norm of 0.2 would be too small to trust."""
+    (atom,) = L2Ball(radius=1.0).lmo([torch.full((4,), 1e-3, dtype=torch.float16)])
+    assert atom.tolist() == pytest.approx([-0.5] * 4, rel=1e-3)
