@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_fw import ConstantStep, InnerLoop, L2Ball, ShortStep
+from lightning_fw import ConstantStep, InnerLoop, L2Ball, ProductBall, ShortStep, SpectralBall
 from lightning_fw.tensors import scalars as scalars_module
 from lightning_fw.window import Window
 from lightning_fw.window import displacement as displacement_module
+from lightning_fw.window.graphs import _only_launches
 
 from .device_loops import INFOS, LOOPS, assert_same_way, trained_through_trouble
 from .emulated_graphs import EmulatedGraphs
@@ -223,3 +224,14 @@ def test_a_window_saved_while_its_end_is_waited_for_is_closed_as_it_would_be(tol
     for p, direction in zip(weights, expected, strict=True):
         torch.testing.assert_close(p.grad, direction)
     torch.testing.assert_close(resumed.radius, window.radius)
+
+
+def test_balls_that_read_the_device_or_may_do_so_are_not_captured():
+    class OnesOwn(L2Ball):
+        pass
+
+    exact = SpectralBall(oracle="svd")
+    assert all(map(_only_launches, (L2Ball(), SpectralBall(), ProductBall({"*": L2Ball()}))))
+    for ball in (exact, OnesOwn()):
+        assert not _only_launches(ball)
+        assert not _only_launches(ProductBall({"head*": ball, "*": L2Ball()}))
