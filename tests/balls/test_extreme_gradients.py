@@ -143,3 +143,10 @@ def test_the_floor_of_half_precision_is_that_of_float32():
     """Its norms are of float32: by its own limits a norm of 0.2 would be too small to trust."""
     (atom,) = L2Ball(radius=1.0).lmo([torch.full((4,), 1e-3, dtype=torch.float16)])
     assert atom.tolist() == pytest.approx([-0.5] * 4, rel=1e-3)
+
+
+def test_a_norm_of_squares_that_have_few_digits_left_is_not_divided_by():
+    """Each of these is rounded down by 1.6 %: the atom would leave the ball."""
+    gradient = torch.full((2**20,), (28.45 * 2.0**-149) ** 0.5)
+    atom = L2Ball(radius=1.0).lmo([gradient])[0]
+    assert 0 < torch.linalg.vector_norm(atom.double()) <= 1
