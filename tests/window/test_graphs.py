@@ -15,6 +15,7 @@ from lightning_fw.tensors import scalars as scalars_module
 from lightning_fw.window import Window
 from lightning_fw.window import displacement as displacement_module
 from lightning_fw.window.graphs import _only_launches
+from tests.window.convex_loss import make_parameters, take_steps
 
 from .device_loops import INFOS, LOOPS, assert_same_way, trained_through_trouble
 from .emulated_graphs import EmulatedGraphs
@@ -132,6 +133,23 @@ def test_a_capture_that_fails_at_its_end_leaves_nothing_behind(trajectory, emula
     found = trained_through_trouble(loop, True, device="cpu")
     assert EmulatedGraphs.replays == 2  # before its state is loaded, and after
     assert_same_way(found, expected)
+
+
+@pytest.mark.filterwarnings("ignore:The inner loop cannot be captured as a CUDA graph")
+def test_a_first_step_whose_capture_fails_forgets_the_sum_of_before(emulate, monkeypatch):
+    directions = []
+    for captures in (False, True):
+        if captures:
+            emulate()
+            monkeypatch.setattr("lightning_fw.window.graphs.Graphs", FailsAtItsEnd)
+        parameters = make_parameters()
+        window = Window(InnerLoop(steps=2, trajectory="cumulative"), parameters)
+        for _ in range(2):
+            take_steps(window, parameters, 2)
+            window.close()
+        directions.append([p.grad for p in parameters])
+    assert EmulatedGraphs.replays == 1
+    torch.testing.assert_close(*directions)
 
 
 def trained_now_and_then(loop, statistics):
