@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import exp, inf, isnan, nan
+from math import exp, inf, isnan, log, nan
 
 import pytest
 import torch
@@ -62,6 +62,12 @@ def test_thinning_keeps_the_spacing_also_after_a_hole():
     assert kept == [0, 3, 6, 9, 50, 53, 56, 59]
 
 
+def test_the_spacing_is_the_same_wherever_a_run_begins():
+    late = LossCurve([100, 102, 104, 108], [0.0, 1.0, 2.0, 3.0], [1.0] * 4)
+    assert late.spacing() == 8 / 3
+    assert LossCurve([100], [0.0], [1.0]).spacing() == 0
+
+
 def test_a_run_needs_as_much_as_itself():
     run = curve(falling(30), evaluations=200)
     for row in compare(run, run):
@@ -113,6 +119,16 @@ def test_losses_below_zero_are_spaced_evenly():
     levels = [row.loss for row in compare(baseline, baseline)]
     spaces = torch.tensor(levels).diff()
     torch.testing.assert_close(spaces, spaces[:1].expand(4), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("loss", "scale"), [(falling(50), log), (lambda spent: 100.0 - 3 * spent, float)]
+)
+def test_the_first_of_five_is_a_fifth_of_the_way_from_where_the_baseline_began(loss, scale):
+    baseline = curve(loss, evaluations=100)
+    reached = [scale(row.loss) for row in compare(baseline, baseline)]
+    began, best = scale(loss(0)), scale(min(baseline.smoothed().losses))
+    assert reached == pytest.approx([began + n / 5 * (best - began) for n in range(1, 6)])
 
 
 def test_a_baseline_that_learned_nothing_has_one_loss():
