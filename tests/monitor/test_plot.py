@@ -122,6 +122,8 @@ def test_the_cost_of_a_batch_is_split_as_the_summary_has_it():
     cost = plot_run(windows, LossCurve(), None).axes[-1]
     bars = [[bar.get_height() for bar in bars] for bars in cost.containers]
     assert np.allclose(bars, [[2.0, 1.0], [0.5, 0.0], [1.0, 2.0]])
+    stands = [[bar.get_y() for bar in bars] for bars in cost.containers]
+    assert np.allclose(stands, [[0.0, 0.0], [2.0, 1.0], [2.5, 1.0]])
     assert [text.get_text() for text in cost.get_legend().get_texts()] == [
         "gradient",
         "inner loop",
