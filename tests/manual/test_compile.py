@@ -6,6 +6,7 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.utilities.compile import from_compiled
+from torch import nn
 from torch._dynamo.utils import counters
 
 from lightning_fw import FrankWolfeMixin
@@ -143,3 +144,19 @@ def test_a_fit_compiles_its_step_once_and_not_for_every_batch(
     make_trainer().fit(module, make_loader())
     assert graphs.calls == 7
     assert len(compiled) == 1
+
+
+def test_a_step_set_in_mid_fit_takes_the_place_of_the_one_in_the_graph(graphs, make_trainer):
+    class Turning(ByFrankWolfe):
+        def on_train_epoch_start(self):
+            if self.current_epoch:
+                self.training_step = self.by_absolutes
+
+        def by_absolutes(self, batch, batch_idx):
+            return nn.functional.l1_loss(self(batch[0]), batch[1])
+
+    module, eager = Turning(), Turning()
+    make_trainer(max_epochs=2).fit(torch.compile(module, backend=graphs), make_loader())
+    make_trainer(max_epochs=2).fit(eager, make_loader())
+    assert graphs.compiled == 2
+    assert torch.equal(module.weights(), eager.weights())
