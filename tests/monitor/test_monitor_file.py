@@ -103,6 +103,17 @@ def test_a_damaged_curve_is_refused_at_once(saved, losses, message):
         FWRestartMonitor(baseline=saved[1])
 
 
+@pytest.mark.parametrize("column", ["evaluations", "seconds"])
+@pytest.mark.parametrize("points", [[-1.0, 0.0], [1.0, 0.0]], ids=["below zero", "falling"])
+def test_costs_that_begin_below_zero_or_fall_are_refused_at_once(saved, column, points):
+    content = json.loads(saved[1].read_text())
+    content["curve"] = {"evaluations": [0.0, 1.0], "seconds": [0.0, 1.0], "losses": [2.0, 1.0]}
+    content["curve"][column] = points
+    saved[1].write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="`baseline` is damaged"):
+        FWRestartMonitor(baseline=saved[1])
+
+
 def test_a_missing_file_is_refused_at_once(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"`baseline` must be a file, got '.*none\.json'\. Pass a file"
