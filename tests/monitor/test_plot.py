@@ -70,6 +70,12 @@ def test_a_run_is_drawn_against_evaluations(baseline, tmp_path):
     assert (tmp_path / "run.png").stat().st_size > 10_000
 
 
+def test_who_looks_closer_at_some_evaluations_sees_them_in_every_picture():
+    loss, *others, _ = plot_run([record(n) for n in range(3)], LossCurve(), None).axes
+    loss.set_xlim(2, 3)
+    assert [axes.get_xlim() for axes in others] == [(2, 3)] * 3
+
+
 def test_each_parameter_has_a_line_of_its_own_radius(tmp_path):
     monitor = FWRestartMonitor(table=False)
     trainer(monitor).fit(Untuned(), loader())
