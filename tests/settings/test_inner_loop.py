@@ -83,9 +83,13 @@ def test_it_is_frozen_keyword_only_and_can_be_pickled():
         ({"trajectory": "x"}, ValueError, "`trajectory` must be one of 'anchored', 'cumu"),
         ({"direction": None}, ValueError, "`direction` must be one of 'unit', 'displacement', got"),
         ({"momentum": 1.0}, ValueError, r"`momentum` must be in \[0, 1\), got 1.0"),
-        ({"nesterov": "yes"}, TypeError, "`nesterov` must be a bool, got 'yes'. Pass one such as"),
+        (
+            {"nesterov": "yes"},
+            TypeError,
+            "`nesterov` must be a bool, got 'yes'. Pass True or False",
+        ),
         ({"nesterov": True}, ValueError, "`nesterov` must be False without momentum, got True"),
-        ({"whitening": 1}, TypeError, "`whitening` must be a bool, got 1. Pass one such as True"),
+        ({"whitening": 1}, TypeError, "`whitening` must be a bool, got 1. Pass True or False"),
         ({"whitening": True}, ValueError, "`whitening` must be False without momentum, got True"),
         (
             {"momentum": 0.9, "recurrent_momentum": 1.0},
