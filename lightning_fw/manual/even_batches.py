@@ -21,7 +21,7 @@ def require_even_batches(trainer: Any) -> None:
     if trainer.world_size == 1 or trainer.fit_loop.batch_idx > 0:
         return
     fewest, most = _extremes(trainer, trainer.num_training_batches)
-    if fewest != most and most != float("inf"):
+    if fewest != most:
         raise ValueError(
             f"`train_dataloaders` must give every rank as many batches, got {fewest:.0f} to "
             f"{most:.0f}. Pass Trainer(limit_train_batches={fewest:.0f}), or a DistributedSampler."

@@ -111,7 +111,7 @@ class Whitening:
 
 def _whitened(known: Sequence[tuple[ParameterInfo, Tensor]]) -> list[int]:
     """Which input weights: not those that read symbols, nor those of units that do not mix."""
-    apart = {info.name for info, p in known if info.is_recurrent and p.ndim == 1}
+    apart = {info.name for info, p in known if p.ndim == 1}
     return [
         index
         for index, (info, p) in enumerate(known)
