@@ -29,7 +29,7 @@ from lightning_fw.manual.ranks import (
 )
 from lightning_fw.manual.repeats import logging_ignored, metrics_kept
 from lightning_fw.manual.saved_state import describe, differences
-from lightning_fw.manual.schedulers import OuterSteps
+from lightning_fw.manual.schedulers import OuterSteps, warn_of_lengths_in_batches
 from lightning_fw.manual.states_of_ranks import of_all_ranks, to_go_on_with
 from lightning_fw.manual.strategies import drop_gathered, gathering_modules
 from lightning_fw.manual.termination import ask_once_a_restart, note_restart
@@ -56,6 +56,7 @@ class Driver:
         self.outer_steps = OuterSteps()
         self._rank, self._ranks = module.trainer.global_rank, module.trainer.world_size
         warn_of_short_epochs(module.trainer, inner_loop)
+        warn_of_lengths_in_batches(module.trainer, inner_loop)
         self._apart = are_apart(module.trainer, inner_loop)
         if self._apart:
             ask_once_a_restart(module.trainer)

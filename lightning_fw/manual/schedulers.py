@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from torch.optim.lr_scheduler import OneCycleLR
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.manual.epoch import close_cut_off_window
 from lightning_fw.manual.namespaces import sibling
+
+# By what torch's schedules call how long they are.
+_LENGTHS = ("total_steps", "T_max", "total_iters")
 
 
 @dataclass
@@ -63,6 +67,31 @@ def counted_in_windows(module: Any, inner_loop: InnerLoop) -> Iterator[None]:
         yield
     finally:
         trainer.accumulate_grad_batches = batches
+
+
+def warn_of_lengths_in_batches(trainer: Any, inner_loop: InnerLoop) -> None:
+    """Warn of schedules as long as the fit has batches, of which a window makes one step.
+
+    Args:
+        trainer: The Trainer, with its data.
+        inner_loop: The settings.
+    """
+    together = inner_loop.steps * inner_loop.accumulate_grad_batches
+    if inner_loop.batches != "successive" or together == 1 or not trainer.max_epochs:
+        return
+    batches = trainer.num_training_batches * trainer.max_epochs
+    for config in trainer.lr_scheduler_configs:
+        scheduler = config.scheduler
+        lengths = {name: getattr(scheduler, name, None) for name in _LENGTHS}
+        name = next((name for name, length in lengths.items() if length == batches), None)
+        if config.interval == "step" and name is not None:
+            steps = trainer.max_epochs * math.ceil(trainer.num_training_batches / together)
+            rank_zero_warn(
+                f"`{name}` of {type(scheduler).__name__} should be about {steps}, the fit's outer "
+                f"steps with windows of {together} batches, got {batches}, its batches: the "
+                "schedule would hardly begin. Pass self.trainer.estimated_stepping_batches, read "
+                "in configure_optimizers."
+            )
 
 
 def attend_to_schedulers(trainer: Any, configured: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 
@@ -44,6 +46,41 @@ def test_a_configure_optimizers_that_fails_leaves_the_trainer_as_it_was(make_tra
         trainer.fit(Failing(InnerLoop(steps=3)), make_loader())
     trainer.fit(module, make_loader())
     assert module.estimate == trainer.global_step == 3
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda o, n: torch.optim.lr_scheduler.OneCycleLR(o, 0.1, total_steps=n), "total_steps"),
+        (lambda o, n: torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=n), "T_max"),
+        (lambda o, n: torch.optim.lr_scheduler.LinearLR(o, total_iters=n), "total_iters"),
+    ],
+)
+def test_a_schedule_as_long_as_the_fit_has_batches_is_warned_of(make, name, make_trainer):
+    class Scheduled(Recurrent):
+        interval, batches = "step", None
+
+        def setup(self, stage):
+            self.batches = self.batches or self.trainer.estimated_stepping_batches
+
+        def configure_optimizers(self):
+            optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+            schedule = {"scheduler": make(optimizer, self.batches), "interval": self.interval}
+            return [optimizer], [schedule]
+
+    found = f"`{name}` of .* should be about 6, .* windows of 3 batches, got 14, its batches"
+    module = Scheduled(InnerLoop(steps=3))
+    with pytest.warns(UserWarning, match=found):
+        make_trainer(max_epochs=2).fit(module, make_loader())
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        module.batches = 13
+        make_trainer(max_epochs=2).fit(module, make_loader())
+        module.batches, module.interval = 14, "epoch"
+        make_trainer(max_epochs=2).fit(module, make_loader())
+        for loop in (InnerLoop(steps=1), InnerLoop(steps=3, batches="split")):
+            make_trainer(max_epochs=2).fit(Scheduled(loop), make_loader())
+    assert not [each for each in told if "its batches" in str(each.message)]
 
 
 def test_without_a_trainer_there_is_nothing_to_estimate_and_the_optimizer_is_made():
