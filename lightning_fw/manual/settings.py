@@ -64,14 +64,16 @@ def require_trainer_settings(trainer: Any, configured: Any) -> None:
     if batches != 1:
         raise ValueError(
             f"`accumulate_grad_batches` must be 1 with FrankWolfeMixin, got {batches}. "
-            f"Pass InnerLoop(accumulate_grad_batches={batches}) in configure_frank_wolfe instead, "
-            f"on the command line --model.accumulate_grad_batches={batches}."
+            f"Return dataclasses.replace(inner_loop, accumulate_grad_batches={batches}) of yours "
+            "from configure_frank_wolfe instead; networks of lightning_fw.nn take it themselves, "
+            f"on the command line as --model.accumulate_grad_batches={batches}."
         )
     own = configured if isinstance(configured, Sequence) else [configured]
     for callback in (*trainer.callbacks, *own):
         if hasattr(callback, "get_accumulate_grad_batches"):
             raise ValueError(
                 f"`callbacks` must hold no {type(callback).__name__} with FrankWolfeMixin, whose "
-                "windows count on a fixed number of batches a step. Remove it, and pass "
-                "InnerLoop(accumulate_grad_batches=...) in configure_frank_wolfe."
+                "windows count on a fixed number of batches a step. Remove it, and return "
+                "dataclasses.replace(inner_loop, accumulate_grad_batches=...) of yours from "
+                "configure_frank_wolfe."
             )

@@ -17,11 +17,11 @@ from tests.manual.callback_nets import Anchors, ByFrankWolfe
         ),
         (
             {"accumulate_grad_batches": 2},
-            r"`accumulate_grad_batches` must be 1 .* Pass InnerLoop\(accumulate_grad_batches=2\)",
+            r"`accumulate_grad_batches` must be 1 .*replace.*accumulate_grad_batches=2\)",
         ),
         (
             {"callbacks": [GradientAccumulationScheduler({0: 2})]},
-            r"no GradientAccumulationScheduler .* pass InnerLoop\(accumulate_grad_batches=...\)",
+            r"no GradientAccumulationScheduler .*replace.*accumulate_grad_batches=...\)",
         ),
     ],
 )
