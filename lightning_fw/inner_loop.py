@@ -295,6 +295,6 @@ def require_inner_loop(name: str, value: object) -> InnerLoop:
     """
     if not isinstance(value, InnerLoop):
         raise TypeError(
-            f"`{name}` must be an InnerLoop, got {value!r}. Take InnerLoop() or one of its presets."
+            f"`{name}` must be an InnerLoop, got {value!r}. Take InnerLoop() or a preset, called."
         )
     return value

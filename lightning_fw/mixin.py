@@ -20,7 +20,7 @@ from lightning_fw.manual.evaluation import refuse_backward
 from lightning_fw.manual.following import require_parameters
 from lightning_fw.manual.hooks import clip_direction
 from lightning_fw.manual.lost_ranks import lost_ranks_told
-from lightning_fw.manual.outer_optimizer import single_optimizer, warn_of_other_scale, warn_of_swa
+from lightning_fw.manual.outer_optimizer import outer_of, single_optimizer, warn_of_scales
 from lightning_fw.manual.saved_optimizer import attend_to_saved_optimizer
 from lightning_fw.manual.saved_state import KEY, can_resume, put_anchor, share_progress
 from lightning_fw.manual.schedulers import attend_to_schedulers, counted_in_windows
@@ -128,7 +128,7 @@ class FrankWolfeMixin:
         inherited = super().configure_optimizers  # type: ignore[misc]
         if not is_lightning_core(inherited):
             return inherited()
-        return self.configure_frank_wolfe().outer(self.parameters())  # type: ignore[attr-defined]
+        return outer_of(self)
 
     def split_batch(self, batch: Any, chunks: int) -> list[Any]:
         """Cut a batch into the chunks of ``batches="split"``, for the user to override.
@@ -191,11 +191,10 @@ def _configure_optimizers(module: Any, configure_optimizers: Callable[..., Any])
         configured = configure_optimizers(module)
     optimizer: Optimizer = single_optimizer(configured)
     require_parameters(module, inner_loop, optimizer)
-    warn_of_other_scale(optimizer, inner_loop)
+    warn_of_scales(module._trainer, optimizer, inner_loop)
     if not asked_by_the_trainer(module, "configure_optimizers"):
         return configured
     require_batches(module, inner_loop)
-    warn_of_swa(module._trainer, inner_loop)
     if inner_loop.sync == "restart":
         require_local_windows(module._trainer)
     attend_to_saved_optimizer(module._trainer, inner_loop, optimizer)

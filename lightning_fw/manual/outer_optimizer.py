@@ -9,9 +9,24 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch.optim import LBFGS, SGD, Optimizer, SparseAdam
 
 from lightning_fw.inner_loop import InnerLoop
+from lightning_fw.manual.namespaces import sibling
 
 # Far from a whole step on a logarithmic scale, as rates for gradients are.
 _FAR = 10
+
+
+def outer_of(module: Any) -> Optimizer:
+    """``InnerLoop.outer`` of a module's parameters.
+
+    Without those that are frozen where a callback thaws them, which then adds them to it.
+    """
+    trainer, parameters = module._trainer, list(module.parameters())
+    if trainer is not None:
+        finetuning = sibling(trainer, "callbacks").BaseFinetuning
+        if any(isinstance(callback, finetuning) for callback in trainer.callbacks):
+            parameters = [p for p in parameters if p.requires_grad]
+    optimizer: Optimizer = module.configure_frank_wolfe().outer(parameters)
+    return optimizer
 
 
 def single_optimizer(configured: object) -> Optimizer:
@@ -19,7 +34,7 @@ def single_optimizer(configured: object) -> Optimizer:
 
     Raises:
         ValueError: If there is not exactly one optimizer, or it maximizes.
-        TypeError: If it evaluates a closure itself, as LBFGS does, or wants sparse gradients.
+        TypeError: If it evaluates the loss itself, as LBFGS and SAM do, or wants sparse gradients.
     """
     found = _optimizers(configured)
     if len(found) != 1:
@@ -28,7 +43,8 @@ def single_optimizer(configured: object) -> Optimizer:
         raise ValueError(
             f"`configure_optimizers` must return one outer optimizer, got {len(found)}: {names}. "
             "Give one optimizer param groups instead, or delete configure_optimizers to get "
-            "InnerLoop.outer's."
+            "InnerLoop.outer's. Losses that work against each other, as of a GAN, are not for one "
+            "window: train them without the mixin."
         )
     _require_to_follow_directions(found[0])
     return found[0]
@@ -45,12 +61,25 @@ def _require_to_follow_directions(optimizer: Optimizer) -> None:
             "`configure_optimizers` must return an optimizer that steps along one direction, got "
             "LBFGS, which evaluates the loss itself. Return SGD or Adam."
         )
+    if hasattr(optimizer, "first_step") and hasattr(optimizer, "second_step"):
+        raise TypeError(
+            "`configure_optimizers` must return an optimizer that steps along one direction, got "
+            f"{type(optimizer).__name__}, which evaluates the loss once more elsewhere. Return the "
+            "optimizer that it is made around."
+        )
     if any(group.get("maximize") for group in optimizer.param_groups):
         raise ValueError(
             "`maximize` of the outer optimizer must be False, got True: the step would go away "
             "from where the window went. Return the negative loss; for some parameters alone, such "
             "as multipliers, turn their gradients round by parameter.register_hook(torch.neg)."
         )
+
+
+def warn_of_scales(trainer: Any, optimizer: Optimizer, inner_loop: InnerLoop) -> None:
+    """Warn of learning rates of another scale than the direction's, also of a callback's."""
+    warn_of_other_scale(optimizer, inner_loop)
+    if trainer is not None:
+        warn_of_swa(trainer, inner_loop)
 
 
 def warn_of_other_scale(optimizer: Optimizer, inner_loop: InnerLoop) -> None:

@@ -12,6 +12,7 @@ from lightning_fw import FrankWolfeMixin
 from lightning_fw.checks import require_choice, require_count
 from lightning_fw.data.chunk_loader import Chunk
 from lightning_fw.inner_loop import InnerLoop, Sync
+from lightning_fw.manual.outer_optimizer import outer_of
 from lightning_fw.nn.cells import Cell
 from lightning_fw.nn.classifier import SequenceClassifier
 from lightning_fw.nn.language_model import LanguageModel
@@ -122,7 +123,7 @@ class PresetMixin(FrankWolfeMixin):
 
     @override
     def configure_optimizers(self) -> Optimizer:
-        return self.configure_frank_wolfe().outer(self.parameters())  # type: ignore[attr-defined]
+        return outer_of(self)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
         """Warn of inner steps that end within a batch of sequences."""

@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import BackboneFinetuning
 from torch import nn
 
 from lightning_fw import FrankWolfeMixin, InnerLoop, L2Ball, ProductBall
+from lightning_fw.manual.outer_optimizer import outer_of
 from tests.manual.callback_nets import ONE_STEP
 from tests.mixin.conftest import make_loader
 
@@ -85,6 +86,26 @@ def test_with_one_step_finetuning_is_automatic_optimizations(make_trainer):
     assert rates[0] == rates[1]
     torch.testing.assert_close(mine.head.weight, plain.head.weight, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(mine.backbone.weight, plain.backbone.weight, rtol=1e-4, atol=1e-6)
+
+
+def test_the_inner_loops_own_optimizer_leaves_the_backbone_to_the_callback(make_trainer):
+    class Untold(TunedByFrankWolfe):
+        inner_loop = InnerLoop(ball=L2Ball(radius=0.05), steps=3, direction="displacement")
+
+        def configure_optimizers(self):
+            return outer_of(self)
+
+    callbacks = [BackboneFinetuning(1, backbone_initial_ratio_lr=0.5, rounding=6)]
+    trainer = make_trainer(callbacks=callbacks, max_epochs=2)
+    trainer.fit(Untold())
+    assert [group["lr"] for group in trainer.optimizers[0].param_groups] == [1.0, 0.5]
+    # Without such a callback all of them are there, to be thawed by hand.
+    module = Untold()
+    module.backbone.requires_grad_(False)
+    trainer = make_trainer()
+    trainer.fit(module)
+    (group,) = trainer.optimizers[0].param_groups
+    assert len(group["params"]) == 4
 
 
 @pytest.mark.parametrize("hook", ["training_step", "on_train_batch_start"])

@@ -164,6 +164,17 @@ def test_tied_weights_that_the_optimizer_holds_twice_are_trained(loader, make_tr
     assert not torch.equal(module.head.weight, before)
 
 
+def test_an_optimizer_that_evaluates_twice_is_refused(loader, make_trainer):
+    optimizers = pytest.importorskip("pytorch_optimizer")
+
+    class Sharp(Recurrent):
+        def configure_optimizers(self):
+            return optimizers.SAM(self.parameters(), torch.optim.SGD, lr=0.01)
+
+    with pytest.raises(TypeError, match="along one direction, got SAM, which evaluates the loss"):
+        make_trainer().fit(Sharp(InnerLoop(steps=3)), loader)
+
+
 def test_an_optimizer_of_sparse_gradients_is_refused(loader, make_trainer):
     class Sparse(Recurrent):
         def configure_optimizers(self):
