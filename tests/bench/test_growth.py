@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import math
 import sys
+from itertools import cycle
 
 import pytest
 import torch
 
-from lightning_fw.bench.growth import AXES, PARAMETERS, exponent, measure_growth
+from lightning_fw.bench import timing
+from lightning_fw.bench.contenders import Contender
+from lightning_fw.bench.growth import AXES, PARAMETERS, Axis, exponent, measure_growth
 from lightning_fw.bench.tables import growth_table
 from lightning_fw.cli import main
 
@@ -31,6 +34,26 @@ def test_everything_is_timed_at_every_size(axes):
             assert all(0 < low <= median <= high for _, median, low, high in points)
 
 
+@pytest.mark.parametrize(("per_size", "batches"), [(False, 1), (True, 4)])
+def test_median_and_quartiles_are_microseconds_of_a_batch(per_size, batches, monkeypatch):
+    """A clock that a run moves by 1, 2, …, 10 s."""
+    clock, seconds = 0.0, cycle(range(1, 11))
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock)
+
+    def run():
+        nonlocal clock
+        clock += next(seconds)
+
+    def contenders(size, device):
+        yield Contender("a run", lambda: None, run)
+
+    axis = Axis("sizes", (4,), contenders, per_size=per_size)
+    (measured,) = measure_growth(1, CPU, [axis])
+    (size, *found), *others = measured["series"]["a run"]
+    assert (size, others) == (4, [])
+    assert found == pytest.approx([each * 1e6 / batches for each in (5.5, 3.25, 7.75)])
+
+
 def test_an_lstm_s_size_is_its_parameters(axes):
     points = axes[0]["series"]["l2 step"]
     assert axes[0]["name"] == PARAMETERS
@@ -39,7 +62,7 @@ def test_an_lstm_s_size_is_its_parameters(axes):
 
 def test_the_spectral_oracle_is_left_out_where_it_takes_seconds():
     by_parameters = AXES[0].contenders
-    names = [[contender.name for contender in by_parameters(units, CPU)] for units in (32, 1024)]
+    names = [[contender.name for contender in by_parameters(units, CPU)] for units in (512, 1024)]
     assert "spectral() step" in names[0]
     assert "spectral() step" not in names[1]
 
