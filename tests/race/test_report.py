@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from lightning_fw.cli import main
 from lightning_fw.race.entrants import shipped
+from lightning_fw.race.report import report
 from lightning_fw.race.results import read_results
 
 from .test_standings import write_race
@@ -38,6 +40,39 @@ def test_the_page_has_curves_a_table_and_settings_of_each_race(page):
     assert "<td>2 of 2</td><td>15</td><td>1.5</td><td>0.0100</td>" in page
     assert "<td>1 of 2</td><td>–</td>" in page
     assert "<dt>budget</dt><dd>100</dd>" in page
+
+
+def curves_in(page):
+    """Of each race its traces: those with a name in the legend first, as (x, y)."""
+    found = []
+    for start in re.finditer(r"Plotly\.newPlot\(\s*\"[^\"]+\",\s*", page):
+        traces, _ = json.JSONDecoder().raw_decode(page, start.end())
+        found.append([(t.get("name"), t["x"], t["y"]) for t in traces])
+    return found
+
+
+def test_curves_are_medians_over_the_seeds_and_bands_their_range(page):
+    first, second = curves_in(page)
+    evaluations, seconds = list(range(10, 101, 10)), [float(n) for n in range(1, 11)]
+    medians = [(name, x) for name, x, _ in first if name]
+    assert medians == [
+        (name, x) for name in ("Frank-Wolfe, spectral", "Adam") for x in (evaluations, seconds)
+    ]
+    # Seeds arrive after 20 and 10 evaluations.
+    assert first[:3] == [
+        ("Frank-Wolfe, spectral", evaluations, pytest.approx([0.105, *9 * [0.01]])),
+        (None, evaluations, [0.01] * 10),
+        (None, evaluations, [0.2, *9 * [0.01]]),
+    ]
+    assert len(first) == 2 * 2 * 3 and len(second) == 2 * 3
+
+
+def test_of_more_than_three_methods_the_first_alone_has_a_band(tmp_path):
+    arrivals = {name: [20] for name in ("spectral", "adam", "sgd", "rmsprop")}
+    race = write_race(tmp_path / "race", "adding", arrivals)
+    (traces,) = curves_in(report([read_results(race)]))
+    names = [name for name, _, _ in traces]
+    assert (len(names), names.count(None), names[:3].count(None)) == (2 * 4 + 2 * 2, 4, 2)
 
 
 def test_the_page_needs_no_other_file(page):
