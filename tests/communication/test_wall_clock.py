@@ -108,6 +108,17 @@ def test_numbers_by_hand():
     assert local_seconds(SMALL, LINK, local) == pytest.approx(6e-3 + message / 4)
 
 
+def test_a_backward_pass_of_two_thirds_of_a_batch_hides_as_much_of_a_message():
+    # All of a batch's time is on its way.
+    slow = replace(LINK, bandwidth=1.75 * 272_000 / (5e-3 - 6e-5))
+    found = [ddp_seconds(SMALL, slow, overlap) for overlap in (0.0, 0.5, 1.0)]
+    assert found == pytest.approx([10e-3, 10e-3 - 5e-3 / 3, 10e-3 - 10e-3 / 3])
+
+
+def test_windows_of_one_step_are_ddp_where_nothing_else_is_known():
+    assert speed_up(SMALL, LINK, LocalWindows(steps=1)) == 1
+
+
 @given(networks, clusters, windows)
 def test_the_bounds_of_overlap_hold(network, cluster, local):
     message = cluster.all_reduce_seconds(network.bytes)
