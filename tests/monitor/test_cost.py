@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from lightning_fw import RestartRecord
+from lightning_fw import RestartRecord, cost
 from lightning_fw.cost import CostMeter, Stopwatch
 from lightning_fw.tally import Tally
 
@@ -95,6 +95,21 @@ def test_a_stopwatch_counts_between_start_and_stop_alone():
     work()
     watch.stop()
     assert watch.read() == held >= 0.002
+
+
+def test_a_stopwatch_tells_the_time_that_it_ran(monkeypatch):
+    # It looks at the clock where it starts and stops, and twice where it is read and runs.
+    clock = iter([10.0, 30.0, 30.0, 40.0, 80.0, 160.0, 160.0])
+    monkeypatch.setattr(cost, "perf_counter", clock.__next__)
+    watch = Stopwatch("cpu")
+    watch.start()
+    watch.start()
+    assert watch.read() == 20
+    watch.stop()
+    watch.stop()
+    assert watch.read() == 30
+    watch.start()
+    assert watch.read() == 110
 
 
 def test_a_stopwatch_is_read_while_it_runs():
