@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
@@ -11,7 +12,11 @@ from pathlib import Path
 
 import pytest
 
+import lightning_fw.bench.command as bench
+import lightning_fw.communication.command as communication
+import lightning_fw.race.command as race
 from lightning_fw.cli import main
+from lightning_fw.race import report, standings
 from tests.unread import run_unread, run_unread_forked
 
 
@@ -41,6 +46,20 @@ def test_help_has_an_example_to_copy(command, capsys, monkeypatch):
     assert len(lines) == 1
     # Whole: a line that is cut off would end within its last word, or go on.
     assert not lines[0].endswith(("-", "/"))
+
+
+@pytest.mark.parametrize("command", [race, standings, bench, communication, report])
+def test_help_tells_the_defaults_that_there_are(command):
+    told = {}
+    for action in command.parser()._actions:
+        found = re.search(r"\(default: ([^),]+)", action.help or "")
+        # None stands for what the task or the cell has.
+        if found and action.default is not None:
+            default = action.default if isinstance(action.default, list) else [action.default]
+            told[action.dest] = found[1], " ".join(map(str, default))
+    told.pop("balls", None)  # "all"
+    assert told.pop("tune", ("none", "0")) == ("none", "0")
+    assert told and all(words == default for words, default in told.values())
 
 
 @pytest.mark.parametrize(
