@@ -67,6 +67,35 @@ def test_curves_are_medians_over_the_seeds_and_bands_their_range(page):
     assert len(first) == 2 * 2 * 3 and len(second) == 2 * 3
 
 
+def test_the_page_tells_what_a_race_was_of_and_leaves_out_what_it_had_none_of(runs):
+    path = runs[0] / "race.json"
+    unusual = {"network": {}, "tune": 0, "strategy": None, "batch_size": 7, "test_size": 1000}
+    path.write_text(json.dumps(json.loads(path.read_text()) | unusual))
+    page = report([read_results(runs[0])])
+    assert dict(re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", page)) == {
+        "target": "test MSE ≤ 0.02",
+        "seeds": "0, 1",
+        "batches of": "7",
+        "directory": str(runs[0]),
+        "cell": "lstm",
+        "budget": "100",
+        "test size": "1000",
+    }
+
+
+def test_a_methods_row_is_under_the_words_for_it(page, runs):
+    head, _, adam = (re.findall("<t[hd]>(.*?)</t[hd]>", row) for row in page.split("<tr>")[1:4])
+    assert dict(zip(head, adam, strict=True)) == {
+        "method": "Adam",
+        "setting": f"{origins_in(runs[0])['adam']}: lr=0.01",
+        "reached": "1 of 2",
+        "evaluations": "–",
+        "seconds": "–",
+        "final": "0.1050",
+        "worst": "0.2000",
+    }
+
+
 def test_of_more_than_three_methods_the_first_alone_has_a_band(tmp_path):
     arrivals = {name: [20] for name in ("spectral", "adam", "sgd", "rmsprop")}
     race = write_race(tmp_path / "race", "adding", arrivals)
