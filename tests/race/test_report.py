@@ -51,6 +51,24 @@ def curves_in(page):
     return found
 
 
+def axes_in(page):
+    """Of each race the titles of its horizontal axes, and of its vertical one with its scale."""
+    found = []
+    for start in re.finditer(r"Plotly\.newPlot\(\s*\"[^\"]+\",\s*", page):
+        decode = json.JSONDecoder().raw_decode
+        _, end = decode(page, start.end())
+        layout, _ = decode(page, page.index("{", end))
+        *across, up = (layout[name] for name in ("xaxis", "xaxis2", "yaxis"))
+        titles = [axis["title"]["text"] for axis in (*across, up)]
+        found.append((titles, up.get("type")))
+    return found
+
+
+def test_axes_have_the_words_for_them_and_errors_alone_are_drawn_by_their_decades(page):
+    across = ["gradient evaluations", "seconds of training"]
+    assert axes_in(page) == [([*across, "test MSE"], "log"), ([*across, "test accuracy"], None)]
+
+
 def test_curves_are_medians_over_the_seeds_and_bands_their_range(page):
     first, second = curves_in(page)
     evaluations, seconds = list(range(10, 101, 10)), [float(n) for n in range(1, 11)]
@@ -84,7 +102,8 @@ def test_the_page_tells_what_a_race_was_of_and_leaves_out_what_it_had_none_of(ru
 
 
 def test_a_methods_row_is_under_the_words_for_it(page, runs):
-    head, _, adam = (re.findall("<t[hd]>(.*?)</t[hd]>", row) for row in page.split("<tr>")[1:4])
+    head, ours, adam = (re.findall("<t[hd]>(.*?)</t[hd]>", row) for row in page.split("<tr>")[1:4])
+    assert ours[:3] == ["Frank-Wolfe, spectral", "not tuned", "2 of 2"]
     assert dict(zip(head, adam, strict=True)) == {
         "method": "Adam",
         "setting": f"{origins_in(runs[0])['adam']}: lr=0.01",
