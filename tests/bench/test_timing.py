@@ -76,7 +76,11 @@ def test_the_tables_of_steps_and_of_memory_have_the_units_of_their_headings():
         "floor": 16,
     }
     unknown = {**step, "floor": None}
-    assert rows_of(steps_table({**REPORT, "results": [step, unknown]})) == [
+    table = steps_table({**REPORT, "results": [step, unknown]})
+    headings = ["median µs", "quartiles µs", "× fused Adam", "bytes a parameter", "least"]
+    assert [column.header.replace("\n", " ") for column in table.columns] == ["", *headings]
+    assert table.title.startswith("lstm-4, 128 parameters in 4 tensors, cpu, 7 turns of 10 runs. ")
+    assert rows_of(table) == [
         ("a step", "3.0", "2.0–4.1", "0.50", "12", "16"),
         ("a step", "3.0", "2.0–4.1", "0.50", "12", ""),
     ]
@@ -89,6 +93,8 @@ def test_the_tables_of_steps_and_of_memory_have_the_units_of_their_headings():
 def test_the_table_of_whole_batches_has_a_row_for_each_way():
     row = {"name": "a way", "median_ms": 5.006, "range_ms": [4.0, 7.25], "ratio": 1.0304}
     table = batches_table({**REPORT, "batches": [row]})
+    headings = ["", "median ms", "least to most ms", "× plain Lightning, Adam"]
+    assert [column.header for column in table.columns] == headings
     assert rows_of(table) == [("a way", "5.01", "4.00–7.25", "1.030")]
     assert table.title.endswith("lstm-4, 128 parameters, 3 fits of each")
 

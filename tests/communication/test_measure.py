@@ -9,6 +9,7 @@ from multiprocessing import active_children
 import pytest
 
 from lightning_fw.communication import measure
+from lightning_fw.communication.command import table
 from lightning_fw.communication.measure import CommunicationSettings, Row, list_contenders
 from lightning_fw.race.tasks import TASKS
 
@@ -60,6 +61,23 @@ def test_a_run_at_its_target_goes_on_to_the_batches_that_are_compared(monkeypatc
     contender = list_contenders(SETTINGS)[0]
     points = measure._train(contender, SETTINGS, 0)
     assert [point.evaluations for point in points] == [2, 4]
+
+
+def test_a_row_stands_under_the_words_for_it():
+    row = Row("DDP", "ddp", 1, 1.5, 1.25, 1234567.0, 0.0625, 0.875, 4.0)
+    shown = table([row, row._replace(other_calls_a_batch=1.0)], SETTINGS)
+    assert {c.header.replace("\n", " "): next(iter(c.cells)) for c in shown.columns} == {
+        "ranks talk at": "DDP",
+        "all- reduces a batch": "1.50",
+        "bytes a batch": "1,234,567",
+        "ms a batch": "62",
+        "test metric": "0.8750",
+        "batches to target": "4",
+        "all- reduces to target": "6",
+    }
+    # Four batches of 32 of each rank.
+    assert "test accuracy after 4 of each, 256 samples" in shown.title
+    assert "up to 1.25 calls a batch" in shown.caption
 
 
 @pytest.mark.parametrize(
