@@ -56,6 +56,8 @@ def test_a_batch_larger_than_the_training_set_is_told(ranks, most, tmp_path, cap
     )
     assert told in capsys.readouterr().err
     assert not (tmp_path / "out" / "race.json").exists()
+    small = ("--hidden-size", "4", "--seeds", "1", "--budget", "1", "--every", "1")
+    assert main([*arguments, *small, "--batch-size", str(most)]) == 0
 
 
 @pytest.mark.parametrize("held", [b"--task 'digits", b"--task \xff", b"@a.args"])

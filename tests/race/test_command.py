@@ -49,6 +49,7 @@ def test_every_method_spends_the_same_evaluations_and_leaves_its_points(tmp_path
     told = capsys.readouterr().out
     assert "digits by row: to test accuracy ≥ 0.95" in told
     assert "0 of 2" in told
+    assert "Interrupted" not in told
 
 
 def test_a_seed_gives_every_method_the_same_start(tmp_path):
