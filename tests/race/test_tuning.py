@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+import statistics
+from dataclasses import replace
 from itertools import islice
 
 import pytest
 
 from lightning_fw.race.command import main
+from lightning_fw.race.entrants import Entrant
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.points import Point, read_points
+from lightning_fw.race.run import Course, run
 from lightning_fw.race.search_space import Range, read, trials, written
 from lightning_fw.race.tasks import TASKS
-from lightning_fw.race.tuning import SEEDS, Trial, best, tune
+from lightning_fw.race.tuning import SEEDS, Trial, best, read_trials, tune
 
 ADDING = TASKS["adding"]
 ADAM = METHODS["adam"]
@@ -178,6 +182,24 @@ def test_it_tunes_then_races_with_what_it_chose(tmp_path, capsys):
     assert (tmp_path / "trials.csv").read_text() == cached
     assert main([*arguments, "--tune", "3"]) == 2
     assert "a race with another tune: 2, not 3" in capsys.readouterr().err
+
+
+def test_a_trial_ends_at_the_target_on_the_validation_split(tmp_path, monkeypatch):
+    pytest.importorskip("sklearn", reason="needs the extra `data`")
+    pytest.importorskip("matplotlib", reason="needs the extra `plot`")
+    easy = replace(TASKS["digits"], target=0.0)
+    monkeypatch.setitem(TASKS, "digits", easy)
+    arguments = ["--task", "digits", "--methods", "adam", "--budget", "6", "--every", "2"]
+    arguments += ["--hidden-size", "4", "--seeds", "0", "--tune", "1", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    (trial,) = read_trials(tmp_path / "trials.csv")
+    assert (trial.reached, trial.evaluations) == (2, 2)
+    course = Course(task=easy, cell="lstm", network={"hidden_size": 4}, every=2, root=tmp_path)
+    points = []
+    for seed in SEEDS:
+        who = Entrant(ADAM, trial.setting)
+        run(who, course, seed, budget=2, report=points.append, judge="val")
+    assert trial.metric == statistics.mean(point.test_metric for point in points)
 
 
 def test_methods_may_be_tuned_one_after_the_other(tmp_path):
