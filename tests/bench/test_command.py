@@ -6,6 +6,7 @@ import json
 import signal
 
 import pytest
+import torch
 
 from lightning_fw.bench import whole_batch
 from lightning_fw.cli import main
@@ -35,6 +36,13 @@ def test_bench_times_the_balls_asked_for_alone(tmp_path):
         "l2 step, one by one",
         "nuclear step",
     ]
+
+
+def test_bench_computes_on_the_threads_that_it_tells(tmp_path):
+    path = tmp_path / "bench.json"
+    arguments = ("--hidden", "4", "--rounds", "1", "--balls", "nuclear", "--threads", "2")
+    assert main(["bench", *arguments, "--json", str(path)]) == 0
+    assert json.loads(path.read_text())["threads"] == torch.get_num_threads() == 2
 
 
 def test_bench_counts_what_windows_and_adam_keep(tmp_path):

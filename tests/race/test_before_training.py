@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+import torch
 
 from lightning_fw.race.command import main, parse
 from lightning_fw.race.run import Course, make_model
@@ -58,6 +61,14 @@ def test_a_batch_larger_than_the_training_set_is_told(ranks, most, tmp_path, cap
     assert not (tmp_path / "out" / "race.json").exists()
     small = ("--hidden-size", "4", "--seeds", "1", "--budget", "1", "--every", "1")
     assert main([*arguments, *small, "--batch-size", str(most)]) == 0
+
+
+def test_a_race_is_run_on_the_threads_that_it_is_known_by(tmp_path):
+    small = ["--task", "digits", "--methods", "adam", "--seeds", "1", "--budget", "1"]
+    small += ["--hidden-size", "4", "--batch-size", "2", "--out", str(tmp_path)]
+    assert main([*small, "--threads", "2"]) == 0
+    known = json.loads((tmp_path / "race.json").read_text())
+    assert known["threads"] == torch.get_num_threads() == 2
 
 
 @pytest.mark.parametrize("held", [b"--task 'digits", b"--task \xff", b"@a.args"])
