@@ -53,8 +53,8 @@ def test_help_tells_the_defaults_that_there_are(command):
     told = {}
     for action in command.parser()._actions:
         found = re.search(r"\(default: ([^),]+)", action.help or "")
-        # None stands for what the task or the cell has.
-        if found and action.default is not None:
+        of_the_task = ("batch_size", "hidden_size", "num_layers", "dropout", "out")
+        if found and not (action.default is None and action.dest in of_the_task):
             default = action.default if isinstance(action.default, list) else [action.default]
             told[action.dest] = found[1], " ".join(map(str, default))
     told.pop("balls", None)  # "all"
