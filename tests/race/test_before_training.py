@@ -63,6 +63,11 @@ def test_a_batch_larger_than_the_training_set_is_told(ranks, most, tmp_path, cap
     assert main([*arguments, *small, "--batch-size", str(most)]) == 0
 
 
+def test_a_value_is_given_to_the_methods_that_take_it_alone():
+    settings = parse(["--methods", "adam-clip", "spectral", "--set", "lr=0.5"])
+    assert [each.setting for each in settings.choose(())] == [{"lr": 0.5, "clip": 1.0}, {}]
+
+
 def test_a_race_is_run_on_the_threads_that_it_is_known_by(tmp_path):
     small = ["--task", "digits", "--methods", "adam", "--seeds", "1", "--budget", "1"]
     small += ["--hidden-size", "4", "--batch-size", "2", "--out", str(tmp_path)]

@@ -80,6 +80,23 @@ def test_every_method_spends_the_same_evaluations_a_rank(tmp_path, capsys):
     assert (known["strategy"], known["devices"]) == ("ddp", 2)
 
 
+def test_a_race_on_ranks_is_of_ranks_that_train_together(tmp_path):
+    arguments = ("--cell", "gru", "--methods", "adam", "--set", "lr=0.01", "--budget", "4")
+    assert race(tmp_path / "alone", *arguments) == 0
+    assert race(tmp_path / "together", *arguments, *RANKS) == 0
+    entrant = enter("adam", "digits", "gru", given={"lr": 0.01})
+    together = points_of(entrant, task=TASKS["digits"], budget=4)
+    ends = [
+        [(p.train_loss, p.test_metric) for p in points]
+        for points in (
+            together,
+            read_points(tmp_path / "together" / "race.csv"),
+            read_points(tmp_path / "alone" / "race.csv"),
+        )
+    ]
+    assert ends[0] == ends[1] != ends[2]
+
+
 def test_nothing_is_trained_in_the_process_that_forks(tmp_path, monkeypatch):
     parent, trains = os.getpid(), contest.run
 
