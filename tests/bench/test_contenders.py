@@ -89,6 +89,11 @@ def test_adams_ways_are_those_of_their_names():
     }
 
 
+def test_what_grows_is_compared_with_fused_adam():
+    adam, *_ = AXES[0].contenders(2, CPU)
+    assert adam.name == "Adam, fused" and adam.run.__self__.defaults["fused"]
+
+
 def test_layers_are_those_of_their_names():
     made = {name: make(1, 2, batch_first=True) for name, make in LAYERS.items()}
     found = {
