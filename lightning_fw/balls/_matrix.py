@@ -67,6 +67,8 @@ class MatrixBall(Ball):
             radius: a sigmoid passes on a quarter of a change at most, where a tanh passes on all.
         input_radius: Those of them that read the input, ``weight_ih…``, get this many times the
             radius, since noise in the input moves them first; None: ``gate_radius``.
+        input_power: With ``scale_by_shape`` those that read the input get max(1, out/in) to this
+            power in place of its root, with in = 1 where they read symbols.
         head_radius: Matrices of no recurrent layer, such as a head's of shape (out, in), get
             ``head_radius`` · √(out/in) · δ, so that what few units answer moves no faster than what
             many do; None: they are like the others.
@@ -82,6 +84,7 @@ class MatrixBall(Ball):
     scale_by_shape: bool = False
     gate_radius: float = 1.0
     input_radius: float | None = None
+    input_power: float = 0.5
     head_radius: float | None = None
     vector_radius: float = 0.1
 
@@ -93,6 +96,7 @@ class MatrixBall(Ball):
         for name in ("input_radius", "head_radius"):
             if getattr(self, name) is not None:
                 require_positive(name, getattr(self, name))
+        require_positive("input_power", self.input_power)
         require_positive("vector_radius", self.vector_radius)
 
     @abstractmethod
@@ -193,14 +197,15 @@ class MatrixBall(Ball):
     def _reach(self, rows: int, columns: int, info: ParameterInfo) -> float:
         if self.head_radius is not None and info.is_of_head:
             return self.head_radius * math.sqrt(rows / columns)
-        reach = 1.0
+        shape = 1.0
         if self.scale_by_shape:
-            reach = math.sqrt(rows if info.reads_symbols else max(1.0, rows / columns))
+            # A one-hot vector is as long as a single value.
+            shape = max(1.0, rows / (1 if info.reads_symbols else columns))
         if info.gates == 1:
-            return reach
-        if info.reads_input and self.input_radius is not None:
-            return reach * self.input_radius
-        return reach * self.gate_radius
+            return math.sqrt(shape)
+        if not info.reads_input:
+            return math.sqrt(shape) * self.gate_radius
+        return math.pow(shape, self.input_power) * (self.input_radius or self.gate_radius)
 
 
 def require_whole_gates(tensor: Tensor, info: ParameterInfo, count: int) -> None:

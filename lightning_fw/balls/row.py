@@ -29,6 +29,8 @@ class RowBall(MatrixBall):
         gate_radius: Weights that stack gates get ``gate_radius`` · δ.
         input_radius: Those of them called ``weight_ih…``, which read the input or the layer below,
             ``input_radius`` · δ; None: the same.
+        input_power: With ``scale_by_shape`` they get max(1, out/in)^``input_power`` in place of the
+            root, with in = 1 where they read symbols.
         head_radius: Matrices (out, in) of no recurrent layer, ``head_radius`` · δ √(out/in); None:
             like the others.
         vector_radius: Vectors get ‖b‖₂ / √n ≤ ``vector_radius`` · δ; recurrent weights that are

@@ -53,6 +53,7 @@ MATRIX_BALLS: tuple[Ball, ...] = (
     SpectralBall(radius=RADIUS, oracle="svd", scale_by_shape=True, vector_radius=2.0),
     SpectralBall(radius=RADIUS, oracle="svd", gate_radius=3.0),
     SpectralBall(radius=RADIUS, oracle="svd", gate_radius=3.0, input_radius=0.5),
+    SpectralBall(radius=RADIUS, oracle="svd", scale_by_shape=True, input_power=0.75),
     SpectralBall(radius=RADIUS, oracle="svd", split_gates=False),
     SpectralBall(radius=RADIUS, oracle="svd", scale_by_shape=True, head_radius=2.0),
     RowBall(radius=RADIUS),
@@ -85,6 +86,7 @@ def label(ball: Ball) -> str:
         "split_gates=True, ",
         "gate_radius=1.0, ",
         "input_radius=None, ",
+        "input_power=0.5, ",
         "head_radius=None, ",
         "vector_radius=0.1, ",
     ):

@@ -78,14 +78,14 @@ def _matrix(ball: MatrixBall, array: np.ndarray, info: ParameterInfo, *, dual: b
     found = []
     for gate in np.split(rows, info.gates if ball.split_gates else 1):
         out, size = gate.shape
-        length = 1.0 if info.reads_symbols else np.sqrt(size)
-        reach = max(1.0, np.sqrt(out) / length) if ball.scale_by_shape else 1.0
+        of_input = info.gates > 1 and "weight_ih" in info.name
+        shape = max(1.0, out / (1.0 if info.reads_symbols else size))
+        reach = shape ** (ball.input_power if of_input else 0.5) if ball.scale_by_shape else 1.0
         recurs = info.gates > 1 or any(n in info.name for n in ("weight_ih", "weight_hh"))
         if ball.head_radius and info.name and not recurs:
             reach = ball.head_radius * np.sqrt(out / size)
         elif info.gates > 1:
-            of_input = ball.input_radius if "weight_ih" in info.name else None
-            reach *= of_input or ball.gate_radius
+            reach *= (of_input and ball.input_radius) or ball.gate_radius
         if isinstance(ball, RowBall):
             values, largest = np.linalg.norm(gate, axis=1), not dual
         else:

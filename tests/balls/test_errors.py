@@ -69,7 +69,9 @@ def test_radius_must_be_a_number(make: Callable[..., Ball], value: Any, shown: s
 
 
 @pytest.mark.parametrize("make", [SpectralBall, RowBall, NuclearBall])
-@pytest.mark.parametrize("name", ["gate_radius", "input_radius", "head_radius", "vector_radius"])
+@pytest.mark.parametrize(
+    "name", ["gate_radius", "input_radius", "input_power", "head_radius", "vector_radius"]
+)
 def test_radii_of_gates_and_vectors(make: Callable[..., Ball], name: str) -> None:
     for value, shown in NOT_POSITIVE:
         message = f"`{name}` must be positive, got {shown}. Pass an? {name} > 0."

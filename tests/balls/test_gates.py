@@ -138,6 +138,34 @@ def test_gates_that_read_the_input_get_a_radius_of_their_own(
 
 
 @every_ball
+@pytest.mark.parametrize(
+    ("shape", "reads_symbols", "ratio"),
+    [((32, 1), False, 8.0), ((32, 2), False, 4.0), ((32, 2), True, 8.0), ((32, 9), False, 1.0)],
+)
+def test_gates_that_read_a_wider_input_get_a_smaller_radius(
+    ball: MatrixBall, shape: tuple[int, int], reads_symbols: bool, ratio: float
+) -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(shape)
+    infos = [
+        ParameterInfo("rnn.weight_ih_l0", gates=4, reads_symbols=reads_symbols),
+        ParameterInfo("rnn.weight_hh_l0", gates=4),
+        ParameterInfo("rnn.weight_ih_l0", gates=1),
+        ParameterInfo("head.weight"),
+    ]
+    ball = replace(ball, scale_by_shape=True)
+    usual, steeper = (b.lmo([weight] * 4, infos) for b in (ball, replace(ball, input_power=1.0)))
+    torch.testing.assert_close(steeper, [ratio**0.5 * usual[0], *usual[1:]])
+
+
+def test_without_scaling_by_shape_an_input_power_changes_nothing() -> None:
+    torch.manual_seed(0)
+    weight, infos = torch.randn(32, 2), [ParameterInfo("rnn.weight_ih_l0", gates=4)]
+    usual, steeper = (SpectralBall(input_power=power).lmo([weight], infos) for power in (0.5, 1.0))
+    torch.testing.assert_close(steeper, usual, rtol=0, atol=0)
+
+
+@every_ball
 @pytest.mark.parametrize("scale_by_shape", [True, False])
 def test_a_head_gets_a_radius_of_its_own(ball: MatrixBall, scale_by_shape: bool) -> None:
     torch.manual_seed(0)
