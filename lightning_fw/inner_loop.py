@@ -210,9 +210,9 @@ class InnerLoop:
                 radius=0.015,
                 scale_by_shape=True,
                 gate_radius=3.0,
-                input_radius=2.0,
+                input_radius=1.0,
+                input_power=2 / 3,
                 head_radius=2.5,
-                vector_radius=0.1,
             ),
             steps=2,
             step_size=OpenLoop(),
@@ -282,7 +282,7 @@ def _goes_by(ball: Ball) -> list[str]:
     if isinstance(ball, ProductBall):
         patterns = [f"the pattern {pattern!r}" for pattern in ball.balls if pattern != "*"]
         return patterns + [name for part in ball.balls.values() for name in _goes_by(part)]
-    neutral = {"gate_radius": 1.0, "input_radius": None, "head_radius": None}
+    neutral = {"gate_radius": 1.0, "input_radius": None, "input_power": 0.5, "head_radius": None}
     named = [name for name, value in neutral.items() if getattr(ball, name, value) != value]
     return named + (['scope="group"'] if getattr(ball, "scope", None) == "group" else [])
 

@@ -196,7 +196,7 @@ def test_windows_of_accumulated_gradients_equal_the_reference(case: str) -> None
         {"recurrent_momentum": 0.9},
         {"early_rate": 0.2},
         {"gate_radius": 2.0},
-        {"input_radius": 3.0},
+        {"input_power": 0.5},
         {"vector_radius": 0.2},
         {"ridge": 1e-6},
         {"symbols": ("rnn.weight_ih_l0",)},

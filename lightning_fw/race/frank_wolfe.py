@@ -86,8 +86,8 @@ def _rows(setting: Setting) -> InnerLoop:
     """
     loop = InnerLoop.spectral()
     assert isinstance(loop.radius_rule, SlopeRatio)
-    radii = ("radius", "scale_by_shape", "gate_radius", "input_radius", "head_radius")
-    ball = RowBall(**{name: getattr(loop.ball, name) for name in radii})
+    radii = ("radius", "scale_by_shape", "gate_radius", "head_radius")
+    ball = RowBall(**{name: getattr(loop.ball, name) for name in radii}, input_radius=2.0)
     rule = replace(loop.radius_rule, minimum=8e-3)
     return replace(loop, ball=ball, radius_rule=rule, whitening=False)
 
@@ -214,13 +214,19 @@ ABLATIONS = (
         _SPECTRAL,
         name="spectral-one-radius",
         title="spectral, gates of the others' radius",
-        inner_loop=partial(_with_radii, gate_radius=1.0, input_radius=None),
+        inner_loop=partial(_with_radii, gate_radius=1.0, input_radius=None, input_power=0.5),
     ),
     replace(
         _SPECTRAL,
         name="spectral-wide-inputs",
         title="spectral, gates that read the input of the others' radius",
-        inner_loop=partial(_with_radii, input_radius=None),
+        inner_loop=partial(_with_radii, input_radius=None, input_power=0.5),
+    ),
+    replace(
+        _SPECTRAL,
+        name="spectral-root-inputs",
+        title="spectral, input radius by the root of the shape",
+        inner_loop=partial(_with_radii, input_radius=2.0, input_power=0.5),
     ),
     replace(
         _SPECTRAL,

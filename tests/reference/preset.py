@@ -34,7 +34,7 @@ class Preset:
     early_rate: float = 0.3
     heads: tuple[str, ...] = ("head.weight",)
     gate_radius: float = 3.0
-    input_radius: float = 2.0
+    input_power: float = 2 / 3
     vector_radius: float = 0.1
     ridge: float = 1e-7
 
@@ -61,9 +61,11 @@ class Preset:
         if name in self.heads:
             radius = 2.5 * np.sqrt(rows / columns)
         else:
-            radius = np.sqrt(rows if name in self.symbols else max(1.0, rows / columns))
-            gate = self.input_radius if "weight_ih" in name else self.gate_radius
-            radius *= gate if self.gates > 1 and "weight_hr" not in name else 1.0
+            wider = rows if name in self.symbols else max(1.0, rows / columns)
+            stacked = self.gates > 1 and "weight_hr" not in name
+            of_input = stacked and "weight_ih" in name
+            radius = wider ** (self.input_power if of_input else 0.5)
+            radius *= self.gate_radius if stacked and not of_input else 1.0
         return -radius * u[:, kept] @ vt[kept]
 
 
