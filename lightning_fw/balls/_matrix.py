@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ _VECTOR_BALL = RMSBall(radius=1.0)
 
 # No direction of a diagonal matrix moves by more than its largest entry.
 _DIAGONAL_BALL = LinfBall(radius=1.0)
+
+# These read the units of the layer below, as recurrent weights read those of their own layer.
+_ABOVE_THE_FIRST_LAYER = re.compile(r"\bweight_ih_l[1-9]")
 
 # Sides of matrices that a GPU takes as long for as for those that they are padded to.
 _SMALL = 256
@@ -65,8 +69,9 @@ class MatrixBall(Ball):
             arXiv:2502.07529). A module with an attribute ``reads_symbols`` that is true reads them.
         gate_radius: Weights of LSTM and GRU, which stack gates, get ``gate_radius`` times the
             radius: a sigmoid passes on a quarter of a change at most, where a tanh passes on all.
-        input_radius: Those of them that read the input, ``weight_ih…``, get this many times the
-            radius, since noise in the input moves them first; None: ``gate_radius``.
+        input_radius: Those of them that read the input, ``weight_ih…`` but for layers above a
+            module's first, get this many times the radius, since noise in the input moves them
+            first; None: ``gate_radius``.
         input_power: With ``scale_by_shape`` those that read the input get max(1, out/in) to this
             power in place of its root, with in = 1 where they read symbols.
         head_radius: Matrices of no recurrent layer, such as a head's of shape (out, in), get
@@ -203,7 +208,7 @@ class MatrixBall(Ball):
             shape = max(1.0, rows / (1 if info.reads_symbols else columns))
         if info.gates == 1:
             return math.sqrt(shape)
-        if not info.reads_input:
+        if not info.reads_input or _ABOVE_THE_FIRST_LAYER.search(info.name):
             return math.sqrt(shape) * self.gate_radius
         return math.pow(shape, self.input_power) * (self.input_radius or self.gate_radius)
 

@@ -28,7 +28,7 @@ class NuclearBall(MatrixBall):
         scale_by_shape: Give a matrix (out, in) the radius δ √max(1, out/in), one that reads
             symbols δ √out.
         gate_radius: Weights that stack gates get ``gate_radius`` · δ.
-        input_radius: Those of them called ``weight_ih…``, which read the input or the layer below,
+        input_radius: Those of them that read the input, ``weight_ih…`` of a module's first layer,
             ``input_radius`` · δ; None: the same.
         input_power: With ``scale_by_shape`` they get max(1, out/in)^``input_power`` in place of the
             root, with in = 1 where they read symbols.

@@ -69,6 +69,10 @@ def _vector(ball: VectorBall, block: np.ndarray, *, dual: bool) -> float:
     return float(np.linalg.norm(block, orders[dual]))
 
 
+# Endings of names in layers above the first.
+ABOVE = ("_l1", "_l2")
+
+
 def _matrix(ball: MatrixBall, array: np.ndarray, info: ParameterInfo, *, dual: bool) -> list[float]:
     if array.ndim < 2:
         shape = LinfBall() if "weight_hh" in info.name else RMSBall()
@@ -78,7 +82,7 @@ def _matrix(ball: MatrixBall, array: np.ndarray, info: ParameterInfo, *, dual: b
     found = []
     for gate in np.split(rows, info.gates if ball.split_gates else 1):
         out, size = gate.shape
-        of_input = info.gates > 1 and "weight_ih" in info.name
+        of_input = info.gates > 1 and "weight_ih" in info.name and info.name[-3:] not in ABOVE
         shape = max(1.0, out / (1.0 if info.reads_symbols else size))
         reach = shape ** (ball.input_power if of_input else 0.5) if ball.scale_by_shape else 1.0
         recurs = info.gates > 1 or any(n in info.name for n in ("weight_ih", "weight_hh"))

@@ -128,11 +128,14 @@ def test_gates_that_read_the_input_get_a_radius_of_their_own(
         ParameterInfo("rnn.weight_ih_l0", gates=4),
         ParameterInfo("rnn.weight_hh_l0", gates=4),
         ParameterInfo("rnn.weight_ih_l0", gates=1),
+        ParameterInfo("rnn.weight_ih_l1", gates=4),
+        ParameterInfo("rnn.weight_ih_l10_reverse", gates=4),
     ]
     ball = replace(ball, split_gates=split_gates)
     of_their_own = replace(ball, gate_radius=3.0, input_radius=2.0)
-    usual, wider = (b.lmo([weight] * 3, infos) for b in (ball, of_their_own))
-    torch.testing.assert_close(wider, [2 * usual[0], 3 * usual[1], usual[2]])
+    usual, wider = (b.lmo([weight] * 5, infos) for b in (ball, of_their_own))
+    expected = [factor * atom for factor, atom in zip((2, 3, 1, 3, 3), usual, strict=True)]
+    torch.testing.assert_close(wider, expected)
     norms = of_their_own.norm([weight], infos[:1]), ball.norm([weight], infos[:1])
     torch.testing.assert_close(2 * norms[0], norms[1])
 

@@ -63,7 +63,7 @@ class Preset:
         else:
             wider = rows if name in self.symbols else max(1.0, rows / columns)
             stacked = self.gates > 1 and "weight_hr" not in name
-            of_input = stacked and "weight_ih" in name
+            of_input = stacked and "weight_ih" in name and "_l1" not in name
             radius = wider ** (self.input_power if of_input else 0.5)
             radius *= self.gate_radius if stacked and not of_input else 1.0
         return -radius * u[:, kept] @ vt[kept]
