@@ -82,7 +82,8 @@ def _with_ball(setting: Setting, *, make_ball: Callable[..., Ball]) -> InnerLoop
 def _rows(setting: Setting) -> InnerLoop:
     """The preset with the paper's l2 ball, one for each unit's weights, and nothing whitened.
 
-    Its radius has a higher floor: below it the slopes would shrink it for nothing.
+    Its radius has a higher floor: below it the slopes would shrink it for nothing. Input weights
+    scale by the root of their shape, as they did where the floor was found.
     """
     loop = InnerLoop.spectral()
     assert isinstance(loop.radius_rule, SlopeRatio)
