@@ -61,10 +61,10 @@ class InnerLoop:
             them, so that their gradients age soonest. Needs momentum.
         nesterov: Whether the oracle answers β m_k + (1 − β) g_k instead, which heeds the newest
             gradient more, as Muon does. Needs momentum.
-        whitening: Whether the oracle answers C^{−1/2} m instead, of each gate of the input weights
-            of a recurrent layer whose units mix, ``weight_ih…``, but of symbols: C is the running
-            average, with the same β, of g gᵀ over its units, scaled to trace 1, so that directions
-            in which single gradients are long for nothing count less. Needs momentum.
+        whitening: β in [0, 1) of the running average C of Σ g gᵀ over input and recurrent weights,
+            of each gate of a recurrent layer whose units mix, scaled to trace 1: of these weights,
+            but input weights of symbols, the oracle answers C^{−1/2} m instead, so that directions
+            in which single gradients are long for nothing count less. None: it does not.
         radius_rule: None, a schedule (outer step → factor on the radius), or :class:`SlopeRatio`,
             which starts at the ball's radius. A unit direction does not carry the radius to the
             outer step: decay its learning rate too, or pass ``direction="displacement"``.
@@ -99,7 +99,7 @@ class InnerLoop:
     momentum: float = 0.0
     recurrent_momentum: float | None = None
     nesterov: bool = False
-    whitening: bool = False
+    whitening: float | None = None
     radius_rule: RadiusSchedule | RadiusRule | None = None
     direction: Direction = "unit"
     restart_when: RestartRule | None = None
@@ -110,7 +110,6 @@ class InnerLoop:
         require_kind("ball", self.ball, Ball, "L2Ball(radius=1e-2)")
         require_kind("step_size", self.step_size, StepSize, "Harmonic()")
         require_flag("nesterov", self.nesterov)
-        require_flag("whitening", self.whitening)
         if self.restart_when is not None:
             require_kind("restart_when", self.restart_when, RestartRule, "GapFraction(0.1)")
         require_choice("batches", self.batches, get_args(Batches))
@@ -130,9 +129,10 @@ class InnerLoop:
 
     def _check_momentum(self) -> None:
         require_share("momentum", self.momentum)
-        if self.recurrent_momentum is not None:
-            require_share("recurrent_momentum", self.recurrent_momentum)
-        absent = {"nesterov": False, "whitening": False, "recurrent_momentum": None}
+        for name in ("recurrent_momentum", "whitening"):
+            if getattr(self, name) is not None:
+                require_share(name, getattr(self, name))
+        absent = {"nesterov": False, "recurrent_momentum": None}
         for name, unused in absent.items():
             value = getattr(self, name)
             if value is not unused and not self.momentum:
@@ -200,9 +200,9 @@ class InnerLoop:
     def spectral(cls) -> InnerLoop:
         """The recommended one: nothing to tune.
 
-        Per-gate spectral ball, K = 2, Nesterov's momentum 0.9 and of recurrent weights 0.8, input
-        weights whitened, γ = 2/(k + 1), radii that set themselves; to go with ``SGD(lr=1.0,
-        momentum=0.5, nesterov=True)`` outside, and best validated with
+        Per-gate spectral ball, K = 2, Nesterov's momentum 0.9 and of recurrent weights 0.8,
+        recurrent layers whitened, γ = 2/(k + 1), radii that set themselves; to go with
+        ``SGD(lr=1.0, momentum=0.5, nesterov=True)`` outside, and best validated with
         :class:`~lightning_fw.AnchorAveraging`.
         """
         return cls(
@@ -219,7 +219,7 @@ class InnerLoop:
             momentum=0.9,
             recurrent_momentum=0.8,
             nesterov=True,
-            whitening=True,
+            whitening=0.95,
             # Past the bottom along the way: momentum outside follows the valley all the same. A
             # spike of the slopes holds the radii down until it is forgotten, after ten windows.
             # Tensors have radii of their own: the head's overshoot on a plateau would shrink the
@@ -269,7 +269,7 @@ def require_infos(
         return
     named = _goes_by(ball)
     named += ["recurrent_momentum"] if inner_loop.recurrent_momentum is not None else []
-    named += ["whitening"] if inner_loop.whitening else []
+    named += ["whitening"] if inner_loop.whitening is not None else []
     if named:
         raise ValueError(
             f"`infos` must tell of parameters what {', '.join(named)} goes by, got None. "

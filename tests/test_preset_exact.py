@@ -198,6 +198,7 @@ def test_windows_of_accumulated_gradients_equal_the_reference(case: str) -> None
         {"gate_radius": 2.0},
         {"input_power": 0.5},
         {"vector_radius": 0.2},
+        {"memory": 0.9},
         {"ridge": 1e-6},
         {"symbols": ("rnn.weight_ih_l0",)},
     ],

@@ -91,7 +91,7 @@ def list_contenders(module: nn.Module, balls: Collection[str]) -> list[Contender
         found += _muon_step(parameters, give_gradients)
         preset = InnerLoop.spectral()
         found.append(inner_step(module, give_gradients, "spectral() step", preset))
-        plain = replace(preset, whitening=False)
+        plain = replace(preset, whitening=None)
         found.append(inner_step(module, give_gradients, "spectral() step, unwhitened", plain))
     return found
 

@@ -33,7 +33,7 @@ def to_go_on_with(
 
     Returns:
         This rank's own; for another number of ranks a new one with the mean of their momenta and
-        of the covariances that go with these.
+        of their covariances.
     """
     if not windows:
         return window, True

@@ -51,7 +51,7 @@ def windows(setting: Setting, *, steps: int, sync: Sync = "step") -> InnerLoop:
         ball=SpectralBall(radius=0.02, scale_by_shape=True),
         recurrent_momentum=None,
         nesterov=False,
-        whitening=False,
+        whitening=None,
         steps=steps,
         radius_rule=None if steps == 1 else SlopeRatio(),
         sync=sync,
@@ -90,7 +90,7 @@ def _rows(setting: Setting) -> InnerLoop:
     radii = ("radius", "scale_by_shape", "gate_radius", "head_radius")
     ball = RowBall(**{name: getattr(loop.ball, name) for name in radii}, input_radius=2.0)
     rule = replace(loop.radius_rule, minimum=8e-3)
-    return replace(loop, ball=ball, radius_rule=rule, whitening=False)
+    return replace(loop, ball=ball, radius_rule=rule, whitening=None)
 
 
 _L2 = Method(
@@ -190,7 +190,7 @@ ABLATIONS = (
         name="spectral-no-momentum",
         title="spectral, no momentum before the oracle, nor whitening",
         inner_loop=partial(
-            _spectral, momentum=0.0, recurrent_momentum=None, nesterov=False, whitening=False
+            _spectral, momentum=0.0, recurrent_momentum=None, nesterov=False, whitening=None
         ),
     ),
     replace(
@@ -208,8 +208,8 @@ ABLATIONS = (
     replace(
         _SPECTRAL,
         name="spectral-unwhitened",
-        title="spectral, input weights not whitened",
-        inner_loop=partial(_spectral, whitening=False),
+        title="spectral, not whitened",
+        inner_loop=partial(_spectral, whitening=None),
     ),
     replace(
         _SPECTRAL,
@@ -222,12 +222,6 @@ ABLATIONS = (
         name="spectral-wide-inputs",
         title="spectral, gates that read the input of the others' radius",
         inner_loop=partial(_with_radii, input_radius=None, input_power=0.5),
-    ),
-    replace(
-        _SPECTRAL,
-        name="spectral-root-inputs",
-        title="spectral, input radius by the root of the shape",
-        inner_loop=partial(_with_radii, input_radius=2.0, input_power=0.5),
     ),
     replace(
         _SPECTRAL,

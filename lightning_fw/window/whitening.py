@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from functools import reduce
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,19 +17,29 @@ from lightning_fw.parameters import ParameterInfo
 from lightning_fw.tensors.foreach import working_dtype
 from lightning_fw.tensors.scalars import Scalar
 from lightning_fw.tensors.shards import like, whole
-from lightning_fw.window.buffers import clones, copy_shared, load
-from lightning_fw.window.momentum import betas
+from lightning_fw.window.buffers import clones, load
 
 # Added to eigenvalues whose sum is 1: directions that no gradient had yet are not blown up further.
 _RIDGE = 1e-7
 
+# Factors of low rank are left alone: their gradients are no sums of units' errors times inputs.
+_OF_UNITS = re.compile(r"\bweight_(?:ih|hh)(?!\w*_(?:left|right)\b)")
+
+
+class _Layer(NamedTuple):
+    """What is kept for the weights that feed the same units."""
+
+    members: list[int]
+    covariances: Tensor
+    rotations: Tensor
+
 
 class Whitening:
-    """U L⁻¹ m of the input weights of recurrent layers, where m is what the oracle would see.
+    """U L⁻¹ m of the weights of recurrent layers, where m is what the oracle would see.
 
-    C_k = β C_{k−1} + (1 − β) g_k g_kᵀ = L_k L_kᵀ up to a factor, over the units of each gate, with
-    the β of m. U is the polar factor of L at the weight's first step in a window, where U L⁻¹ is
-    C^{−1/2}; a new L at every step costs little, a new U much.
+    C_k = β C_{k−1} + (1 − β) Σ g_k g_kᵀ = L_k L_kᵀ up to a factor, of each gate, summed over input
+    and recurrent weights, which feed the same units. U is the polar factor of L at a layer's first
+    step in a window, where U L⁻¹ is C^{−1/2}; a new L at every step costs little, a new U much.
 
     Args:
         inner_loop: The settings; without ``whitening`` all is left alone.
@@ -40,15 +53,11 @@ class Whitening:
         parameters: Sequence[Tensor],
         infos: Sequence[ParameterInfo] | None,
     ) -> None:
-        known = list(zip(infos, parameters, strict=True)) if infos and inner_loop.whitening else []
-        self._indices = _whitened(known)
-        self._parameters = [parameters[i] for i in self._indices]
-        self._covariances = [_zeros(*known[i]) for i in self._indices]
-        self._rotations = [
-            torch.zeros_like(c, dtype=working_dtype(p.dtype), device=p.device)
-            for c, p in zip(self._covariances, self._parameters, strict=True)
-        ]
-        self._betas = betas(inner_loop, len(parameters), infos)
+        self._decay = inner_loop.whitening
+        self._parameters = list(parameters)
+        self._layers: list[_Layer] = []
+        if self._decay is not None and infos is not None:
+            self._layers = _layers(infos, parameters)
 
     def answer(
         self,
@@ -68,36 +77,48 @@ class Whitening:
             weight: 1, or 0 for a step that is skipped, whose gradients are 0.
             opens: Whether this is the first step of a window, of each parameter that it moves.
         """
-        if not self._indices:
+        if self._decay is None or not self._layers:
             return averages
         answers = list(averages)
         positions = {index: position for position, index in enumerate(present)}
-        kept = zip(self._indices, self._covariances, self._rotations, strict=True)
-        for index, covariances, rotations in kept:
-            position = positions.get(index)
-            if position is None:
+        for layer in self._layers:
+            here = [positions[index] for index in layer.members if index in positions]
+            if not here:
                 continue
-            g = _by_gate(gradients[position], covariances)
-            m = _by_gate(averages[position], covariances)
-            _follow(covariances, g, (1 - self._betas[index]) * weight)
-            factors = _cholesky(covariances)
+            opened = _all([opens[index] for index in layer.members])
+            g, m = (_side_by_side([of[i] for i in here], layer) for of in (gradients, averages))
+            _follow(layer.covariances, g, (1 - self._decay) * weight)
+            factors = _cholesky(layer.covariances)
             with without_autocast(m):
-                _turn(rotations, factors, opens[index])
-                white = rotations @ _solved(factors, m)
-            white = white.reshape(averages[position].shape)
-            answers[position] = like(white, averages[position])
+                _turn(layer.rotations, factors, opened)
+                white = layer.rotations @ _as(_solved(factors, m), layer.rotations)
+            widths = [averages[i].numel() // averages[i].shape[0] for i in here]
+            for position, own in zip(here, torch.split(white, widths, dim=-1), strict=True):
+                average = averages[position]
+                answers[position] = like(own.reshape(average.shape), average)
         return answers
 
     def succeed(self, previous: Whitening) -> None:
-        """Take over what belongs to the parameters that both move."""
-        copy_shared(
-            self._covariances, self._parameters, previous._covariances, previous._parameters
-        )
-        copy_shared(self._rotations, self._parameters, previous._rotations, previous._parameters)
+        """Take over what belongs to the layers of which both move a weight."""
+        mine, theirs = self._by_parameter(), previous._by_parameter()
+        for index, layer in mine.items():
+            known = theirs.get(index)
+            if known is not None:
+                layer.covariances.copy_(known.covariances)
+                layer.rotations.copy_(known.rotations)
+
+    def _by_parameter(self) -> dict[int, _Layer]:
+        """The layer of each whitened parameter, by its id."""
+        return {
+            id(self._parameters[index]): layer for layer in self._layers for index in layer.members
+        }
 
     def state_dict(self) -> dict[str, list[Tensor]]:
         """Covariances and rotations."""
-        return {"covariances": clones(self._covariances), "rotations": clones(self._rotations)}
+        return {
+            "covariances": clones([layer.covariances for layer in self._layers]),
+            "rotations": clones([layer.rotations for layer in self._layers]),
+        }
 
     def load_state_dict(self, state: dict[str, list[Tensor]]) -> None:
         """Take over what :meth:`state_dict` gave.
@@ -105,33 +126,51 @@ class Whitening:
         Raises:
             ValueError: If it is of other parameters.
         """
-        load("covariance", self._covariances, state["covariances"])
-        load("rotation", self._rotations, state["rotations"])
+        load("covariance", [layer.covariances for layer in self._layers], state["covariances"])
+        load("rotation", [layer.rotations for layer in self._layers], state["rotations"])
 
 
-def _whitened(known: Sequence[tuple[ParameterInfo, Tensor]]) -> list[int]:
-    """Which input weights: not those that read symbols, nor those of units that do not mix."""
-    apart = {info.name for info, p in known if p.ndim == 1}
-    return [
-        index
-        for index, (info, p) in enumerate(known)
-        if p.ndim > 1
-        and info.reads_input
-        and not info.reads_symbols
-        and info.name.replace("weight_ih", "weight_hh") not in apart
-    ]
+def _layers(infos: Sequence[ParameterInfo], parameters: Sequence[Tensor]) -> list[_Layer]:
+    """Of weights that feed units: not what reads symbols, nor of units that do not mix."""
+    known = list(zip(infos, parameters, strict=True))
+    apart = {_units(info) for info, p in known if p.ndim == 1 and info.is_recurrent}
+    members: dict[tuple[str, int, int], list[int]] = {}
+    for index, (info, p) in enumerate(known):
+        feeds = (info.is_recurrent or info.reads_input) and _OF_UNITS.search(info.name)
+        if p.ndim > 1 and feeds and not info.reads_symbols and _units(info) not in apart:
+            members.setdefault((_units(info), info.gates, p.shape[0]), []).append(index)
+    return [_layer(infos, parameters, indices) for indices in members.values()]
 
 
-def _zeros(info: ParameterInfo, parameter: Tensor) -> Tensor:
+def _units(info: ParameterInfo) -> str:
+    """The name that input and recurrent weights of the same units share."""
+    return _OF_UNITS.sub("weights", info.name)
+
+
+def _layer(
+    infos: Sequence[ParameterInfo], parameters: Sequence[Tensor], members: list[int]
+) -> _Layer:
+    info, parameter = infos[members[0]], parameters[members[0]]
     require_whole_gates(parameter, info, info.gates)
     units = parameter.shape[0] // info.gates
     # Squares take twice the digits; MPS has no float64.
     device = "cpu" if parameter.device.type == "mps" else parameter.device
-    return torch.zeros(info.gates, units, units, dtype=torch.float64, device=device)
+    covariances = torch.zeros(info.gates, units, units, dtype=torch.float64, device=device)
+    dtype = reduce(torch.promote_types, (working_dtype(parameters[i].dtype) for i in members))
+    rotations = torch.zeros_like(covariances, dtype=dtype, device=parameter.device)
+    return _Layer(members, covariances, rotations)
 
 
-def _by_gate(tensor: Tensor, covariances: Tensor) -> Tensor:
-    return whole(tensor).reshape(*covariances.shape[:2], -1)
+def _all(flags: Sequence[bool | Tensor]) -> bool | Tensor:
+    """Whether all hold; those of a device are the same one."""
+    return next((flag for flag in flags if flag is not True), True)
+
+
+def _side_by_side(tensors: Sequence[Tensor], layer: _Layer) -> Tensor:
+    """Input and recurrent weights of each gate, of shape (gates, units, columns of both)."""
+    return torch.cat(
+        [whole(tensor).reshape(*layer.covariances.shape[:2], -1) for tensor in tensors], dim=-1
+    )
 
 
 def _follow(covariances: Tensor, gradients: Tensor, share: Scalar) -> None:
@@ -160,8 +199,8 @@ def _cholesky(covariances: Tensor) -> Tensor:
 
 def _solved(factors: Tensor, averages: Tensor) -> Tensor:
     """L⁻¹ m."""
-    solved = torch.linalg.solve_triangular(factors, _as(averages, factors), upper=False)
-    return _as(solved, averages)
+    solved: Tensor = torch.linalg.solve_triangular(factors, _as(averages, factors), upper=False)
+    return solved
 
 
 def _turn(rotations: Tensor, factors: Tensor, opens: bool | Tensor) -> None:

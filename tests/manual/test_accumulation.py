@@ -55,7 +55,7 @@ LOOPS = {
     "lp": InnerLoop(ball=LpBall(p=3, radius=0.05), steps=2),
     "nuclear": InnerLoop(ball=NuclearBall(radius=0.05), steps=2),
     "spectral": InnerLoop.spectral(),
-    "spectral unwhitened": replace(InnerLoop.spectral(), whitening=False),
+    "spectral unwhitened": replace(InnerLoop.spectral(), whitening=None),
     "spectral cumulative": InnerLoop(
         ball=SpectralBall(radius=0.02), steps=3, trajectory="cumulative", momentum=0.9
     ),

@@ -65,7 +65,6 @@ def test_ablations_change_one_thing():
         "spectral-unwhitened": {"whitening"},
         "spectral-one-radius": {"ball"},
         "spectral-wide-inputs": {"ball"},
-        "spectral-root-inputs": {"ball"},
         "spectral-wide-head": {"ball"},
         "spectral-k3": {"steps"},
         "spectral-k10": {"steps"},

@@ -1,8 +1,8 @@
 """`InnerLoop.spectral()` once more, in NumPy from the documentation alone, with the exact ball.
 
 Parameters are known by their names, as torch's recurrent layers have them. Per window, with
-momentum β = 0.9 (0.8 of recurrent weights), the oracle answers β m_k + (1 − β) g_k, whitened where
-weights read an input, γ_k = 2/(k+1), and the outer step is that of SGD(lr=1, momentum=0.5,
+momentum β = 0.9 (0.8 of recurrent weights), the oracle answers β m_k + (1 − β) g_k, whitened in
+recurrent layers, γ_k = 2/(k+1), and the outer step is that of SGD(lr=1, momentum=0.5,
 nesterov=True) along −d_K.
 """
 
@@ -36,6 +36,7 @@ class Preset:
     gate_radius: float = 3.0
     input_power: float = 2 / 3
     vector_radius: float = 0.1
+    memory: float = 0.95
     ridge: float = 1e-7
 
     @property
@@ -101,29 +102,41 @@ class Radii:
 
 @dataclass
 class Whitening:
-    """U L⁻¹ m of each gate of the input weights, with C = L Lᵀ and U the polar factor of L."""
+    """U L⁻¹ m of each gate of a layer's weights, with C = L Lᵀ and U the polar factor of L."""
 
     preset: Preset
     covariance: dict[str, list[Array]] = field(default_factory=dict)
     rotation: dict[str, list[Array]] = field(default_factory=dict)
 
-    def white(self, name: str, m: Array, g: Array, *, opens: bool) -> Array:
-        """What the oracle answers; ``opens`` at the first step of a window that has it."""
-        if g.ndim == 1 or "weight_ih" not in name or name in self.preset.unwhitened:
-            return m
-        gates, beta = self.preset.gates, self.preset.momentum
-        gradients, averages = np.split(g, gates), np.split(m, gates)
-        past = self.covariance.get(name, [np.zeros((len(part), len(part))) for part in gradients])
-        newest = [
-            beta * c + (1 - beta) * part @ part.T for c, part in zip(past, gradients, strict=True)
-        ]
-        factors = [_root(c, self.preset.ridge) for c in newest]
-        if opens:
-            self.rotation[name] = [_polar(factor) for factor in factors]
-        self.covariance[name], turned = newest, self.rotation[name]
-        return np.concatenate(
-            [u @ np.linalg.solve(f, a) for u, f, a in zip(turned, factors, averages, strict=True)]
-        )
+    def white(self, averages: Weights, g: Weights, before: set[str]) -> Weights:
+        """What the oracle answers; ``before`` are those that had a gradient in this window."""
+        white = dict(averages)
+        layers: dict[str, list[str]] = {}
+        for name, value in g.items():
+            of_layer = "weight_ih" in name or "weight_hh" in name
+            if value.ndim > 1 and of_layer and name not in self.preset.unwhitened:
+                layers.setdefault(name.replace("weight_hh", "weight_ih"), []).append(name)
+        for layer, names in layers.items():
+            factors = self._factors(layer, [g[name] for name in names])
+            if not before.intersection((layer, layer.replace("weight_ih", "weight_hh"))):
+                self.rotation[layer] = [_polar(factor) for factor in factors]
+            for name in names:
+                parts = zip(self.rotation[layer], factors, self._split(averages[name]), strict=True)
+                white[name] = np.concatenate([u @ np.linalg.solve(f, m) for u, f, m in parts])
+        return white
+
+    def _factors(self, layer: str, gradients: list[Array]) -> list[Array]:
+        """L of each gate, after these gradients of its input and recurrent weights."""
+        beta = self.preset.memory
+        products = [[part @ part.T for part in self._split(g)] for g in gradients]
+        newest = [sum(of_gate) for of_gate in zip(*products, strict=True)]
+        past = self.covariance.get(layer, [0 * c for c in newest])
+        kept = [beta * c + (1 - beta) * new for c, new in zip(past, newest, strict=True)]
+        self.covariance[layer] = kept
+        return [_root(c, self.preset.ridge) for c in kept]
+
+    def _split(self, matrix: Array) -> list[Array]:
+        return np.split(matrix, self.preset.gates)
 
 
 def _root(covariance: Array, ridge: float) -> Array:
@@ -178,11 +191,10 @@ def _atoms(g: Weights, averaged: Weights, whitening: Whitening, before: set[str]
 
     ``before`` are those that had one in this window.
     """
-    answers, preset = {}, whitening.preset
+    ahead, preset = {}, whitening.preset
     for name, value in g.items():
         beta = preset.recurrent_momentum if "weight_hh" in name else preset.momentum
         averaged[name] = beta * averaged[name] + (1 - beta) * value
-        ahead = beta * averaged[name] + (1 - beta) * value
-        white = whitening.white(name, ahead, value, opens=name not in before)
-        answers[name] = preset.atom(name, white)
-    return answers
+        ahead[name] = beta * averaged[name] + (1 - beta) * value
+    white = whitening.white(ahead, g, before)
+    return {name: preset.atom(name, value) for name, value in white.items()}

@@ -75,7 +75,6 @@ def test_a_count_is_an_int(name, make, value):
 
 FLAGS = {
     "nesterov": lambda value: InnerLoop(nesterov=value),
-    "whitening": lambda value: InnerLoop(whitening=value),
     "split_gates": lambda value: SpectralBall(split_gates=value),
     "scale_by_shape": lambda value: SpectralBall(scale_by_shape=value),
     "table": lambda value: FWRestartMonitor(table=value),

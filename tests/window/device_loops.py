@@ -62,8 +62,13 @@ LOOPS += [
     for ball in (L2Ball(radius=0.1), SpectralBall(radius=0.1))
     for settings in ({"momentum": 0.9, "nesterov": True}, {"step_size": ShortStep(10.0)})
 ]
-LOOPS += [InnerLoop(ball=SpectralBall(radius=0.1), steps=3, momentum=0.9, whitening=True)]
-INFOS = [ParameterInfo("weight_ih", 0, gates=2), ParameterInfo("bias", 1), ParameterInfo("head", 1)]
+LOOPS += [InnerLoop(ball=SpectralBall(radius=0.1), steps=3, momentum=0.9, whitening=0.9)]
+INFOS = [
+    ParameterInfo("weight_ih", 0, gates=2),
+    ParameterInfo("bias", 1),
+    ParameterInfo("head", 1),
+    ParameterInfo("weight_hh", 0, gates=2),
+]
 
 
 def train(
@@ -75,7 +80,7 @@ def train(
 ) -> tuple[list[nn.Parameter], list[RestartRecord]]:
     """Train by windows on a smooth loss; inner steps and what leads to them are guarded."""
     generator = torch.Generator().manual_seed(0)
-    shapes = [(4, 3), (4,), (2, 4)]
+    shapes = [(4, 3), (4,), (2, 4), (4, 2)]
     weights = [
         nn.Parameter(torch.randn(s, generator=generator, dtype=torch.float64).to(device))
         for s in shapes
@@ -91,6 +96,8 @@ def train(
             weights[0].grad[0, 0] = float("inf")
         if attempt == 7:
             weights[1].grad = None
+        if attempt == 4:
+            weights[3].grad = None
         with guard():
             window.step(loss)
         if window.is_full:
@@ -104,7 +111,7 @@ def trained_through_trouble(
 ) -> tuple[list[nn.Parameter], list[RestartRecord]]:
     """Windows of several lengths, with gradients that are missing or not finite."""
     generator = torch.Generator().manual_seed(0)
-    shapes = [(8, 3), (8,), (2, 8)]
+    shapes = [(8, 3), (8,), (2, 8), (8, 4)]
     weights = [
         nn.Parameter(torch.randn(s, generator=generator, dtype=torch.float64).to(device))
         for s in shapes
@@ -120,6 +127,8 @@ def trained_through_trouble(
             weights[0].grad.fill_(float("nan"))
         if batch in (23, 36):
             weights[1].grad = None
+        if batch in (24, 36):
+            weights[3].grad = None
         window.step(loss if batch % 11 else None)
         if window.is_full or batch in (21, 44):
             if told:

@@ -1,4 +1,4 @@
-"""How near the rotation by products is where a layer has fewer inputs than units."""
+"""How near the rotation by products is where gradients of a layer leave most units alike."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lightning_fw.data import AddingProblem, SequentialDigits
 from lightning_fw.nn import SequenceClassifier, SequenceRegressor
 from lightning_fw.window.whitening import _cholesky
 
-GATES, UNITS, STEPS, BETA = 4, 128, 30, 0.9
+GATES, UNITS, STEPS, BETA, MEMORY = 4, 128, 30, 0.9, 0.95
 
 
 def polar(matrices):
@@ -27,8 +27,9 @@ def distances(model, data):
         optimizer.zero_grad()
         model.loss(batch).backward()
         optimizer.step()
-        gradient = model.rnn.weight_ih_l0.grad.double().reshape(GATES, UNITS, -1)
-        covariance = BETA * covariance + (1 - BETA) * gradient @ gradient.mT
+        weights = (model.rnn.weight_ih_l0, model.rnn.weight_hh_l0)
+        gradient = torch.cat([w.grad.double().reshape(GATES, UNITS, -1) for w in weights], dim=-1)
+        covariance = MEMORY * covariance + (1 - MEMORY) * gradient @ gradient.mT
         average = BETA * average + (1 - BETA) * gradient
         factors = _cholesky(covariance)
         solved = torch.linalg.solve_triangular(factors, average, upper=False)
@@ -39,7 +40,7 @@ def distances(model, data):
 
 
 @pytest.mark.parametrize("inputs", [1, 2, 8])
-def test_products_find_the_white_average_to_a_fifth(inputs):
+def test_products_find_the_white_average_to_a_quarter(inputs):
     torch.manual_seed(0)
     if inputs == 2:
         data = AddingProblem(100, train_size=50 * STEPS)
@@ -47,4 +48,4 @@ def test_products_find_the_white_average_to_a_fifth(inputs):
     else:
         data = SequentialDigits("pixel" if inputs == 1 else "row")
         model = SequenceClassifier("lstm", input_size=inputs, output_size=10)
-    assert max(distances(model, data)) < 0.2
+    assert max(distances(model, data)) < 0.25
