@@ -62,9 +62,9 @@ class InnerLoop:
         nesterov: Whether the oracle answers β m_k + (1 − β) g_k instead, which heeds the newest
             gradient more, as Muon does. Needs momentum.
         whitening: β in [0, 1) of the running average C of Σ g gᵀ over input and recurrent weights,
-            of each gate of a recurrent layer whose units mix, scaled to trace 1: of these weights,
-            but input weights of symbols, the oracle answers C^{−1/2} m instead, so that directions
-            in which single gradients are long for nothing count less. None: it does not.
+            of each gate of a recurrent layer whose units mix and read values, scaled to trace 1:
+            of these the oracle answers C^{−1/2} m instead, so that directions in which single
+            gradients are long for nothing count less. None: it does not.
         radius_rule: None, a schedule (outer step → factor on the radius), or :class:`SlopeRatio`,
             which starts at the ball's radius. A unit direction does not carry the radius to the
             outer step: decay its learning rate too, or pass ``direction="displacement"``.

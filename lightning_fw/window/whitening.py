@@ -131,13 +131,17 @@ class Whitening:
 
 
 def _layers(infos: Sequence[ParameterInfo], parameters: Sequence[Tensor]) -> list[_Layer]:
-    """Of weights that feed units: not what reads symbols, nor of units that do not mix."""
+    """Of weights that feed units: not of those that read symbols, nor of those that do not mix."""
     known = list(zip(infos, parameters, strict=True))
-    apart = {_units(info) for info, p in known if p.ndim == 1 and info.is_recurrent}
+    apart = {
+        _units(info)
+        for info, p in known
+        if info.reads_symbols or (p.ndim == 1 and info.is_recurrent)
+    }
     members: dict[tuple[str, int, int], list[int]] = {}
     for index, (info, p) in enumerate(known):
         feeds = (info.is_recurrent or info.reads_input) and _OF_UNITS.search(info.name)
-        if p.ndim > 1 and feeds and not info.reads_symbols and _units(info) not in apart:
+        if p.ndim > 1 and feeds and _units(info) not in apart:
             members.setdefault((_units(info), info.gates, p.shape[0]), []).append(index)
     return [_layer(infos, parameters, indices) for indices in members.values()]
 

@@ -41,8 +41,9 @@ class Preset:
 
     @property
     def unwhitened(self) -> tuple[str, ...]:
-        """Input weights of symbols, and of units that recur on themselves alone."""
-        return self.symbols + self.apart
+        """Layers that read symbols, and input weights of units that recur on themselves alone."""
+        recurrent = tuple(name.replace("weight_ih", "weight_hh") for name in self.symbols)
+        return self.symbols + recurrent + self.apart
 
     def atom(self, name: str, g: Array) -> Array:
         """argmin over the unit ball of a parameter."""

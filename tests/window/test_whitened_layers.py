@@ -40,6 +40,12 @@ def test_all_else_goes_as_without_it():
         assert not torch.allclose(found[index], expected[index], rtol=0.01)
 
 
+def test_a_layer_that_reads_symbols_goes_as_without_it():
+    found, expected = with_and_without([replace(INFOS[0], reads_symbols=True), *INFOS[1:]])
+    for index in (0, 1):
+        assert torch.equal(found[index], expected[index])
+
+
 def test_input_weights_of_units_that_recur_on_themselves_alone_go_as_without_it():
     infos = [INFOS[0], ParameterInfo("mixing"), ParameterInfo("rnn.weight_hh_l0"), INFOS[3]]
     found, expected = with_and_without(infos)
@@ -49,7 +55,6 @@ def test_input_weights_of_units_that_recur_on_themselves_alone_go_as_without_it(
 @pytest.mark.parametrize(
     ("index", "info"),
     [
-        (0, ParameterInfo("rnn.weight_ih_l0", gates=2, reads_symbols=True)),
         (2, ParameterInfo("other.weight_ih_l0")),
         (1, ParameterInfo("rnn.weight_hh_left")),
         (1, ParameterInfo("rnn.weight_hh_l0_left")),
@@ -59,7 +64,6 @@ def test_input_weights_of_units_that_recur_on_themselves_alone_go_as_without_it(
         (3, ParameterInfo("rnn.weight_hh_l0.head.weight")),
     ],
     ids=[
-        "of symbols",
         "vectors",
         "left factors",
         "of a layer",
