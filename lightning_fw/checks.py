@@ -21,10 +21,10 @@ def require_flag(name: str, value: object) -> None:
         raise TypeError(f"`{name}` must be a bool, got {value!r}. Pass True or False.")
 
 
-def require_number(name: str, value: float) -> None:
+def require_number(name: str, value: float, *, instead: str = "") -> None:
     """Raise a TypeError unless ``value`` is a Python number; a tensor would not be hashable."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"`{name}` must be a number, got {value!r}. Pass a Python float.")
+        raise TypeError(f"`{name}` must be a number, got {value!r}. Pass a Python float{instead}.")
 
 
 def require_count(name: str, value: object, *, least: int = 1) -> None:
@@ -45,11 +45,13 @@ def require_positive(name: str, value: float) -> None:
         raise ValueError(f"`{name}` must be finite, got {value}. Pass a finite {name} > 0.")
 
 
-def require_share(name: str, value: float) -> None:
+def require_share(name: str, value: float, *, instead: str = "") -> None:
     """Raise unless ``value`` is a number in [0, 1)."""
-    require_number(name, value)
+    require_number(name, value, instead=instead)
     if not 0 <= value < 1:
-        raise ValueError(f"`{name}` must be in [0, 1), got {value}. Pass 0 <= {name} < 1.")
+        raise ValueError(
+            f"`{name}` must be in [0, 1), got {value}. Pass 0 <= {name} < 1{instead}."
+        )
 
 
 def require_choice(name: str, value: object, choices: Sequence[str]) -> None:

@@ -131,7 +131,7 @@ class InnerLoop:
         require_share("momentum", self.momentum)
         for name in ("recurrent_momentum", "whitening"):
             if getattr(self, name) is not None:
-                require_share(name, getattr(self, name))
+                require_share(name, getattr(self, name), instead=", or None")
         absent = {"nesterov": False, "recurrent_momentum": None}
         for name, unused in absent.items():
             value = getattr(self, name)
