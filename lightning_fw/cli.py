@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import errno
 import io
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
@@ -78,8 +81,9 @@ def _write_what_the_terminal_can() -> None:
 
 def _run(command: str, rest: list[str], arguments: list[str] | None) -> int:
     if command in OWN_COMMANDS:
-        status: int = import_module(OWN_COMMANDS[command]).main(rest)
-        return status
+        with _terminated_as_interrupted():
+            status: int = import_module(OWN_COMMANDS[command]).main(rest)
+            return status
     if not is_installed("jsonargparse", command=command):
         return CANNOT_START
     from lightning_fw.command_line.lightning_cli import lightning_cli
@@ -87,6 +91,19 @@ def _run(command: str, rest: list[str], arguments: list[str] | None) -> int:
     # LightningCLI reads the process's arguments itself, and warns when it gets them, too.
     lightning_cli(arguments)
     return 0
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM is heard as Ctrl-C is, of which the main thread alone may decide."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -85,7 +85,8 @@ def _run(
 ) -> None:
     """One process."""
     # An interruption ends it without a word: the process that started it answers for it.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_DFL)
     receiver.close()
     # Those of the other process may belong to a live table.
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__

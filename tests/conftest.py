@@ -53,3 +53,27 @@ def shared_data() -> Path:
     if not _SHARED_DATA.is_dir():
         pytest.skip("needs ../shared/data, which stands beside a developer's checkout alone")
     return _SHARED_DATA
+
+
+@pytest.fixture
+def run_here(tmp_path, monkeypatch, capfd):
+    """The command in this process, which starts sooner: its exit status and what it said."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        monkeypatch.setenv(name, "0")  # what seed_everything sets goes with the test
+    # Lightning 2.6.6 uses what jsonargparse 4.53 has deprecated.
+    monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+
+    from lightning_fw.cli import main
+
+    def start(*arguments):
+        monkeypatch.setattr(sys, "argv", ["lightning-fw", *arguments])
+        try:
+            status = main()
+        except SystemExit as exit_:
+            status = exit_.code
+        told = capfd.readouterr()
+        start.out = told.out
+        return status, told.out + told.err
+
+    return start

@@ -7,6 +7,7 @@ from typing import get_args
 
 import pytest
 
+from lightning_fw.balls import NuclearBall
 from lightning_fw.cli import main
 from lightning_fw.nn.cells import CELLS, Cell
 
@@ -47,3 +48,17 @@ def test_a_wrong_name_is_told_the_nearest(arguments, message, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_lines_are_the_first_of_what_documents_a_name(capsys):
+    assert main(["tasks", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["tasks"]["digits"] == "digits by row: test accuracy ≥ 0.95"
+    assert found["presets"]["spectral"] == "The recommended one: nothing to tune."
+    assert found["balls"]["nuclear"] == NuclearBall.__doc__.partition("\n")[0]
+
+
+def test_without_docstrings_names_are_listed(capsys, monkeypatch):
+    monkeypatch.setattr(NuclearBall, "__doc__", None)
+    assert main(["tasks", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["balls"]["nuclear"] == ""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -16,6 +20,8 @@ import lightning_fw.bench.command as bench
 import lightning_fw.communication.command as communication
 import lightning_fw.race.command as race
 from lightning_fw.cli import main
+from lightning_fw.command_line import catalogue
+from lightning_fw.command_line.arguments import file_to_write, picture_to_write
 from lightning_fw.race import report, standings
 from tests.unread import run_unread, run_unread_forked
 
@@ -158,3 +164,82 @@ def test_a_terminal_without_unicode_gets_what_it_can_show(monkeypatch):
     told = terminal.buffer.getvalue()
     assert b"digits-pixel" in told
     assert b"?" in told
+
+
+@pytest.mark.parametrize(
+    ("option", "number"),
+    [("--first-seed", "4294967296"), ("--dropout", "0"), ("--dropout", "inf"), ("--dropout", "a")],
+)
+def test_a_number_out_of_range_is_told(option, number, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["race", option, number])
+    assert f"got {number}" in capsys.readouterr().err
+
+
+def test_a_path_that_the_system_refuses_is_told(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["tasks", "--json", 300 * "a"])
+    assert "--json: must be a file that can be written, got aaa" in capsys.readouterr().err
+
+
+def test_a_file_is_asked_itself_and_a_new_one_its_directory(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "lightning_fw.command_line.arguments.os.access", lambda *a: asked.append(a) or True
+    )
+    (tmp_path / "old").write_text("")
+    for name in ("old", "new"):
+        file_to_write(str(tmp_path / name))
+    assert asked == [(tmp_path / "old", os.W_OK), (tmp_path, os.W_OK)]
+
+
+def test_a_picture_may_end_in_capitals(tmp_path):
+    pytest.importorskip("matplotlib", reason="needs the extra `plot`")
+    assert picture_to_write(str(tmp_path / "growth.PNG")) == tmp_path / "growth.PNG"
+
+
+def raising(error):
+    """A command that does nothing else."""
+
+    def fail(argv):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_or_quota_is_told(number, monkeypatch, capsys):
+    monkeypatch.setattr(catalogue, "main", raising(OSError(number, os.strerror(number))))
+    assert main(["tasks"]) == 1
+    told = f"lightning-fw: cannot write: {os.strerror(number)}. Make room.\n"
+    assert capsys.readouterr().err == told
+
+
+def test_another_error_of_the_system_shows_the_way_there(monkeypatch):
+    monkeypatch.setattr(catalogue, "main", raising(OSError(errno.EIO, os.strerror(errno.EIO))))
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        main(["tasks"])
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_or_a_termination_is_told(sent, monkeypatch, capsys):
+    def command(argv):
+        os.kill(os.getpid(), sent)
+        time.sleep(60)
+
+    before = (
+        signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.getsignal(signal.SIGTERM),
+    )
+    monkeypatch.setattr(catalogue, "main", command)
+    try:
+        assert main(["tasks"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+    assert signal.getsignal(signal.SIGTERM) == before[1]
+    assert capsys.readouterr().err == "Interrupted.\n"
+
+
+def test_a_command_runs_in_any_thread(capsys):
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(main, ["tasks"]).result() == 0

@@ -105,8 +105,15 @@ def test_files_are_completed(complete, tmp_path, monkeypatch):
     (tmp_path / "digits").mkdir()
     monkeypatch.chdir(tmp_path)
     assert complete("report", "di") == ["digits"]
-    for option in ("--config", "--ckpt_path", "--json"):
-        assert complete("test", option, "di") == ["digits"]
+    of_commands = {
+        ("test",): ("--config", "--ckpt_path", "--json"),
+        ("race",): ("--json", "--out", "--data"),
+        ("report", "run"): ("--out",),
+        ("bench",): ("--growth",),
+    }
+    for command, options in of_commands.items():
+        for option in options:
+            assert complete(*command, option, "di") == ["digits"]
     assert " -o default " in script("bash").splitlines()[-1]
 
 

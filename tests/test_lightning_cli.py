@@ -8,7 +8,6 @@ import sys
 
 import pytest
 
-from lightning_fw.cli import main
 from tests.unread import run_unread_forked
 
 pytest.importorskip("jsonargparse", reason="needs the extra `cli`")
@@ -17,28 +16,6 @@ pytest.importorskip("jsonargparse", reason="needs the extra `cli`")
 def run(*arguments, cwd):
     command = [sys.executable, "-m", "lightning_fw.cli", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=100)
-
-
-@pytest.fixture
-def run_here(tmp_path, monkeypatch, capfd):
-    """The command in this process, which starts sooner: its exit status and what it said."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
-        monkeypatch.setenv(name, "0")  # what seed_everything sets goes with the test
-    # Lightning 2.6.6 uses what jsonargparse 4.53 has deprecated.
-    monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-
-    def start(*arguments):
-        monkeypatch.setattr(sys, "argv", ["lightning-fw", *arguments])
-        try:
-            status = main()
-        except SystemExit as exit_:
-            status = exit_.code
-        told = capfd.readouterr()
-        start.out = told.out
-        return status, told.out + told.err
-
-    return start
 
 
 @pytest.mark.parametrize(
@@ -228,6 +205,7 @@ DIGITS = ("--model", "FrankWolfeClassifier", "--data", "SequentialDigits")
         (("fit", *DIGITS, "--model.steps", "0"), "`steps` must be at least 1, got 0. "),
         (("fit", *DIGITS, "--data.batch_size=0"), "`batch_size` must be at least 1, got 0. "),
         (("fit", *DIGITS, "--trainer.gradient_clip_val=1"), "`gradient_clip_val` must be None "),
+        (("fit", *DIGITS, "--trainer.accelerator=cpu", "--trainer.devices=0"), "`Trainer(devices="),
         (("fit", *DIGITS, "--trainer.accelerator=cup"), "You selected an invalid accelerator "),
         (("fit", *DIGITS, "--model.input_size=3"), "`--model.input_size` must be left out, got 3"),
         (("validate", *DIGITS, "--ckpt_path=nope.ckpt"), "Checkpoint file not found: nope.ckpt"),

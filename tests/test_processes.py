@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import time
 from multiprocessing import active_children
 
@@ -72,3 +74,29 @@ def test_an_interruption_here_ends_all():
     with pytest.raises(KeyboardInterrupt):
         on_ranks(work, 2, interrupted)
     assert time.monotonic() - start < 30
+
+
+def test_all_that_is_told_up_to_the_end_is_heard(monkeypatch):
+    # Long enough that the work is over at the second look.
+    monkeypatch.setattr("lightning_fw.processes._PATIENCE_SECONDS", 60)
+    heard = []
+    on_ranks(lambda tell: [tell(number) for number in range(20)], 1, heard.append)
+    assert heard == [*range(20)]
+
+
+def test_a_rank_has_the_usual_signals_streams_and_threads(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", sys.stderr)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    torch.set_num_threads(2)
+
+    def work(tell):
+        signals = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+        streams = (sys.stdout is sys.__stdout__, sys.stderr is sys.__stderr__)
+        tell((signals, streams, os.environ["OMP_NUM_THREADS"], os.environ["NODE_RANK"]))
+
+    heard = []
+    try:
+        on_ranks(work, 1, heard.append)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [([signal.SIG_DFL, signal.SIG_DFL], (True, True), "2", "0")]

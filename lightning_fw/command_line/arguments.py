@@ -91,7 +91,13 @@ def file_to_write(text: str) -> Path:
         ArgumentTypeError: If it is none.
     """
     path = Path(text)
-    if path.is_dir() or not path.parent.is_dir():
+    try:
+        is_file_of_a_directory = not path.is_dir() and path.parent.is_dir()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(
+            f"must be a file that can be written, got {text} ({error.strerror})"
+        ) from None
+    if not is_file_of_a_directory:
         raise argparse.ArgumentTypeError(f"must be a file in a directory that exists, got {text}")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise argparse.ArgumentTypeError(f"must be a file that can be written, got {text}")

@@ -17,9 +17,17 @@ def fit(trainer: L.Trainer, model: L.LightningModule, data: L.LightningDataModul
     try:
         trainer.fit(model, data)
     except SystemExit as error:
-        # Lightning 2.6.6 turns an interruption into an exit with status 1, and leaves the signal
-        # ignored; SIGTERM into one without, as of a success; a closed pipe has another status.
-        if trainer.state.status == TrainerStatus.INTERRUPTED and error.code in (None, 1):
+        if is_interruption(error, trainer):
+            # Lightning leaves the signal ignored.
             signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt from None
         raise
+
+
+def is_interruption(error: SystemExit, trainer: L.Trainer) -> bool:
+    """Whether it is the exit that Lightning 2.6.6 turns an interruption into.
+
+    Its status is 1, after SIGTERM none, as of a success. A closed pipe has another, and so may
+    ``sys.exit`` in a module have, which Lightning counts as an interruption, too.
+    """
+    return trainer.state.status == TrainerStatus.INTERRUPTED and error.code in (None, 1)

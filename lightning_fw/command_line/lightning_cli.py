@@ -13,13 +13,13 @@ from typing import Any, get_args
 from jsonargparse import ArgumentParser
 from lightning import LightningDataModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.trainer.states import TrainerStatus
 from typing_extensions import override
 
 from lightning_fw import data, nn
 from lightning_fw.checks import require_choice
 from lightning_fw.command_line.arguments import nearest_option
 from lightning_fw.command_line.exit_status import CANNOT_START
+from lightning_fw.command_line.fitting import is_interruption
 from lightning_fw.command_line.json_result import STDOUT, add_json, write_json
 from lightning_fw.command_line.mistakes import WrongArgument, require_checkpoint, told_in_a_line
 from lightning_fw.nn.cells import CELLS
@@ -150,8 +150,7 @@ class _CLI(LightningCLI):
             if isinstance(error.__context__, BrokenPipeError):
                 # rich's way to end where nobody reads its bars.
                 raise error.__context__ from None
-            # Lightning 2.6.6 turns an interruption into an exit with status 1.
-            if self.trainer.state.status != TrainerStatus.INTERRUPTED:
+            if not is_interruption(error, self.trainer):
                 raise
             self.is_interrupted = True
 
