@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import torch
 from lightning_fw import InnerLoop
 from lightning_fw.race.command import main, parse
 from lightning_fw.race.entrants import Tuned, read_tuned
-from lightning_fw.race.lock import lock
+from lightning_fw.race.lock import LOCK, lock
 from lightning_fw.race.points import Point, read_points, write_points
 from lightning_fw.race.tuning import Trial, write_tuned
 
@@ -219,3 +221,27 @@ def test_a_directory_in_the_place_of_a_file_is_named_before_training(name, tmp_p
         capsys.readouterr().err
     )
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_where_there_are_no_locks_nothing_is_held(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl", reason="needs locks of files")
+
+    def no_locks(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", no_locks)
+        with lock(tmp_path), lock(tmp_path):
+            pass
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "fcntl", None)
+        with lock(tmp_path), lock(tmp_path):
+            pass
+
+
+def test_directories_are_held_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    with lock(tmp_path / "a"), lock(tmp_path / "b"):
+        assert (tmp_path / "a" / LOCK).exists()
