@@ -49,9 +49,7 @@ def require_share(name: str, value: float, *, instead: str = "") -> None:
     """Raise unless ``value`` is a number in [0, 1)."""
     require_number(name, value, instead=instead)
     if not 0 <= value < 1:
-        raise ValueError(
-            f"`{name}` must be in [0, 1), got {value}. Pass 0 <= {name} < 1{instead}."
-        )
+        raise ValueError(f"`{name}` must be in [0, 1), got {value}. Pass 0 <= {name} < 1{instead}.")
 
 
 def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
