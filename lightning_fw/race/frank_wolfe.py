@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -80,17 +80,14 @@ def _with_ball(setting: Setting, *, make_ball: Callable[..., Ball]) -> InnerLoop
 
 
 def _rows(setting: Setting) -> InnerLoop:
-    """The preset with the paper's l2 ball, one for each unit's weights, and nothing whitened.
+    """The preset with the paper's l2 ball, one for each unit's weights.
 
-    Its radius has a higher floor: below it the slopes would shrink it for nothing. Input weights
-    scale by the root of their shape, as they did where the floor was found.
+    Its radius has a higher floor: below it the slopes would shrink it for nothing.
     """
     loop = InnerLoop.spectral()
     assert isinstance(loop.radius_rule, SlopeRatio)
-    radii = ("radius", "scale_by_shape", "gate_radius", "head_radius")
-    ball = RowBall(**{name: getattr(loop.ball, name) for name in radii}, input_radius=2.0)
-    rule = replace(loop.radius_rule, minimum=8e-3)
-    return replace(loop, ball=ball, radius_rule=rule, whitening=None)
+    ball = RowBall(**{each.name: getattr(loop.ball, each.name) for each in fields(RowBall)})
+    return replace(loop, ball=ball, radius_rule=replace(loop.radius_rule, minimum=8e-3))
 
 
 _L2 = Method(

@@ -1,0 +1,57 @@
+"""Windows in the race are those that their names and settings say."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+from lightning_fw.balls import L1Ball, L2Ball, LinfBall, NuclearBall, RMSBall, RowBall, SpectralBall
+from lightning_fw.inner_loop import InnerLoop
+from lightning_fw.race.frank_wolfe import windows
+from lightning_fw.race.methods import METHODS
+from lightning_fw.radius_rules import SlopeRatio
+
+
+def test_an_inner_loop_is_the_one_of_its_setting():
+    setting = {"radius": 0.03, "momentum": 0.6, "lr": 0.5, "steps": 7}
+    assert METHODS["l2"].inner_loop(setting) == InnerLoop(ball=L2Ball(radius=0.03), steps=7)
+    assert METHODS["spectral-fixed-radius"].inner_loop(setting).ball.radius == 0.03
+    ball = SpectralBall(radius=0.03, scale_by_shape=True)
+    assert METHODS["scion"].inner_loop(setting) == InnerLoop(
+        ball=ball, steps=1, momentum=0.6, direction="displacement"
+    )
+
+
+def test_windows_for_ranks_are_the_preset_without_what_two_steps_are_for():
+    ball = SpectralBall(radius=0.02, scale_by_shape=True)
+    plain = {"recurrent_momentum": None, "nesterov": False, "whitening": None}
+    expected = replace(InnerLoop.spectral(), ball=ball, radius_rule=SlopeRatio(), **plain)
+    local = METHODS["local"].inner_loop({})
+    assert local == replace(expected, steps=3, sync="restart")
+    assert windows({}, steps=1) == replace(expected, steps=1, radius_rule=None)
+
+
+def test_balls_of_an_ablation_are_those_of_its_name():
+    spectral = InnerLoop.spectral()
+    balls = {"l2": L2Ball, "rms": RMSBall, "linf": LinfBall, "l1": L1Ball, "nuclear": NuclearBall}
+    for name, ball in balls.items():
+        loop = METHODS[f"ball-{name}"].inner_loop({})
+        assert loop.ball == ball(radius=spectral.ball.radius)
+        rule = replace(spectral.radius_rule, minimum=1e-5, maximum=10.0)
+        assert loop.radius_rule == rule
+    radii = {
+        "spectral-one-radius": {"gate_radius": 1.0, "input_radius": None, "input_power": 0.5},
+        "spectral-wide-inputs": {"input_radius": None, "input_power": 0.5},
+        "spectral-wide-head": {"head_radius": None},
+    }
+    for name, changed in radii.items():
+        assert METHODS[name].inner_loop({}).ball == replace(spectral.ball, **changed)
+
+
+def test_the_ball_per_unit_has_the_presets_radii_and_a_higher_floor():
+    spectral, rows = InnerLoop.spectral(), METHODS["l2-rows"].inner_loop({})
+    assert isinstance(rows.ball, RowBall)
+    radii = asdict(rows.ball)
+    assert radii == {name: getattr(spectral.ball, name) for name in radii}
+    rule = replace(spectral.radius_rule, minimum=8e-3)
+    assert rows == replace(spectral, ball=rows.ball, radius_rule=rule)
+    assert METHODS["l2-rows"].averaged
