@@ -90,9 +90,12 @@ def list_contenders(module: nn.Module, balls: Collection[str]) -> list[Contender
     if "spectral" in balls:
         found += _muon_step(parameters, give_gradients)
         preset = InnerLoop.spectral()
-        found.append(inner_step(module, give_gradients, "spectral() step", preset))
-        plain = replace(preset, whitening=None)
-        found.append(inner_step(module, give_gradients, "spectral() step, unwhitened", plain))
+        loops = {
+            "spectral() step": preset,
+            "spectral() step, unwhitened": replace(preset, whitening=None),
+            "spectral() step, row": replace(preset, ball=RowBall()),
+        }
+        found += [inner_step(module, give_gradients, *named) for named in loops.items()]
     return found
 
 

@@ -7,8 +7,9 @@ from collections import Counter
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from lightning_fw.bench.contenders import list_contenders
+from lightning_fw.bench.contenders import BALLS, COPY, list_contenders
 from lightning_fw.bench.growth import AXES
 from lightning_fw.bench.layers import LAYERS
 from lightning_fw.window import Window
@@ -68,6 +69,7 @@ def test_parts_of_a_window_are_timed_by_themselves(calls):
         *(f"spectral step, {oracle}" for oracle in ("newton_schulz", "svd")),
         "spectral() step",
         "spectral() step, unwhitened",
+        "spectral() step, row",
     }
     moved = {name for name, counted in found.items() if counted == STEP}
     assert moved == {"l2 step, weights moved", "… and monitored"}
@@ -110,3 +112,105 @@ def test_layers_are_those_of_their_names():
         if name.startswith("SBORNN"):
             _, descent, rank = name.split(", ")
             assert (layer.descent, layer.rank_hh) == (descent, ranks[rank])
+
+
+def made(*balls):
+    torch.manual_seed(0)
+    module = nn.GRU(2, 3)
+    return module, {each.name: each for each in list_contenders(module, balls)}
+
+
+def test_weights_stay_where_they_are():
+    module, contenders = made("l2", "spectral")
+    before = [p.detach().clone() for p in module.parameters()]
+    for each in contenders.values():
+        for _ in range(3):
+            each.prepare()
+            each.run()
+        for old, new in zip(before, module.parameters(), strict=True):
+            torch.testing.assert_close(new, old, atol=1e-6, rtol=0, msg=each.name)
+
+
+def test_the_least_bytes_are_those_of_what_is_read_and_written():
+    _, contenders = made("l2", "spectral")
+    scopes = ("tensor", "group", "global")
+    assert {name: each.floor for name, each in contenders.items() if each.floor is not None} == {
+        COPY: 8,
+        "Adam, fused": 28,
+        "Adam, foreach": 28,
+        "Adam, one by one": 28,
+        "SGD, foreach": 12,
+        **{f"l2 step, {scope}": 16 for scope in scopes},
+        "l2 step, norms and sums alone": 16,
+        "l2 step, weights moved": 20,
+        "… and monitored": 20,
+    }
+
+
+def test_every_step_has_gradients_and_a_direction_of_its_own(monkeypatch):
+    step, found = Window.step, []
+
+    def watched(window, *args, **settings):
+        found.append((window.has_direction, all(p.grad is not None for p in module.parameters())))
+        return step(window, *args, **settings)
+
+    monkeypatch.setattr(Window, "step", watched)
+    module, contenders = made("l2")
+    for name, each in contenders.items():
+        if name.startswith("l2 restart"):
+            continue  # fills its window outside the clock
+        for _ in range(7):  # beyond a window's five steps
+            module.zero_grad()
+            each.prepare()
+            each.run()
+    assert set(found) == {(False, True)}
+
+
+def test_windows_are_those_of_their_names():
+    _, contenders = made(*BALLS)
+    windows = {
+        name: each.run.__self__
+        for name, each in contenders.items()
+        if isinstance(getattr(each.run, "__self__", None), Window)
+    }
+    assert windows["spectral() step"].inner_loop.whitening == 0.95
+    assert windows["spectral() step, unwhitened"].inner_loop.whitening is None
+    assert windows["spectral() step, row"].inner_loop.whitening == 0.95
+    balls = {name: type(window.inner_loop.ball).__name__ for name, window in windows.items()}
+    assert balls.pop("spectral() step, row") == "RowBall"
+    kinds = ("L1", "L2", "Linf", "Lp", "Nuclear", "RMS", "Row", "Spectral")
+    assert {name.partition(" ")[0]: ball for name, ball in balls.items()} == {
+        **{kind.lower(): f"{kind}Ball" for kind in kinds},
+        "spectral()": "SpectralBall",
+    }
+    groups = [[info.group for info in window.infos] for window in windows.values()]
+    assert all(found == [0, 0, 1, 1] for found in groups), groups
+
+
+def test_a_restart_is_of_a_full_window_and_moves_the_weights(monkeypatch):
+    _, contenders = made("l2")
+    restart = contenders["l2 restart, Adam, fused"]
+    close, full = Window.close, []
+    monkeypatch.setattr(Window, "close", lambda w: (full.append(w.is_full), close(w)))
+    stepped = []
+    hook = register_optimizer_step_post_hook(lambda it, *_: stepped.append(type(it).__name__))
+    try:
+        for _ in range(2):
+            restart.prepare()
+            restart.run()
+    finally:
+        hook.remove()
+    assert full == [True, True]
+    assert stepped == ["Adam", "Adam"]
+
+
+def test_what_is_monitored_counts_statistics(monkeypatch):
+    init, told = Window.__init__, []
+
+    def watched(window, *args, **settings):
+        told.append(settings.get("statistics"))
+        init(window, *args, **settings)
+
+    monkeypatch.setattr(Window, "__init__", watched)
+    made("l2")
+    assert told.count(True) == 1
