@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from lightning_utilities.core.rank_zero import rank_zero_warn
+
 from lightning_fw.inner_loop import InnerLoop, require_inner_loop
 from lightning_fw.manual.schedulers import counted_in_windows
 from lightning_fw.radius_rules import SlopeRatio
@@ -24,11 +26,23 @@ def configured_inner_loop(module: Any) -> InnerLoop:
             "Return it from def configure_frank_wolfe(self)."
         )
     inner_loop = require_inner_loop("configure_frank_wolfe()", configure())
+    _warn_of_one_that_nobody_returns(module, inner_loop)
     if isinstance(inner_loop.radius_rule, SlopeRatio | None):
         return inner_loop
     # A schedule may be as long as the fit, which is counted in windows once these are known.
     with counted_in_windows(module, inner_loop):
         return require_inner_loop("configure_frank_wolfe()", configure())
+
+
+def _warn_of_one_that_nobody_returns(module: Any, inner_loop: InnerLoop) -> None:
+    if getattr(module.configure_frank_wolfe, "__module__", "") != "lightning_fw.mixin":
+        return
+    for name, value in vars(module).items():
+        if isinstance(value, InnerLoop) and value != inner_loop:
+            rank_zero_warn(
+                f"`configure_frank_wolfe` should return the InnerLoop in `{name}`, got the "
+                "paper's: it is not defined. Write def configure_frank_wolfe(self) to return it."
+            )
 
 
 def goes_on(driver: Any, inner_loop: InnerLoop) -> bool:

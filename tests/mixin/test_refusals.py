@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
+import lightning as L
 import pytest
 import torch
 
-from lightning_fw import InnerLoop, L2Ball, ProductBall
+from lightning_fw import FrankWolfeMixin, InnerLoop, L2Ball, ProductBall
 from lightning_fw.parameters import trainable
 from lightning_fw.window import Window
 from tests.mixin.conftest import Recurrent
@@ -34,6 +35,21 @@ def test_other_settings_than_an_inner_loop_are_named_before_training(loader, mak
     module.configure_frank_wolfe = InnerLoop()
     with pytest.raises(TypeError, match="`configure_frank_wolfe` must be a method, got InnerLoop"):
         make_trainer().fit(module, loader)
+
+
+def test_an_inner_loop_that_nobody_returns_is_told(loader, make_trainer):
+    class Forgetful(FrankWolfeMixin, L.LightningModule):
+        def __init__(self, inner_loop):
+            super().__init__()
+            self.chosen, self.head = inner_loop, torch.nn.Linear(2, 1)
+
+        def training_step(self, batch, batch_idx):
+            return (self.head(batch[0].mean(1)) - batch[1]).square().mean()
+
+    told = "`configure_frank_wolfe` should return the InnerLoop in `chosen`, got the paper's"
+    with pytest.warns(UserWarning, match=told):
+        make_trainer().fit(Forgetful(InnerLoop.spectral()), loader)
+    make_trainer().fit(Forgetful(InnerLoop.paper()), loader)
 
 
 @pytest.mark.parametrize("kind", [torch.nn.Embedding, torch.nn.EmbeddingBag])
