@@ -231,12 +231,14 @@ def test_where_there_are_no_locks_nothing_is_held(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(fcntl, "flock", no_locks)
-        with lock(tmp_path), lock(tmp_path):
-            pass
+        with lock(tmp_path) as first, lock(tmp_path) as second:
+            assert not first.closed
+            assert not second.closed
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "fcntl", None)
-        with lock(tmp_path), lock(tmp_path):
-            pass
+        with lock(tmp_path) as first, lock(tmp_path) as second:
+            assert not first.closed
+            assert not second.closed
 
 
 def test_directories_are_held_apart(tmp_path, monkeypatch):
