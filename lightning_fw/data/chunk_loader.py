@@ -93,8 +93,8 @@ class ChunkLoader:
         )
         self._chunk_length = chunk_length
         self._per_step = per_step
-        # Where Lightning looks for a sampler to tell the epoch.
-        self.sampler = self._batches.dealing
+        # Where Lightning looks for a sampler to tell the epoch, and whether it shuffles.
+        self.sampler = self._batches.dealing or loader.sampler
         length = time_steps(cast(Sequences, loader.dataset))
         self._chunks_a_batch = -(-length // chunk_length)
         self.limit: int | None = None

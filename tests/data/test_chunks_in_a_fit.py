@@ -134,8 +134,6 @@ def test_a_fit_trains_on_the_batches_of_the_wrapped_data():
     assert_same_batches([Chunk(*chunk) for chunk in chunks], whole)
 
 
-# Lightning's word to everybody, whatever a loader's order is.
-@pytest.mark.filterwarnings("ignore:You requested to overfit but enabled")
 def test_batches_to_overfit_are_the_same_in_each_epoch():
     module = Reader()
     trainer = L.Trainer(max_epochs=3, overfit_batches=6, num_sanity_val_steps=0, **QUIET)
@@ -253,3 +251,18 @@ def test_no_noise_comes_again_whichever_rank_reads(machines):
 def test_a_loader_of_the_users_is_dealt_out_to_ranks_as_lightning_deals_it_out(shuffle):
     for whole, chunks in on_ranks(read_on_ranks, 3, partial(OwnLoader, shuffle=shuffle)):
         assert_same_batches([Chunk(*chunk) for chunk in chunks], whole)
+
+
+def test_every_hook_of_the_wrapped_data_knows_the_trainer():
+    known = []
+
+    class Asking(Odd):
+        def prepare_data(self):
+            known.append(self.trainer)
+
+        def setup(self, stage):
+            known.append(self.trainer)
+
+    trainer = L.Trainer(max_epochs=1, **QUIET)
+    trainer.fit(Reader(), InChunks(Asking(), 3))
+    assert known == [trainer, trainer]
