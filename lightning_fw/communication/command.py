@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from rich.live import Live
 from rich.table import Table
 
 from lightning_fw.command_line.arguments import Parser, one_of, positive, whole
+from lightning_fw.command_line.exit_status import CANNOT_START
 from lightning_fw.command_line.json_result import add_json, console_beside, write_json
 from lightning_fw.command_line.quiet import quiet_lightning
 from lightning_fw.communication.measure import (
@@ -100,6 +103,11 @@ def main(argv: Sequence[str]) -> int:
     options["steps"] = list(dict.fromkeys(options["steps"]))
     settings = CommunicationSettings(**options)
     torch.set_num_threads(settings.threads)
+    try:
+        TASKS[settings.task].data(settings.first_seed, Path()).test_dataloader()
+    except ModuleNotFoundError as error:
+        print(f"lightning-fw bench --comm: {error}", file=sys.stderr)
+        return CANNOT_START
     rows: list[Row] = []
     # Processes are not to be forked beside a thread that draws.
     shown = Live(table(rows, settings), console=console_beside(path), auto_refresh=False)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from multiprocessing import active_children
 
 import pytest
+import torch
 
 from lightning_fw.cli import main
 from lightning_fw.communication.measure import Row, seconds_a_batch
@@ -85,3 +87,29 @@ def test_a_mistake_is_named_before_it_measures(arguments, message, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["bench", "--comm", *arguments])
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_ranks_threads_and_windows_are_those_asked_for_in_their_order(tmp_path, monkeypatch):
+    threads = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+
+    def measured(contender, settings):
+        return Row(contender.title, contender.way, contender.steps, 1.0, 0.0, 8.0, 0.1, 0.5, None)
+
+    monkeypatch.setattr("lightning_fw.communication.command.measure", measured)
+    path = tmp_path / "comm.json"
+    arguments = ("--devices", "2", "--steps", "5", "2", "5", "--threads", "2", "--json", str(path))
+    assert main(["bench", "--comm", *arguments]) == 0
+    report = json.loads(path.read_text())
+    assert (report["devices"], report["steps"], report["threads"]) == (2, [5, 2], 2)
+    assert [row["steps"] for row in report["results"]] == [1, 5, 2, 5, 2]
+    assert threads == [2]
+
+
+def test_what_a_tasks_data_need_is_told_in_a_line(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    assert main(["bench", "--comm", "--task", "digits"]) == 2
+    assert capsys.readouterr().err == (
+        "lightning-fw bench --comm: SequentialDigits needs scikit-learn. "
+        "Run pip install 'lightning-fw[data]'.\n"
+    )
