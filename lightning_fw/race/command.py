@@ -166,8 +166,11 @@ def parse(argv: Sequence[str]) -> RaceSettings:
     _check_ranks(arguments, options)
     _check_seeds(arguments, options)
     _check_chunks(arguments, options)
-    if not (options.seeds or options.tune):
-        arguments.error("--seeds 0 trains nothing: pass --seeds 1, or --tune to tune alone")
+    tunes = options.tune and any(METHODS[name].space for name in options.methods)
+    if not (options.seeds or tunes):
+        arguments.error(
+            "--seeds 0 trains nothing: pass --seeds 1, or --tune and methods with values to tune"
+        )
     given = _given(arguments, options)
     if options.out is None:
         ranks = [f"{options.devices}-ranks"] if options.devices > 1 else []

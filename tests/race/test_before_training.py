@@ -91,3 +91,42 @@ def test_a_number_too_large_for_torch_is_told(option, capsys):
         parse([option, str(2**31)])
     told = f"{option}: must be a whole number >= 1 and < 2**31, got 2147483648"
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", ["run/race.json", "{}/run/race.json"])
+def test_the_races_own_files_are_known_by_any_path(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    with pytest.raises(SystemExit, match="2"):
+        parse(["--out", "run", "--json", path.format(tmp_path)])
+    assert "--json must be none of the race's own files" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("first", "seeds"), [("98", "2"), ("102", "1")])
+def test_seeds_beside_those_of_tuning_may_be_raced(first, seeds):
+    settings = parse(["--first-seed", first, "--seeds", seeds])
+    assert (settings.first_seed, settings.seeds) == (int(first), int(seeds))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--methods", "adam", "l2", "--set", "steps=2.5"), "--set steps must be a whole number"),
+        (
+            ("--methods", "adam", "spectral-tbptt", "--bidirectional"),
+            "spectral-tbptt in --methods carries a state along time",
+        ),
+    ],
+)
+def test_what_one_of_several_methods_does_not_take_is_refused(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parse(arguments)
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("arguments", [("--tune", "2", "--methods", "paper", "spectral"), ()])
+def test_a_race_that_trains_nothing_is_refused(arguments, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parse(["--seeds", "0", *arguments])
+    assert "--seeds 0 trains nothing: pass --seeds 1, or --tune and" in capsys.readouterr().err
+    assert parse(["--seeds", "0", "--tune", "2", "--methods", "paper", "adam"]).seeds == 0
