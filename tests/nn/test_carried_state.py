@@ -15,7 +15,7 @@ from torch.optim import SGD, Adam
 from torch.utils.data import DataLoader
 
 from lightning_fw import FrankWolfeMixin, InnerLoop, L2Ball
-from lightning_fw.data import InChunks, TextData
+from lightning_fw.data import InChunks
 from lightning_fw.nn import (
     FrankWolfeClassifier,
     LanguageModel,
@@ -212,39 +212,6 @@ def test_validation_in_mid_sequence_leaves_the_carried_state(network):
     assert_same_weights(*models)
 
 
-@pytest.fixture
-def text(tmp_path):
-    path = tmp_path / "text.txt"
-    path.write_text("the cat sat on the mat\nand the dog lay on the cat\n" * 12)
-    return TextData(path, batch_size=3, chunk_length=5, val=path)
-
-
-def test_a_language_model_carries_its_state_through_an_epoch(text):
-    watch = Watch()
-    size = text.input_size
-    model = LanguageModel("lstm", num_layers=2, input_size=size, output_size=size, hidden_size=4)
-    fit(model, text, watch)
-    chunks = len(text.train_dataloader())
-    assert [index for index, start in enumerate(watch.starts) if start is None] == [0, chunks]
-    for index in (1, chunks - 1, chunks + 1):
-        assert torch.equal(watch.starts[index], watch.ends[index - 1])
-
-
-def test_a_language_models_validation_has_a_state_of_its_own(text):
-    sizes = {"input_size": text.input_size, "output_size": text.input_size, "hidden_size": 4}
-    models, told = [], []
-    for settings in ({}, {"limit_val_batches": 1.0, "val_check_interval": 4}):
-        torch.manual_seed(0)
-        models.append(fit(LanguageModel("gru", **sizes), text, **settings))
-    assert_same_weights(*models)
-    for model in models:
-        trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
-        told.append(trainer.validate(model, text, verbose=False)[0]["val_loss"])
-        trainer.test(model, text, verbose=False)
-    rows = (torch.cat(parts, dim=1) for parts in zip(*text.val_dataloader(), strict=True))
-    assert told == pytest.approx([models[0].metric(tuple(rows))] * 2, rel=1e-5)
-
-
 def test_a_batch_of_another_size_starts_from_zeros():
     tokens = torch.randint(5, (4, 13))
     batches = [(tokens, tokens), (tokens, tokens), (tokens[:2], tokens[:2]), (tokens, tokens)]
@@ -291,3 +258,19 @@ def test_adam_on_chunks_learns():
     first = model.loss(batch).item()
     fit(model, InChunks(Few(), 4), epochs=30)
     assert model.loss(batch).item() < 0.5 * first
+
+
+class SkipsEpochs(L.LightningModule):
+    """As a base behind a network: Lightning skips the epoch."""
+
+    def on_train_batch_start(self, batch, batch_idx):
+        return -1
+
+
+@pytest.mark.parametrize("data", [Few, chunked])
+@pytest.mark.parametrize("network", [SequenceClassifier, FrankWolfeClassifier])
+def test_a_base_behind_the_network_may_skip_an_epoch(network, data):
+    class Skipping(network, SkipsEpochs):
+        pass
+
+    assert fit(Skipping("gru", **SIZES), data()).trainer.global_step == 0

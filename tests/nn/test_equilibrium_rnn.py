@@ -82,3 +82,10 @@ def test_at_the_equilibrium_gradients_neither_vanish_nor_explode(time, sign):
 def test_bad_settings_are_named(settings, error, message):
     with pytest.raises(error, match=message):
         EquilibriumRNN(INPUTS, UNITS, **settings)
+
+
+def test_both_matrices_are_drawn_as_torch_draws_them():
+    layer = EquilibriumRNN(INPUTS, 400)
+    for weight in (layer.weight_ih, layer.weight_hh):
+        assert 0.045 < weight.max() <= 1 / 20
+        assert -1 / 20 <= weight.min() < -0.045

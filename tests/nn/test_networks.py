@@ -72,30 +72,6 @@ def test_the_backward_directions_last_state_is_at_the_first_step(cell):
     torch.testing.assert_close(model.answer(states), expected)
 
 
-def test_layer_norm_stands_in_front_of_the_head():
-    model = SequenceRegressor("gru", layer_norm=True, **SIZES)
-    nn.init.normal_(model.norm.weight)
-    nn.init.normal_(model.norm.bias)
-    x = torch.randn(4, 7, 3)
-    state = model.rnn(x)[0][:, -1]
-    normal = (state - state.mean(-1, keepdim=True)) / state.std(-1, correction=0, keepdim=True)
-    expected = model.head(normal * model.norm.weight + model.norm.bias)
-    torch.testing.assert_close(model(x), expected, rtol=1e-3, atol=1e-4)
-
-
-def test_dropout_stands_between_layers_and_in_front_of_the_head():
-    model = SequenceRegressor("gru", num_layers=2, dropout=0.5, **SIZES)
-    assert model.rnn.dropout == 0.5
-    seen = []
-    model.head.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
-    x = torch.randn(2000, 2, 3)
-    model(x)
-    assert (seen[0] == 0).float().mean().item() == pytest.approx(0.5, abs=0.03)
-    model.eval()
-    assert torch.equal(model(x), model(x))
-    assert SequenceRegressor("gru", dropout=0.5, **SIZES).rnn.dropout == 0
-
-
 @pytest.mark.parametrize("num_layers", [None, 2])
 def test_a_stack_has_layers_and_dropout_of_its_own(num_layers):
     model = SequenceRegressor("indrnn-stack", num_layers=num_layers, dropout=0.25, **SIZES)
@@ -290,3 +266,10 @@ def test_the_optimizer_is_the_one_asked_for():
     assert optimizer.param_groups[0]["lr"] == 0.5
     default = SequenceRegressor(**SIZES).configure_optimizers()
     assert (type(default), default.param_groups[0]["lr"]) == (torch.optim.Adam, 1e-3)
+
+
+def test_loss_and_metric_stand_in_the_progress_bar():
+    few = {"limit_train_batches": 2, "limit_val_batches": 1}
+    trainer = L.Trainer(max_epochs=1, **few, **QUIET)
+    trainer.fit(SequenceRegressor("rnn", input_size=2, output_size=1), AddingProblem(6))
+    assert {"train_loss", "val_metric"} <= set(trainer.progress_bar_metrics)

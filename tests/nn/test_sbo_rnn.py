@@ -136,3 +136,9 @@ def test_the_slope_is_zero_at_the_minimum():
 def test_bad_settings_are_named(settings, error, message):
     with pytest.raises(error, match=message):
         SBORNN(INPUTS, UNITS, **settings)
+
+
+def test_the_input_weights_are_drawn_as_torch_draws_them():
+    weight = SBORNN(INPUTS, 400).weight_ih
+    assert 0.045 < weight.max() <= 1 / 20
+    assert -1 / 20 <= weight.min() < -0.045
