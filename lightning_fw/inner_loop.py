@@ -80,9 +80,8 @@ class InnerLoop:
 
     Raises:
         TypeError: If a setting is of the wrong kind.
-        ValueError: If a setting is out of its range, or ``SlopeRatio`` has too few steps, stale
-            batches or a fixed trajectory, and cannot see two slopes, or is to set radii of tensors
-            that share a ball.
+        ValueError: If a setting is out of its range, or ``SlopeRatio`` cannot see two slopes, or is
+            to set radii of tensors that share a ball.
 
     Example:
         >>> from lightning_fw import L2Ball
@@ -132,8 +131,7 @@ class InnerLoop:
         for name in ("recurrent_momentum", "whitening"):
             if getattr(self, name) is not None:
                 require_share(name, getattr(self, name), instead=", or None")
-        absent = {"nesterov": False, "recurrent_momentum": None}
-        for name, unused in absent.items():
+        for name, unused in {"nesterov": False, "recurrent_momentum": None}.items():
             value = getattr(self, name)
             if value is not unused and not self.momentum:
                 raise ValueError(
@@ -210,8 +208,10 @@ class InnerLoop:
                 radius=0.015,
                 scale_by_shape=True,
                 gate_radius=3.0,
-                input_radius=1.0,
-                input_power=2 / 3,
+                input_radius=12.0,
+                input_power=0.8,
+                input_limit=3.0,
+                symbol_radius=2.25,
                 head_radius=2.5,
             ),
             steps=2,
@@ -221,9 +221,8 @@ class InnerLoop:
             nesterov=True,
             whitening=0.95,
             # Past the bottom along the way: momentum outside follows the valley all the same. A
-            # spike of the slopes holds the radii down until it is forgotten, after ten windows.
-            # Tensors have radii of their own: the head's overshoot on a plateau would shrink the
-            # recurrent weights' too, and the run would stall.
+            # spike of the slopes holds radii down for ten windows. Tensors have their own: a head's
+            # overshoot on a plateau would shrink the recurrent weights' too, and the run stall.
             radius_rule=SlopeRatio(
                 target=-0.5, early_rate=0.3, decay=0.9, own_share=0.4, minimum=4e-3, maximum=0.05
             ),
@@ -282,7 +281,8 @@ def _goes_by(ball: Ball) -> list[str]:
     if isinstance(ball, ProductBall):
         patterns = [f"the pattern {pattern!r}" for pattern in ball.balls if pattern != "*"]
         return patterns + [name for part in ball.balls.values() for name in _goes_by(part)]
-    neutral = {"gate_radius": 1.0, "input_radius": None, "input_power": 0.5, "head_radius": None}
+    absent = dict.fromkeys(("input_radius", "input_limit", "symbol_radius", "head_radius"))
+    neutral = {"gate_radius": 1.0, "input_power": 0.0, **absent}
     named = [name for name, value in neutral.items() if getattr(ball, name, value) != value]
     return named + (['scope="group"'] if getattr(ball, "scope", None) == "group" else [])
 

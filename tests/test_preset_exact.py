@@ -107,7 +107,7 @@ def batches(count: int = 7) -> list[tuple[Tensor, Tensor]]:
     With fewer, gradients of what reads a single step miss some directions, where whitening finds
     rounding alone, and the exact ball answers it as any other.
     """
-    torch.manual_seed(3)
+    torch.manual_seed(4)
     x = torch.randn(count, 8, 6, 4, dtype=torch.float64)
     return list(zip(x, torch.randint(3, (count, 8)), strict=True))
 
@@ -196,6 +196,7 @@ def test_windows_of_accumulated_gradients_equal_the_reference(case: str) -> None
         {"recurrent_momentum": 0.9},
         {"early_rate": 0.2},
         {"gate_radius": 2.0},
+        {"input_radius": 10.0},
         {"input_power": 0.5},
         {"vector_radius": 0.2},
         {"memory": 0.9},

@@ -16,7 +16,7 @@ from lightning_fw.balls._base import Atoms, Ball, Infos
 from lightning_fw.balls._vector import VectorBall
 from lightning_fw.balls.linf import LinfBall
 from lightning_fw.balls.rms import RMSBall
-from lightning_fw.checks import require_flag, require_positive
+from lightning_fw.checks import require_flag, require_number, require_positive
 from lightning_fw.parameters import ParameterInfo
 from lightning_fw.tensors.foreach import working_dtype
 from lightning_fw.tensors.scalars import Scalar, multiples
@@ -72,8 +72,12 @@ class MatrixBall(Ball):
         input_radius: Those of them that read the input, ``weight_ih…`` but for layers above a
             module's first, get this many times the radius, since noise in the input moves them
             first; None: ``gate_radius``.
-        input_power: With ``scale_by_shape`` those that read the input get max(1, out/in) to this
-            power in place of its root, with in = 1 where they read symbols.
+        input_power: Those that read the input get 1 / in^``input_power`` times that, the less the
+            wider it is.
+        input_limit: They get this times δ √out at most, without ``scale_by_shape`` this times δ,
+            however few values they read; None: no limit.
+        symbol_radius: Those that read symbols get this many times the radius; None: like an input
+            of one value.
         head_radius: Matrices of no recurrent layer, such as a head's of shape (out, in), get
             ``head_radius`` · √(out/in) · δ, so that what few units answer moves no faster than what
             many do; None: they are like the others.
@@ -89,7 +93,9 @@ class MatrixBall(Ball):
     scale_by_shape: bool = False
     gate_radius: float = 1.0
     input_radius: float | None = None
-    input_power: float = 0.5
+    input_power: float = 0.0
+    input_limit: float | None = None
+    symbol_radius: float | None = None
     head_radius: float | None = None
     vector_radius: float = 0.1
 
@@ -98,10 +104,15 @@ class MatrixBall(Ball):
         require_flag("split_gates", self.split_gates)
         require_flag("scale_by_shape", self.scale_by_shape)
         require_positive("gate_radius", self.gate_radius)
-        for name in ("input_radius", "head_radius"):
+        for name in ("input_radius", "input_limit", "symbol_radius", "head_radius"):
             if getattr(self, name) is not None:
                 require_positive(name, getattr(self, name))
-        require_positive("input_power", self.input_power)
+        require_number("input_power", self.input_power)
+        if not 0 <= self.input_power < math.inf:
+            raise ValueError(
+                f"`input_power` must be finite and >= 0, got {self.input_power}. "
+                "Pass 0 for one radius at every width."
+            )
         require_positive("vector_radius", self.vector_radius)
 
     @abstractmethod
@@ -202,15 +213,19 @@ class MatrixBall(Ball):
     def _reach(self, rows: int, columns: int, info: ParameterInfo) -> float:
         if self.head_radius is not None and info.is_of_head:
             return self.head_radius * math.sqrt(rows / columns)
-        shape = 1.0
-        if self.scale_by_shape:
-            # A one-hot vector is as long as a single value.
-            shape = max(1.0, rows / (1 if info.reads_symbols else columns))
+        # A one-hot vector is as long as a single value.
+        width = 1 if info.reads_symbols else columns
+        shape = math.sqrt(max(1.0, rows / width)) if self.scale_by_shape else 1.0
         if info.gates == 1:
-            return math.sqrt(shape)
+            return shape
         if not info.reads_input or _ABOVE_THE_FIRST_LAYER.search(info.name):
-            return math.sqrt(shape) * self.gate_radius
-        return math.pow(shape, self.input_power) * (self.input_radius or self.gate_radius)
+            return shape * self.gate_radius
+        if info.reads_symbols and self.symbol_radius is not None:
+            return shape * self.symbol_radius
+        reach = shape * (self.input_radius or self.gate_radius) / math.pow(width, self.input_power)
+        if self.input_limit is None:
+            return reach
+        return min(reach, self.input_limit * (math.sqrt(rows) if self.scale_by_shape else 1.0))
 
 
 def require_whole_gates(tensor: Tensor, info: ParameterInfo, count: int) -> None:

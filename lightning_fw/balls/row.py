@@ -29,8 +29,11 @@ class RowBall(MatrixBall):
         gate_radius: Weights that stack gates get ``gate_radius`` · δ.
         input_radius: Those of them that read the input, ``weight_ih…`` of a module's first layer,
             ``input_radius`` · δ; None: the same.
-        input_power: With ``scale_by_shape`` they get max(1, out/in)^``input_power`` in place of the
-            root, with in = 1 where they read symbols.
+        input_power: With an input of ``in`` values they get 1 / in^``input_power`` times that.
+        input_limit: And ``input_limit`` · δ at most, with ``scale_by_shape`` ``input_limit`` · δ
+            √out; None: no limit.
+        symbol_radius: Where they read symbols, ``symbol_radius`` · δ; None: like an input of one
+            value.
         head_radius: Matrices (out, in) of no recurrent layer, ``head_radius`` · δ √(out/in); None:
             like the others.
         vector_radius: Vectors get ‖b‖₂ / √n ≤ ``vector_radius`` · δ; recurrent weights that are

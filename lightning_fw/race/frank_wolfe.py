@@ -58,10 +58,18 @@ def windows(setting: Setting, *, steps: int, sync: Sync = "step") -> InnerLoop:
     )
 
 
-def _with_radii(setting: Setting, **radii: float | None) -> InnerLoop:
+_INPUTS_LIKE_OTHER_GATES: dict[str, Any] = {
+    "input_radius": None,
+    "input_power": 0.0,
+    "input_limit": None,
+    "symbol_radius": None,
+}
+
+
+def _with_radii(setting: Setting, **radii: Any) -> InnerLoop:
     loop = InnerLoop.spectral()
     assert isinstance(loop.ball, SpectralBall)
-    return replace(loop, ball=replace(loop.ball, **radii))  # type: ignore[arg-type]
+    return replace(loop, ball=replace(loop.ball, **radii))
 
 
 def _fixed_radius(setting: Setting, *, trajectory: Trajectory = "anchored") -> InnerLoop:
@@ -82,11 +90,14 @@ def _with_ball(setting: Setting, *, make_ball: Callable[..., Ball]) -> InnerLoop
 def _rows(setting: Setting) -> InnerLoop:
     """The preset with the paper's l2 ball, one for each unit's weights.
 
-    Its radius has a higher floor: below it the slopes would shrink it for nothing.
+    Its radius has a higher floor: below it the slopes would shrink it for nothing. Gates that read
+    few values have hardly more than others: each unit moves by as much, so that all of a gate go as
+    far together as in a larger spectral ball.
     """
     loop = InnerLoop.spectral()
     assert isinstance(loop.radius_rule, SlopeRatio)
-    ball = RowBall(**{each.name: getattr(loop.ball, each.name) for each in fields(RowBall)})
+    shared = {each.name: getattr(loop.ball, each.name) for each in fields(RowBall)}
+    ball = RowBall(**shared | {"input_radius": 2.25, "input_power": 1 / 6})
     return replace(loop, ball=ball, radius_rule=replace(loop.radius_rule, minimum=8e-3))
 
 
@@ -212,13 +223,13 @@ ABLATIONS = (
         _SPECTRAL,
         name="spectral-one-radius",
         title="spectral, gates of the others' radius",
-        inner_loop=partial(_with_radii, gate_radius=1.0, input_radius=None, input_power=0.5),
+        inner_loop=partial(_with_radii, gate_radius=1.0, **_INPUTS_LIKE_OTHER_GATES),
     ),
     replace(
         _SPECTRAL,
         name="spectral-wide-inputs",
         title="spectral, gates that read the input of the others' radius",
-        inner_loop=partial(_with_radii, input_radius=None, input_power=0.5),
+        inner_loop=partial(_with_radii, **_INPUTS_LIKE_OTHER_GATES),
     ),
     replace(
         _SPECTRAL,

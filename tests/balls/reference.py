@@ -84,12 +84,19 @@ def _matrix(ball: MatrixBall, array: np.ndarray, info: ParameterInfo, *, dual: b
         out, size = gate.shape
         of_input = info.gates > 1 and "weight_ih" in info.name and info.name[-3:] not in ABOVE
         shape = max(1.0, out / (1.0 if info.reads_symbols else size))
-        reach = shape ** (ball.input_power if of_input else 0.5) if ball.scale_by_shape else 1.0
+        reach = np.sqrt(shape) if ball.scale_by_shape else 1.0
         recurs = info.gates > 1 or any(n in info.name for n in ("weight_ih", "weight_hh"))
         if ball.head_radius and info.name and not recurs:
             reach = ball.head_radius * np.sqrt(out / size)
+        elif of_input and info.reads_symbols and ball.symbol_radius:
+            reach *= ball.symbol_radius
+        elif of_input:
+            wide = (1.0 if info.reads_symbols else size) ** ball.input_power
+            reach *= (ball.input_radius or ball.gate_radius) / wide
+            limit = (ball.input_limit or np.inf) * (np.sqrt(out) if ball.scale_by_shape else 1.0)
+            reach = min(reach, limit)
         elif info.gates > 1:
-            reach *= (of_input and ball.input_radius) or ball.gate_radius
+            reach *= ball.gate_radius
         if isinstance(ball, RowBall):
             values, largest = np.linalg.norm(gate, axis=1), not dual
         else:

@@ -70,7 +70,15 @@ def test_radius_must_be_a_number(make: Callable[..., Ball], value: Any, shown: s
 
 @pytest.mark.parametrize("make", [SpectralBall, RowBall, NuclearBall])
 @pytest.mark.parametrize(
-    "name", ["gate_radius", "input_radius", "input_power", "head_radius", "vector_radius"]
+    "name",
+    [
+        "gate_radius",
+        "input_radius",
+        "input_limit",
+        "symbol_radius",
+        "head_radius",
+        "vector_radius",
+    ],
 )
 def test_radii_of_gates_and_vectors(make: Callable[..., Ball], name: str) -> None:
     for value, shown in NOT_POSITIVE:
@@ -80,10 +88,26 @@ def test_radii_of_gates_and_vectors(make: Callable[..., Ball], name: str) -> Non
     with pytest.raises(ValueError, match=f"`{name}` must be finite, got inf"):
         make(**{name: math.inf})
     for value, shown in NOT_A_NUMBER:
-        if value is None and name in {"input_radius", "head_radius"}:
+        if value is None and name in {
+            "input_radius",
+            "input_limit",
+            "symbol_radius",
+            "head_radius",
+        }:
             continue  # the radius of the others
         with pytest.raises(TypeError, match=f"`{name}` must be a number, got {shown}"):
             make(**{name: value})
+
+
+@pytest.mark.parametrize("make", [SpectralBall, RowBall, NuclearBall])
+def test_the_power_of_an_inputs_width(make: Callable[..., Ball]) -> None:
+    for value in (-0.5, math.inf, math.nan):
+        message = f"`input_power` must be finite and >= 0, got {value}. Pass 0 for one radius"
+        with pytest.raises(ValueError, match=message):
+            make(input_power=value)
+    for value, shown in NOT_A_NUMBER:
+        with pytest.raises(TypeError, match=f"`input_power` must be a number, got {shown}"):
+            make(input_power=value)
 
 
 @pytest.mark.parametrize("value", [1, 1.0, 0.5, -3.0, math.inf, math.nan])

@@ -141,31 +141,67 @@ def test_gates_that_read_the_input_get_a_radius_of_their_own(
 
 
 @every_ball
+@pytest.mark.parametrize("scale_by_shape", [True, False])
 @pytest.mark.parametrize(
-    ("shape", "reads_symbols", "ratio"),
-    [((32, 1), False, 8.0), ((32, 2), False, 4.0), ((32, 2), True, 8.0), ((32, 9), False, 1.0)],
+    ("width", "reads_symbols", "ratio"), [(1, False, 1.0), (8, False, 0.25), (8, True, 1.0)]
 )
 def test_gates_that_read_a_wider_input_get_a_smaller_radius(
-    ball: MatrixBall, shape: tuple[int, int], reads_symbols: bool, ratio: float
+    ball: MatrixBall, width: int, reads_symbols: bool, ratio: float, scale_by_shape: bool
 ) -> None:
     torch.manual_seed(0)
-    weight = torch.randn(shape)
+    weight = torch.randn(32, width)
     infos = [
         ParameterInfo("rnn.weight_ih_l0", gates=4, reads_symbols=reads_symbols),
         ParameterInfo("rnn.weight_hh_l0", gates=4),
         ParameterInfo("rnn.weight_ih_l0", gates=1),
         ParameterInfo("head.weight"),
     ]
-    ball = replace(ball, scale_by_shape=True)
-    usual, steeper = (b.lmo([weight] * 4, infos) for b in (ball, replace(ball, input_power=1.0)))
-    torch.testing.assert_close(steeper, [ratio**0.5 * usual[0], *usual[1:]])
+    ball = replace(ball, scale_by_shape=scale_by_shape)
+    usual, less = (b.lmo([weight] * 4, infos) for b in (ball, replace(ball, input_power=2 / 3)))
+    torch.testing.assert_close(less, [ratio * usual[0], *usual[1:]])
 
 
-def test_without_scaling_by_shape_an_input_power_changes_nothing() -> None:
+@every_ball
+@pytest.mark.parametrize("scale_by_shape", [True, False])
+def test_gates_that_read_little_get_no_more_than_the_limit(
+    ball: MatrixBall, scale_by_shape: bool
+) -> None:
     torch.manual_seed(0)
-    weight, infos = torch.randn(32, 2), [ParameterInfo("rnn.weight_ih_l0", gates=4)]
-    usual, steeper = (SpectralBall(input_power=power).lmo([weight], infos) for power in (0.5, 1.0))
-    torch.testing.assert_close(steeper, usual, rtol=0, atol=0)
+    narrow, wide = torch.randn(32, 2), torch.randn(32, 8)
+    infos = [
+        ParameterInfo("rnn.weight_ih_l0", gates=4),
+        ParameterInfo("rnn.weight_ih_l0", gates=4),
+        ParameterInfo("rnn.weight_ih_l0", gates=4, reads_symbols=True),
+        ParameterInfo("rnn.weight_hh_l0", gates=4),
+        ParameterInfo("rnn.weight_ih_l0", gates=1),
+    ]
+    weights = [narrow, wide, wide, narrow, narrow]
+    unit = ball.lmo(weights, infos)
+    ball = replace(ball, scale_by_shape=scale_by_shape, input_radius=8.0, input_power=1.0)
+    free, limited = (b.lmo(weights, infos) for b in (ball, replace(ball, input_limit=1.5)))
+    limit = 1.5 * (8**0.5 if scale_by_shape else 1.0)
+    expected = [limit * unit[0], free[1], limit * unit[2], *free[3:]]
+    torch.testing.assert_close(limited, expected)
+
+
+@every_ball
+@pytest.mark.parametrize("scale_by_shape", [True, False])
+def test_gates_that_read_symbols_get_a_radius_of_their_own(
+    ball: MatrixBall, scale_by_shape: bool
+) -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(32, 3)
+    infos = [
+        ParameterInfo("rnn.weight_ih_l0", gates=4, reads_symbols=True),
+        ParameterInfo("rnn.weight_ih_l0", gates=4),
+        ParameterInfo("rnn.weight_hh_l0", gates=4),
+        ParameterInfo("rnn.weight_ih_l0", gates=1, reads_symbols=True),
+    ]
+    (unit,) = ball.lmo([weight], infos[1:2])
+    ball = replace(ball, scale_by_shape=scale_by_shape, input_radius=5.0, input_limit=1.0)
+    usual, own = (b.lmo([weight] * 4, infos) for b in (ball, replace(ball, symbol_radius=2.0)))
+    radius = 2 * (8**0.5 if scale_by_shape else 1.0)
+    torch.testing.assert_close(own, [radius * unit, *usual[1:]])
 
 
 @every_ball

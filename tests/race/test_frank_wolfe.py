@@ -38,20 +38,23 @@ def test_balls_of_an_ablation_are_those_of_its_name():
         assert loop.ball == ball(radius=spectral.ball.radius)
         rule = replace(spectral.radius_rule, minimum=1e-5, maximum=10.0)
         assert loop.radius_rule == rule
+    of_others = {"input_power": 0.0}
+    of_others |= dict.fromkeys(("input_radius", "input_limit", "symbol_radius"))
     radii = {
-        "spectral-one-radius": {"gate_radius": 1.0, "input_radius": None, "input_power": 0.5},
-        "spectral-wide-inputs": {"input_radius": None, "input_power": 0.5},
+        "spectral-one-radius": {"gate_radius": 1.0, **of_others},
+        "spectral-wide-inputs": of_others,
         "spectral-wide-head": {"head_radius": None},
     }
     for name, changed in radii.items():
         assert METHODS[name].inner_loop({}).ball == replace(spectral.ball, **changed)
 
 
-def test_the_ball_per_unit_has_the_presets_radii_and_a_higher_floor():
+def test_the_ball_per_unit_has_a_higher_floor_and_smaller_radii_for_narrow_inputs():
     spectral, rows = InnerLoop.spectral(), METHODS["l2-rows"].inner_loop({})
     assert isinstance(rows.ball, RowBall)
     radii = asdict(rows.ball)
-    assert radii == {name: getattr(spectral.ball, name) for name in radii}
+    own = {"input_radius": 2.25, "input_power": 1 / 6}
+    assert radii == {name: getattr(spectral.ball, name) for name in radii} | own
     rule = replace(spectral.radius_rule, minimum=8e-3)
     assert rows == replace(spectral, ball=rows.ball, radius_rule=rule)
     assert METHODS["l2-rows"].averaged

@@ -34,7 +34,10 @@ class Preset:
     early_rate: float = 0.3
     heads: tuple[str, ...] = ("head.weight",)
     gate_radius: float = 3.0
-    input_power: float = 2 / 3
+    input_radius: float = 12.0
+    input_power: float = 0.8
+    input_limit: float = 3.0
+    symbol_radius: float = 2.25
     vector_radius: float = 0.1
     memory: float = 0.95
     ridge: float = 1e-7
@@ -66,8 +69,14 @@ class Preset:
             wider = rows if name in self.symbols else max(1.0, rows / columns)
             stacked = self.gates > 1 and "weight_hr" not in name
             of_input = stacked and "weight_ih" in name and "_l1" not in name
-            radius = wider ** (self.input_power if of_input else 0.5)
-            radius *= self.gate_radius if stacked and not of_input else 1.0
+            radius = np.sqrt(wider)
+            if of_input and name in self.symbols:
+                radius *= self.symbol_radius
+            elif of_input:
+                radius *= self.input_radius / columns**self.input_power
+                radius = min(radius, self.input_limit * np.sqrt(rows))
+            elif stacked:
+                radius *= self.gate_radius
         return -radius * u[:, kept] @ vt[kept]
 
 

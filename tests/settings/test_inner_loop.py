@@ -49,7 +49,8 @@ def test_the_spectral_preset_comes_with_its_outer_optimizer():
     assert (loop.momentum, loop.recurrent_momentum, loop.nesterov) == (0.9, 0.8, True)
     ball = loop.ball
     assert (ball.gate_radius, ball.head_radius, ball.vector_radius) == (3.0, 2.5, 0.1)
-    assert (ball.input_radius, ball.input_power) == (1.0, 2 / 3)
+    assert (ball.input_radius, ball.input_power, ball.input_limit) == (12.0, 0.8, 3.0)
+    assert ball.symbol_radius == 2.25
     rule = SlopeRatio(
         target=-0.5, early_rate=0.3, decay=0.9, own_share=0.4, minimum=4e-3, maximum=0.05
     )

@@ -75,7 +75,8 @@ def test_a_recurrent_momentum_of_zero_answers_the_gradients():
         (LOOP, "recurrent_momentum"),
         (
             InnerLoop.spectral(),
-            "gate_radius, input_radius, input_power, head_radius, recurrent_momentum, whitening",
+            "gate_radius, input_power, input_radius, input_limit, symbol_radius, head_radius, "
+            "recurrent_momentum, whitening",
         ),
         (InnerLoop(ball=L2Ball(scope="group")), 'scope="group"'),
         (InnerLoop(ball=ProductBall({"*": SpectralBall(gate_radius=3.0)})), "gate_radius"),
