@@ -39,7 +39,7 @@ class Network(nn.Module):
         self.sometimes = nn.Linear(features, features)
 
     def forward(self, x: Tensor) -> Tensor:
-        last = self.rnn(x)[0][:, -1]
+        last = self.rnn(x[..., : self.rnn.input_size])[0][:, -1]
         return self.head(last + self.sometimes(last).tanh() if x[0, 0, 0] > 0 else last)
 
 
@@ -60,13 +60,14 @@ class Reader(nn.Module):
         return self.head(self.rnn(read)[0][:, -1])
 
 
-def lstm(proj_size: int = 0) -> nn.Module:
-    return nn.LSTM(4, 8, proj_size=proj_size, batch_first=True)
+def lstm(input_size: int = 4, proj_size: int = 0) -> nn.Module:
+    return nn.LSTM(input_size, 8, proj_size=proj_size, batch_first=True)
 
 
 HEADS = ("head.weight", "sometimes.weight", "embedding.weight")
 CASES: dict[str, tuple[Callable[[], nn.Module], Preset]] = {
     "lstm": (lambda: Network(lstm(), 8), Preset(gates=4)),
+    "lstm, two values": (lambda: Network(lstm(2), 8), Preset(gates=4)),
     "lstm, three steps": (lambda: Network(lstm(), 8), Preset(gates=4, steps=3)),
     "lstm, projected": (lambda: Network(lstm(proj_size=5), 5), Preset(gates=4)),
     "gru, two layers, both directions": (
@@ -206,3 +207,13 @@ def test_windows_of_accumulated_gradients_equal_the_reference(case: str) -> None
 )
 def test_the_tolerance_separates_the_numbers(change: dict[str, object]) -> None:
     assert distance(by_reference("lstm", **change), by_reference("lstm")) > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("case", "change"),
+    [("lstm, two values", {"input_limit": 2.5}), ("symbols", {"symbol_radius": 2.0})],
+)
+def test_the_tolerance_separates_radii_of_narrow_inputs(
+    case: str, change: dict[str, object]
+) -> None:
+    assert distance(by_reference(case, **change), by_reference(case)) > 100 * TOLERANCE
