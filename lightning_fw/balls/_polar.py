@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import Any
 
 import torch
@@ -22,7 +23,13 @@ _QUINTICS = (
 # The polynomials were fitted with this much room above 1 for rounding.
 _ROOM = 1.01
 
-# On a GPU half precision is faster from here on; below, launches take the time.
+# Rounding to bfloat16 needs that room before each of the steps that lift what exceeds it further.
+_QUINTICS_OF_BFLOAT16 = (
+    *((a / _ROOM, b / _ROOM**3, c / _ROOM**5) for a, b, c in _QUINTICS[:-1]),
+    _QUINTICS[-1],
+)
+
+# Half precision is faster from here on; below, launches take a GPU's time, and a CPU gains little.
 _WIDE = 256
 
 # From so many columns, and so many times the rows, a CPU takes the middle steps on Gram matrices:
@@ -41,7 +48,8 @@ def polar_newton_schulz(matrices: Tensor) -> Tensor:
     Five quintic steps bring every singular value of at least 1e-3 of the Frobenius norm into
     [0.87, 1.13]; the cubic step 1.5 x − 0.5 x³, whose maximum is 1 at x = 1, brings them into
     [0.97, 1]. Smaller ones end below: they hardly count in ⟨g, s⟩. Where both sides have at least
-    256 a GPU takes the quintic steps in float16; those of oblong matrices a CPU multiplies out.
+    256 all steps but the last are in half precision, if the device is the faster for it; those of
+    oblong matrices a CPU multiplies out.
 
     Args:
         matrices: Shape (batch, rows, columns).
@@ -54,11 +62,22 @@ def polar_newton_schulz(matrices: Tensor) -> Tensor:
     x = _normalized(x)
     if x.shape[-2] > 1:
         with without_autocast(x):
-            x = x.div_(_ROOM).to(_coarse_dtype(x))
-            x = _quintics_of_oblong(x) if _is_oblong(x) else _quintics(x, _QUINTICS)
-            x = x.to(matrices.dtype)
-            x = torch.baddbmm(x, torch.bmm(x, x.mT), x, beta=1.5, alpha=-0.5)
+            x = _near_polar(x.div_(_ROOM)).to(matrices.dtype)
+            x = _cubic(x)
     return x.mT if tall else x
+
+
+def _near_polar(x: Tensor) -> Tensor:
+    if _is_oblong(x):
+        return _quintics_of_oblong(x)
+    coarse = _coarse_dtype(x)
+    if coarse == torch.bfloat16:
+        return _cubic(_cubic(_quintics(x.to(coarse), _QUINTICS_OF_BFLOAT16)))
+    return _quintics(x.to(coarse), _QUINTICS)
+
+
+def _cubic(x: Tensor) -> Tensor:
+    return torch.baddbmm(x, torch.bmm(x, x.mT), x, beta=1.5, alpha=-0.5)
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[object]:
@@ -113,14 +132,24 @@ def _products_are_whole() -> bool:
 
 
 def _coarse_dtype(x: Tensor) -> torch.dtype:
-    """That of the quintic steps, whose errors the cubic one takes back.
+    """That of all steps but the last, which takes their errors back.
 
-    No entry exceeds 10, which float16 holds; bfloat16 would leave singular values of 0.92.
+    No entry exceeds 10, which float16 holds; bfloat16 takes two steps more.
     """
-    if x.is_cuda and x.shape[-2] >= _WIDE and x.dtype == torch.float32:
-        has_tensor_cores = torch.cuda.get_device_capability(x.device) >= (7, 0)
-        return torch.float16 if has_tensor_cores else x.dtype
-    return x.dtype
+    if x.dtype != torch.float32 or x.shape[-2] < _WIDE:
+        return x.dtype
+    if x.is_cuda and torch.cuda.get_device_capability(x.device) >= (7, 0):
+        return torch.float16
+    return torch.bfloat16 if x.device.type == "cpu" and _cpu_multiplies_bfloat16() else x.dtype
+
+
+@cache
+def _cpu_multiplies_bfloat16() -> bool:
+    """By instructions of its own: elsewhere such products are slower than those of float32."""
+    # Not in torch 2.5.
+    get_capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)
+    found = get_capabilities()
+    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def polar_svd(matrices: Tensor) -> Tensor:
