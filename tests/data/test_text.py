@@ -79,6 +79,15 @@ def test_every_loader_reads_its_part(tmp_path):
     assert torch.equal(x[0], data.tokens("test")[:-1])
 
 
+def test_the_files_are_read_once(tmp_path):
+    train = write(tmp_path / "train.txt", "a b c\n" * 10)
+    data = TextData(train)
+    vocabulary = data.vocabulary
+    train.unlink()
+    assert data.vocabulary is vocabulary
+    assert len(data.tokens("train")) == 36
+
+
 def test_a_networks_sizes_are_the_vocabularys(tmp_path):
     data = TextData(write(tmp_path / "train.txt", "a b c\n" * 10))
     assert data.input_size == data.output_size == len(data.vocabulary) == 5
