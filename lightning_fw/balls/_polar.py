@@ -81,7 +81,7 @@ def _cubic(x: Tensor) -> Tensor:
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[object]:
-    """Products in bfloat16 do not converge; the context of a plain loop may ask for them."""
+    """The last step would be in half precision; the context of a plain loop may ask for that."""
     kind = x.device.type
     is_on = torch.is_autocast_enabled(kind)
     return torch.autocast(kind, enabled=False) if is_on else nullcontext()
@@ -146,7 +146,7 @@ def _coarse_dtype(x: Tensor) -> torch.dtype:
 @cache
 def _cpu_multiplies_bfloat16() -> bool:
     """By instructions of its own: elsewhere such products are slower than those of float32."""
-    # Not in torch 2.5.
+    # Torch 2.5 cannot tell.
     get_capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)
     found = get_capabilities()
     return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
