@@ -40,6 +40,17 @@ def test_the_stated_error_is_kept(multiplies_bfloat16, shape, spectrum):
     assert product.amin() >= (0.97 if spectrum == "one large" else 0.98)
 
 
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_low_rank_keeps_the_stated_error_in_either_half_precision(half, seed, monkeypatch):
+    monkeypatch.setattr(_polar, "_coarse_dtype", lambda _: half)
+    matrix = torch.randn(1, 256, 512, generator=torch.Generator().manual_seed(seed))
+    matrix[:, 85:] = 0
+    found = torch.linalg.svdvals(polar_newton_schulz(matrix).double())
+    assert found.amax() <= 1 + 1e-5
+    assert found[:, :85].amin() >= 0.97
+
+
 def test_a_cpu_takes_bfloat16_from_256_rows_and_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(0)
     matrices = {n: torch.randn(1, n, 300, generator=generator) for n in (255, 256)}
