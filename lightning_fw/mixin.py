@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning_utilities.core.apply_func import apply_to_collection
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
+from torch.optim import Optimizer
 
 from lightning_fw.driver import Driver
 from lightning_fw.inner_loop import InnerLoop
-from lightning_fw.manual.autocast import without_autocast
 from lightning_fw.manual.batches import require_batches, split_evenly
 from lightning_fw.manual.compiled import step_in_graph, uncompile_around
 from lightning_fw.manual.epoch import is_last_batch
@@ -26,6 +26,7 @@ from lightning_fw.manual.saved_state import KEY, can_resume, put_anchor, share_p
 from lightning_fw.manual.schedulers import attend_to_schedulers, counted_in_windows
 from lightning_fw.manual.settings import configured_inner_loop, goes_on, require_trainer_settings
 from lightning_fw.manual.strategies import attend_to_strategy, require_local_windows
+from lightning_fw.manual.surroundings import as_around_optimizers, note_default_dtype
 from lightning_fw.manual.termination import ask_every_batch
 from lightning_fw.manual.who_calls import asked_by_the_trainer, called_by_the_loop
 from lightning_fw.manual.wrapping import (
@@ -40,9 +41,6 @@ from lightning_fw.manual.wrapping import (
 from lightning_fw.record import RestartRecord
 from lightning_fw.tensors.shards import any_sharded
 from lightning_fw.window_view import WindowView
-
-if TYPE_CHECKING:
-    from torch.optim import Optimizer
 
 _AUTOMATIC = (
     "`automatic_optimization` must be False with FrankWolfeMixin, got True. "
@@ -178,7 +176,7 @@ def _training_step(module: Any, training_step: Callable[..., Any], *arguments: A
         if saved is not None:
             module._frank_wolfe_driver.load_state_dict(saved, module)
     in_graph = step_in_graph(module, training_step)
-    with lost_ranks_told(), without_autocast(module.device, in_graph) as evaluated:
+    with lost_ranks_told(), as_around_optimizers(module, in_graph) as evaluated:
         return module._frank_wolfe_driver.run_batch(module, evaluated, arguments)
 
 
@@ -292,6 +290,7 @@ _AROUND: dict[str, Callable[..., Any]] = {
     "configure_callbacks": _configure_callbacks,
     "setup": _hook_that_may_assign,
     "on_train_epoch_start": _hook_that_may_assign,
+    "on_train_batch_start": note_default_dtype,
     "on_before_optimizer_step": _on_before_optimizer_step,
     "on_save_checkpoint": _on_save_checkpoint,
     "on_load_checkpoint": _on_load_checkpoint,

@@ -21,7 +21,7 @@ _HOOKS = ("configure_frank_wolfe", "split_batch", "on_restart")
 # By the lists in which a class may tell them.
 _UNKNOWN_TO_TORCHSCRIPT = {
     "__jit_unused_properties__": ["frank_wolfe"],
-    "__jit_ignored_attributes__": ["_frank_wolfe_driver", "_saved_driver_state"],
+    "__jit_ignored_attributes__": ["_frank_wolfe_driver", "_saved_driver_state", "_default_dtype"],
 }
 
 
