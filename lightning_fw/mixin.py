@@ -241,7 +241,7 @@ def _on_save_checkpoint(
     on_save_checkpoint(module, checkpoint)
     # Once more: the hook may have made state of its own of the weights.
     put_anchor(checkpoint, anchor)
-    share_progress(checkpoint)
+    share_progress(checkpoint, saves=True)
     if not can_resume(checkpoint):
         return
     if driver is not None:
@@ -257,7 +257,7 @@ def _on_load_checkpoint(
 ) -> None:
     """Keep the saved window for the first batch of the fit that resumes."""
     on_load_checkpoint(module, checkpoint)
-    share_progress(checkpoint)
+    share_progress(checkpoint, saves=False)
     trainer = module._trainer
     resumes = trainer is not None and trainer.state.fn == "fit"
     module._frank_wolfe_driver = None

@@ -140,11 +140,16 @@ def _extent(tensor: Tensor) -> int:
     return 1 + sum((size - 1) * stride for size, stride in steps)
 
 
-def share_progress(checkpoint: dict[str, Any]) -> None:
+def share_progress(checkpoint: dict[str, Any], *, saves: bool) -> None:
     """Give both kinds of optimization the optimizer steps of the one that took them.
 
     Lightning counts ``global_step`` apart for each: a module with the mixin would start again at 0
     from the checkpoint of one without it, and the other way round.
+
+    Args:
+        checkpoint: Changed in place.
+        saves: Whether a module with the mixin saves it: one without may have fitted in the same
+            Trainer before, and taken more.
     """
     loop = checkpoint.get("loops", {}).get("fit_loop", {})
     manual = loop.get(_PROGRESS.format("manual", "_step"))
@@ -154,7 +159,7 @@ def share_progress(checkpoint: dict[str, Any]) -> None:
     steps = automatic["optimizer"]["step"]
     source, target = (
         (manual, steps)
-        if manual["total"]["completed"] >= steps["total"]["completed"]
+        if saves or manual["total"]["completed"] >= steps["total"]["completed"]
         else (steps, manual)
     )
     for span in ("total", "current"):

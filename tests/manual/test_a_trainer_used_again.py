@@ -9,6 +9,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from lightning_fw import InnerLoop
 from tests.manual.callback_nets import STATEFUL, ByFrankWolfe, Plain
 from tests.manual.scheduled_fits import halving, plateau, with_scheduler
 from tests.manual.twins import Parts, batches, fit, rates_recorder, sgd, trainer, twins
@@ -110,3 +111,16 @@ def test_one_trainer_serves_modules_with_and_without_the_mixin(first, make_train
     assert module.lrs == alone.lrs
     assert len(set(module.lrs)) > 1
     assert torch.equal(module.weights(), alone.weights())
+
+
+def test_a_file_tells_the_steps_of_the_module_that_saves_it(tmp_path):
+    plain, mixed = twins()
+    reused = fit(plain(), max_epochs=2)
+    assert reused.global_step == 14
+    reused.fit_loop.max_epochs = 4
+    reused.fit(mixed(None, InnerLoop(steps=3)), batches(), batches(2))
+    reused.save_checkpoint(tmp_path / "mixed.ckpt")
+    steps = reused.global_step
+    assert torch.load(tmp_path / "mixed.ckpt", weights_only=True)["global_step"] == steps == 6
+    resumed = mixed(None, InnerLoop(steps=3))
+    assert fit(resumed, max_epochs=5, ckpt_path=tmp_path / "mixed.ckpt").global_step == steps + 3

@@ -66,8 +66,15 @@ class TestWithAndWithoutTheMixin:
             steps.append(trainer.global_step)
         assert steps == [3, 10, 13, 20]
 
-    @pytest.mark.parametrize("most", ["manual", "automatic"])
-    def test_either_kind_of_optimization_gets_the_steps_of_the_other(self, most):
+    @pytest.mark.parametrize(
+        ("most", "saves", "expected"),
+        [
+            ("manual", False, "manual"),
+            ("automatic", False, "automatic"),
+            ("automatic", True, "manual"),
+        ],
+    )
+    def test_either_kind_of_optimization_gets_the_steps_of_the_other(self, most, saves, expected):
         def steps(kind):
             done = 5 if kind == most else 0
             return {"total": {"completed": done}, "current": {"completed": done - done // 2}}
@@ -78,9 +85,10 @@ class TestWithAndWithoutTheMixin:
                 "optimizer": {"step": steps("automatic")}
             },
         }
-        share_progress({"loops": {"fit_loop": loop}})
+        right = steps(expected)
+        share_progress({"loops": {"fit_loop": loop}}, saves=saves)
         manual, automatic = loop.values()
-        assert manual == automatic["optimizer"]["step"] == steps(most)
+        assert manual == automatic["optimizer"]["step"] == right
 
     def test_a_file_that_was_stripped_to_its_weights_loads(self, tmp_path):
         module = Module(LOOP)

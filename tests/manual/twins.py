@@ -92,11 +92,17 @@ def trainer(
 
 
 def fit(
-    module: Any, loader: Any = None, callbacks: list[Any] | None = None, **settings: Any
+    module: Any,
+    loader: Any = None,
+    callbacks: list[Any] | None = None,
+    *,
+    ckpt_path: Any = None,
+    **settings: Any,
 ) -> Any:
     """The Trainer after a fit, over seven batches an epoch and two of validation."""
     fitted = trainer(callbacks, **settings)
-    fitted.fit(module, batches() if loader is None else loader, batches(2))
+    loader = batches() if loader is None else loader
+    fitted.fit(module, loader, batches(2), ckpt_path=ckpt_path)
     return fitted
 
 
