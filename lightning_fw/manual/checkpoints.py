@@ -55,3 +55,6 @@ def _on_train_batch_end(callback: Any, trainer: Any, module: Any, *args: Any) ->
     # A batch that did not end, at a hook's −1 or an error, leaves this to a fit of any module.
     seen = _AsAutomatic(module) if hasattr(module, "_frank_wolfe_driver") else module
     callback.on_train_batch_end(trainer, seen, *args)
+    if trainer.global_step == 0:
+        # A multiple of every_n_train_steps, after which it would save at the next validation.
+        callback._defer_save_until_validation = False
