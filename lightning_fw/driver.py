@@ -13,7 +13,7 @@ from torch import Tensor
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.manual.batches import pieces
 from lightning_fw.manual.checkpoints import attend_to_checkpoints
-from lightning_fw.manual.epoch import is_done, is_last_batch, warn_of_short_epochs
+from lightning_fw.manual.epoch import end_epoch, is_done, is_last_batch, warn_of_short_epochs
 from lightning_fw.manual.evaluation import TrainingStep, evaluate, handed_on
 from lightning_fw.manual.even_batches import require_even_batches, require_even_chunks
 from lightning_fw.manual.following import drop_strangers, followed, window_as_saved, window_of
@@ -160,6 +160,7 @@ class Driver:
         except StopIteration:
             # A training_step that takes dataloader_iter met the end of it.
             self.end_window(module)
+            end_epoch(module.trainer)
             raise
         finally:
             drop_gathered(self._gathering)

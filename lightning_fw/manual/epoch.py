@@ -52,6 +52,22 @@ def _warn_of_no_loss(trainer: Any) -> None:
         )
 
 
+def end_epoch(trainer: Any) -> None:
+    """End the epoch once this batch is over, as a StopIteration of ``training_step`` does.
+
+    The loop of manual optimization suppresses it (Lightning 2.6.6,
+    ``loops/optimization/manual.py``), and would have the batch end as one that was trained on.
+    """
+    loop = trainer.fit_loop.epoch_loop.manual_optimization
+
+    def on_run_end() -> None:
+        del loop.on_run_end
+        loop.on_run_end()
+        raise StopIteration
+
+    loop.on_run_end = on_run_end
+
+
 def is_done(trainer: Any) -> bool:
     """Whether no outer step is left, which Lightning checks between batches alone."""
     return bool(0 <= trainer.max_steps <= trainer.global_step)
