@@ -15,7 +15,7 @@ from lightning_fw.driver import Driver
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.manual.batches import require_batches, split_evenly
 from lightning_fw.manual.compiled import step_in_graph, uncompile_around
-from lightning_fw.manual.epoch import is_last_batch
+from lightning_fw.manual.epoch import is_last_batch, warn_by_batches
 from lightning_fw.manual.evaluation import refuse_backward
 from lightning_fw.manual.following import require_parameters
 from lightning_fw.manual.hooks import clip_direction
@@ -260,6 +260,8 @@ def _on_load_checkpoint(
     share_progress(checkpoint, saves=False)
     trainer = module._trainer
     resumes = trainer is not None and trainer.state.fn == "fit"
+    if resumes:
+        warn_by_batches(trainer)
     module._frank_wolfe_driver = None
     module._saved_driver_state = checkpoint.get(KEY) if resumes else None
     if resumes and can_resume(checkpoint) and KEY not in checkpoint:

@@ -68,6 +68,26 @@ def end_epoch(trainer: Any) -> None:
     loop.on_run_end = on_run_end
 
 
+def warn_by_batches(trainer: Any) -> None:
+    """Let the fit that resumes be warned of a loader that starts over in mid-epoch, and only then.
+
+    Lightning goes by whether ``global_step`` is a whole number of epochs (2.6.6,
+    ``loops/training_epoch_loop.py``); here that counts restarts.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    steps = loop.manual_optimization.optim_step_progress.total
+
+    def reset() -> None:
+        del loop.reset
+        taken, steps.completed = steps.completed, loop.batch_progress.total.ready
+        try:
+            loop.reset()
+        finally:
+            steps.completed = taken
+
+    loop.reset = reset
+
+
 def is_done(trainer: Any) -> bool:
     """Whether no outer step is left, which Lightning checks between batches alone."""
     return bool(0 <= trainer.max_steps <= trainer.global_step)
