@@ -12,8 +12,9 @@ from torch.optim import Optimizer
 from lightning_fw.balls.product import require_all_patterns
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.manual.saved_state import saved_parameters, words_for
-from lightning_fw.parameters import movable, trainable
+from lightning_fw.parameters import trainable
 from lightning_fw.window import Window
+from lightning_fw.window.movable import movable
 
 
 def require_parameters(module: Any, inner_loop: InnerLoop, optimizer: Optimizer) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from lightning_fw.inner_loop import InnerLoop, require_infos, require_inner_loop
-from lightning_fw.parameters import ParameterInfo, movable
+from lightning_fw.parameters import ParameterInfo
 from lightning_fw.record import RestartRecord
 from lightning_fw.restarts import closes
 from lightning_fw.tensors.scalars import Scalar
@@ -21,6 +21,7 @@ from lightning_fw.window.gradients import Gradients
 from lightning_fw.window.graphs import GraphedArithmetic, are_worthwhile
 from lightning_fw.window.host_copy import HostCopy
 from lightning_fw.window.local import Joined, join
+from lightning_fw.window.movable import movable
 from lightning_fw.window.saved_settings import require_same, settings_in_words
 from lightning_fw.window.statistics import WindowStatistics
 

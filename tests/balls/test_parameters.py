@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 from lightning_fw.balls import SpectralBall
-from lightning_fw.parameters import ParameterInfo, movable, trainable
+from lightning_fw.parameters import ParameterInfo, trainable
 
 
 class Tagger(nn.Module):
@@ -186,25 +186,6 @@ def test_what_are_no_param_groups_is_refused(wrong: Any, found: str) -> None:
         trainable(given, module)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "found"),
-    [
-        (lambda module: module.named_parameters(), "tuple"),
-        (lambda module: [{"params": list(module.parameters())}], "dict"),
-        (lambda module: module.state_dict(), "str"),
-    ],
-    ids=["named parameters", "param groups", "state"],
-)
-def test_what_are_no_tensors_is_refused(wrong: Any, found: str) -> None:
-    with pytest.raises(TypeError, match=f"`parameters` must be tensors, got a {found} among them"):
-        movable(wrong(nn.GRU(3, 6)))
-
-
-def test_a_tensor_that_was_computed_is_refused() -> None:
-    with pytest.raises(ValueError, match="`parameters` must be leaves of the graph, got a tensor"):
-        movable([2 * nn.Parameter(torch.ones(2))])
-
-
 def test_a_module_that_owns_none_of_them_is_refused() -> None:
     module = Tagger()
     with pytest.raises(ValueError, match="`module` must own .* got a Linear that has none of its"):
@@ -215,26 +196,6 @@ def test_a_tied_weight_has_its_first_name() -> None:
     module = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
     module[1].weight = module[0].weight
     assert [info.name for info in infos_of(module)] == ["0.weight"]
-
-
-def test_what_is_known_of_a_tied_weight_is_what_was_first() -> None:
-    weight = torch.ones(2)
-    _, known = movable([weight, weight], [ParameterInfo("words"), ParameterInfo("head", group=1)])
-    assert known == [ParameterInfo("words")]
-
-
-def test_there_must_be_something_to_move() -> None:
-    with pytest.raises(ValueError, match="`parameters` must hold at least one trainable tensor"):
-        movable([])
-
-
-@pytest.mark.parametrize("dtype", [torch.complex64, torch.int64])
-def test_only_real_floating_point_tensors_move(dtype: torch.dtype) -> None:
-    with pytest.raises(ValueError, match="must be real floating-point tensors, got one of torch"):
-        movable([torch.ones(2), torch.ones(2, dtype=dtype)])
-    with pytest.raises(ValueError, match="got one on meta beside one on cpu. Move it, or leave"):
-        movable([torch.ones(2), torch.ones(2, device="meta")])
-    movable([torch.ones(2), torch.ones(2, dtype=torch.bfloat16)])
 
 
 class OwnCell(nn.Module):
