@@ -171,11 +171,12 @@ def break_even_bandwidth(network: Network, cluster: Cluster, windows: LocalWindo
         they do on none.
     """
     b, steps, fastest = windows.batches, windows.steps, cluster.latency_seconds
-    if _ddp_seconds(network, fastest, 0.0) > b * _local_seconds(network, fastest, windows):
-        return math.inf
     if b >= steps:
-        return 0.0
+        local = b * _local_seconds(network, fastest, windows)
+        return math.inf if _ddp_seconds(network, fastest, 0.0) > local else 0.0
     message = network.seconds * (b * windows.overhead - 1) / (1 - b / steps)
+    if message <= fastest:
+        return math.inf
     return cluster.sent_bytes(network.bytes) / (message - fastest)
 
 

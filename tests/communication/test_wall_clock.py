@@ -169,6 +169,12 @@ def test_break_even_is_where_the_curve_crosses_one(network, cluster, local):
         assert gain(at / 2) > 1 > gain(2 * at) - 1e-9
 
 
+def test_where_nothing_is_sent_windows_of_as_many_batches_are_level_on_every_interconnect():
+    alone = Cluster(ranks=1, bandwidth=1.0, latency=1e-6)
+    local = LocalWindows(steps=2, batches=1.0, overhead=1.0)
+    assert break_even_bandwidth(Network(parameters=1, seconds=1.0), alone, local) == math.inf
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
