@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lightning_fw.checks import require_positive
 from lightning_fw.parameters import ParameterInfo
+from lightning_fw.tensors.foreach import working_dtype
 from lightning_fw.tensors.scalars import Scalar
 
 Infos = Sequence[ParameterInfo]
@@ -104,7 +105,7 @@ class Ball(ABC):
         """
         atoms = self.atoms(gradients, infos)
         return [
-            (tensor * (scale * self.radius)).to(gradient.dtype)
+            (tensor.to(working_dtype(tensor.dtype)) * (scale * self.radius)).to(gradient.dtype)
             for tensor, scale, gradient in zip(atoms.tensors, atoms.scales, gradients, strict=True)
         ]
 

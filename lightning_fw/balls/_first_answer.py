@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_fw.balls._base import Atoms, Ball, Infos
 from lightning_fw.balls.product import ProductBall
-from lightning_fw.tensors.foreach import inner
+from lightning_fw.tensors.foreach import inner, working_dtype
 from lightning_fw.tensors.scalars import Scalar
 from lightning_fw.tensors.shards import any_sharded
 
@@ -97,7 +97,7 @@ def _atom(whose: str, name: str, gradient: Tensor, tensor: Tensor, scale: Scalar
             f"`atoms` of {whose} must have the shapes of the gradients, got "
             f"{tuple(tensor.shape)} for {tuple(gradient.shape)} of {name}. Reshape it."
         )
-    atom = tensor * scale
+    atom = tensor.to(working_dtype(tensor.dtype)) * scale
     if not atom.isfinite().all():
         raise ValueError(
             f"`atoms` of {whose} must be finite for finite gradients, got a NaN or an infinity "
