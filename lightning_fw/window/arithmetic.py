@@ -126,7 +126,9 @@ class Arithmetic:
         if self._is_trusted:
             atoms = ball.atoms(gradients, infos, norms)
         else:
-            atoms, self._is_trusted = checked_atoms(ball, gradients, infos, norms), True
+            atoms = checked_atoms(ball, gradients, infos, norms)
+            # Zeros, as a skipped step has on an accelerator, are no test.
+            self._is_trusted = any_sharded(gradients) or any(g.any() for g in gradients)
         if any_sharded(gradients):
             # Of a ball that divides by torch's own norms, which are DTensors there.
             scales = [whole(s) if isinstance(s, Tensor) else s for s in atoms.scales]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -11,7 +12,9 @@ import torch
 from lightning_fw import InnerLoop, L2Ball, NoiseFloor, ProductBall
 from lightning_fw.balls import Atoms, Ball
 from lightning_fw.parameters import ParameterInfo
+from lightning_fw.tensors import scalars as scalars_module
 from lightning_fw.window import Window
+from lightning_fw.window import displacement as displacement_module
 
 
 class Own(Ball):
@@ -29,6 +32,14 @@ class Own(Ball):
 class Uphill(Own):
     def atoms(self, gradients, infos=None, norms=None):
         return Atoms(list(gradients), [1 / g.norm().item() for g in gradients])
+
+
+class Backwards(L2Ball):
+    """Of another package, with the wrong sign."""
+
+    def atoms(self, gradients, infos=None, norms=None):
+        atoms = super().atoms(gradients, infos, norms)
+        return atoms._replace(scales=[-scale for scale in atoms.scales])
 
 
 class Unclamped(Own):
@@ -215,4 +226,17 @@ def test_it_is_found_as_a_part_of_a_product_too():
     with window.displaced():
         (parameters[0].sum() + 0.1 * parameters[1].sum()).backward()
     with pytest.raises(ValueError, match="minus sign"):
+        window.step()
+
+
+@pytest.mark.parametrize("first", [0.0, math.inf, math.nan])
+def test_it_is_asked_again_where_its_first_gradient_was_no_test(first, monkeypatch):
+    for module in (scalars_module, displacement_module):
+        monkeypatch.setattr(module, "on_host", lambda device: False)
+    weight = torch.nn.Parameter(torch.ones(3))
+    window = Window(InnerLoop(ball=Backwards(), steps=2), [weight])
+    weight.grad = torch.full((3,), first)
+    window.step()
+    weight.grad = torch.ones(3)
+    with pytest.raises(ValueError, match="must minimize the inner product with the gradients"):
         window.step()
