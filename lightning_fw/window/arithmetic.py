@@ -99,8 +99,7 @@ class Arithmetic:
         copies = [gradient.clone() for gradient in gradients] if wants_gradients else []
         self.radius.meet(self.displacement.k, gradients, present, weight)
         averages = self._momentum.average(gradients, present, weight)
-        opens = [not moved or self.displacement.k == 0 for moved in self.displacement.moved]
-        white = self._whitening.answer(averages, gradients, present, weight, opens=opens)
+        white = self._whitening.answer(averages, gradients, present, weight, self.displacement)
         atoms = self._unit_atoms(white, present, norms if white is gradients else None)
         if white is not averages:
             # The ball tells the dual norm of what it saw.

@@ -18,6 +18,7 @@ from lightning_fw.tensors.foreach import working_dtype
 from lightning_fw.tensors.scalars import Scalar
 from lightning_fw.tensors.shards import like, whole
 from lightning_fw.window.buffers import clones, load
+from lightning_fw.window.displacement import Displacement
 
 # Added to eigenvalues whose sum is 1: directions that no gradient had yet are not blown up further.
 _RIDGE = 1e-7
@@ -65,8 +66,7 @@ class Whitening:
         gradients: Sequence[Tensor],
         present: Sequence[int],
         weight: Scalar,
-        *,
-        opens: Sequence[bool | Tensor],
+        displacement: Displacement,
     ) -> list[Tensor]:
         """What stands for the averages, up to a factor for each matrix.
 
@@ -75,7 +75,7 @@ class Whitening:
             gradients: Their gradients themselves.
             present: Indices of the parameters that have one.
             weight: 1, or 0 for a step that is skipped, whose gradients are 0.
-            opens: Whether this is the first step of a window, of each parameter that it moves.
+            displacement: Where the window stands, before this step.
         """
         if self._decay is None or not self._layers:
             return averages
@@ -85,7 +85,8 @@ class Whitening:
             here = [positions[index] for index in layer.members if index in positions]
             if not here:
                 continue
-            opened = _all([opens[index] for index in layer.members])
+            has_moved = any(displacement.moved[index] for index in layer.members)
+            opened = displacement.k == 0 if has_moved else True
             g, m = (_side_by_side([of[i] for i in here], layer) for of in (gradients, averages))
             _follow(layer.covariances, g, (1 - self._decay) * weight)
             factors = _cholesky(layer.covariances)
@@ -163,11 +164,6 @@ def _layer(
     dtype = reduce(torch.promote_types, (working_dtype(parameters[i].dtype) for i in members))
     rotations = torch.zeros_like(covariances, dtype=dtype, device=parameter.device)
     return _Layer(members, covariances, rotations)
-
-
-def _all(flags: Sequence[bool | Tensor]) -> bool | Tensor:
-    """Whether all hold; those of a device are the same one."""
-    return next((flag for flag in flags if flag is not True), True)
 
 
 def _side_by_side(tensors: Sequence[Tensor], layer: _Layer) -> Tensor:
