@@ -89,6 +89,9 @@ class Displacement:
 
     def squared_distance_to(self, atoms: Atoms, present: Sequence[int]) -> Scalar:
         """‖d_k − s‖₂² / δ²; ``atoms`` are those of the parameters at ``present``."""
+        if self.factor == 0:
+            # The tensors hold what others made of the direction before, an infinity perhaps.
+            return _squared_length(atoms)
         differences = [
             self.tensors[index] * self.factor - tensor.to(self.tensors[index].dtype) * scale
             for index, tensor, scale in zip(present, atoms.tensors, atoms.scales, strict=True)

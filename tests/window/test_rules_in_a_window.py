@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import pytest
@@ -132,6 +133,23 @@ def test_a_short_step_counts_how_far_a_parameter_without_a_gradient_stands():
     gamma = 2 / (7 * (5 / 4 + 1 / 4))
     torch.testing.assert_close(first.grad, first.new_tensor([(1 - gamma) / 2, gamma]))
     torch.testing.assert_close(second.grad, second.new_tensor([0.0, (1 - gamma) / 2]))
+
+
+@pytest.mark.parametrize("left", [math.inf, math.nan])
+def test_a_short_step_does_not_see_what_became_of_the_direction_before(left):
+    weight = torch.nn.Parameter(torch.zeros(4))
+    window = Window(InnerLoop(steps=2, step_size=ShortStep(10.0)), [weight])
+    directions = []
+    for _ in range(2):
+        for _ in range(2):
+            window.drop_direction()
+            weight.grad = torch.tensor([1.0, 2.0, 0.0, -1.0])
+            window.step()
+        window.close()
+        directions.append(weight.grad.clone())
+        weight.grad.fill_(left)
+    assert torch.equal(*directions)
+    assert directions[0].isfinite().all()
 
 
 def test_a_short_step_minimizes_a_quadratic_along_the_way():
