@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -73,6 +74,13 @@ def test_inner_product_over_shapes_and_dtypes() -> None:
     left = [torch.tensor([[1.0, 2.0], [3.0, 4.0]]).T, torch.tensor(2.0, dtype=torch.bfloat16)]
     right = [torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.tensor(0.5, dtype=torch.float64)]
     assert inner(left, right) == 1 + 2 + 4 + 1
+
+
+@pytest.mark.parametrize("size", [2**16, 2**22, 2**22 + 5])
+def test_inner_product_of_any_length(size: int) -> None:
+    x, y = torch.full((size,), 0.1), torch.full((size,), 0.3)
+    exact = size * float(x[0]) * float(y[0])
+    assert inner([x.view(-1, 1)], [y.view(-1, 1)]) == pytest.approx(exact, rel=5e-5)
 
 
 def test_inner_product_in_the_wider_dtype() -> None:
