@@ -180,6 +180,30 @@ def add_scaled_(
         torch._foreach_addcmul_(list(targets), list(tensors), ones, numbers)
 
 
+def fill_scaled_(
+    targets: Sequence[Tensor], tensors: Sequence[Tensor], weights: Sequence[Scalar]
+) -> None:
+    """targets_i ← weights_i · tensors_i, in place, whatever the targets hold."""
+    if not _are_written_at_once(targets, tensors, weights):
+        zero_(targets)
+        return add_scaled_(targets, tensors, weights)
+    for target, tensor, weight in zip(targets, tensors, weights, strict=True):
+        torch.mul(tensor, weight, out=target)
+
+
+def _are_written_at_once(
+    targets: Sequence[Tensor], tensors: Sequence[Tensor], weights: Sequence[Scalar]
+) -> bool:
+    """Long ones, where a pass over memory costs more than a call for each."""
+    return (
+        any(map(_is_long, targets))
+        and type(tensors) is not Entrywise
+        and Tensor not in map(type, weights)
+        and not any_sharded(targets)
+        and [target.dtype for target in targets] == [tensor.dtype for tensor in tensors]
+    )
+
+
 def _add_in_pieces_(
     targets: Sequence[Tensor], tensors: Entrywise, weights: Sequence[Scalar]
 ) -> None:

@@ -12,6 +12,7 @@ from lightning_fw.balls._base import Atoms, Ball, Infos
 from lightning_fw.tensors.foreach import (
     add_scaled_,
     blend_,
+    fill_scaled_,
     inner,
     inners,
     pick,
@@ -122,17 +123,14 @@ class Displacement:
         """
         gamma = step_size * weight
         if isinstance(gamma, Tensor) or len(present) < len(self.tensors):
-            self._fold(self.factor)
+            self._fold()
             scale_(self._moved_without(present), 1 - gamma)
             blend_(pick(self.tensors, present), atoms.tensors, atoms.scales, gamma)
         else:
-            shrunk = self.factor * (1 - gamma)
-            if shrunk < _SMALLEST_FACTOR:
-                self._fold(shrunk)
-            else:
-                self.factor = shrunk
-            share = gamma / self.factor
-            add_scaled_(self.tensors, atoms.tensors, [share * scale for scale in atoms.scales])
+            self._shrink(1 - gamma)
+            put = add_scaled_ if self.factor else fill_scaled_
+            self.factor = self.factor or 1.0
+            put(self.tensors, atoms.tensors, [gamma / self.factor * s for s in atoms.scales])
         if noise:
             self.noise *= (1 - gamma) ** 2
             self.noise += gamma**2 * _squared_length(atoms)
@@ -167,14 +165,25 @@ class Displacement:
         """‖d_k‖₂ / δ."""
         return self.factor * inner(self.tensors, self.tensors) ** 0.5
 
-    def _fold(self, factor: float) -> None:
+    def _shrink(self, share: float) -> None:
+        """d_{k−1} becomes that share of itself; where nothing is left, the tensors stay."""
+        self.factor *= share
+        if self.factor == 0:
+            self._clear_sum()
+        elif self.factor < _SMALLEST_FACTOR:
+            self._fold()
+
+    def _clear_sum(self) -> None:
+        if self._sum is not None and not self.has_moved:
+            zero_(self._sum)
+
+    def _fold(self) -> None:
         """Write the factor into the tensors."""
-        if factor == 0:
+        if self.factor == 0:
             zero_(self.tensors)
-            if self._sum is not None and not self.has_moved:
-                zero_(self._sum)
-        elif factor != 1:
-            scale_(self.tensors, factor)
+            self._clear_sum()
+        elif self.factor != 1:
+            scale_(self.tensors, self.factor)
         self.factor = 1.0
 
     def _add_to_sum(self, weight: Scalar) -> None:
@@ -186,7 +195,7 @@ class Displacement:
 
     def unfactored(self) -> list[Tensor]:
         """d_k / δ itself: the tensors with the factor written into them."""
-        self._fold(self.factor)
+        self._fold()
         return self.tensors
 
     def usage(self, ball: Ball, infos: Infos | None, own: Sequence[Scalar] | None = None) -> Scalar:

@@ -12,6 +12,7 @@ from lightning_fw.tensors.foreach import (
     Entrywise,
     add_scaled_,
     blend_,
+    fill_scaled_,
     inner,
     lerp,
     mask_,
@@ -106,6 +107,21 @@ def test_add_scaled(weights: list[float | torch.Tensor]) -> None:
         add_scaled_(mine, tensors, mixed)
         assert torch.equal(mine[0], torch.full((2,), 7.0))
         assert torch.equal(mine[1], 1 - torch.eye(2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("sizes", [(3, 2), (2**16 + 1, 2)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("make", [list, lambda tensors: Entrywise(torch.sign, tensors)])
+@pytest.mark.parametrize("weight", [-0.3, torch.tensor(-0.3)])
+def test_filled_is_as_added_to_zeros(
+    sizes: tuple[int, ...], dtype: torch.dtype, make: Any, weight: float | torch.Tensor
+) -> None:
+    tensors = make([torch.randn(size, 2, dtype=dtype).T for size in sizes])
+    targets = [torch.full((2, size), math.nan) for size in sizes]
+    zeros = [torch.zeros(2, size) for size in sizes]
+    fill_scaled_(targets, tensors, [weight, 2.0])
+    add_scaled_(zeros, tensors, [weight, 2.0])
+    assert all(map(torch.equal, targets, zeros))
 
 
 def test_add_scaled_keeps_a_number_beside_tensors_exact() -> None:
