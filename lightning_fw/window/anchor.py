@@ -143,13 +143,13 @@ class Anchor:
                 "got one that does. Do it after the batch, as in on_train_batch_end."
             )
 
-    @torch.no_grad()
     def _move_away(self, away: _Away) -> None:
-        add_scaled_(away.parameters, away.offsets, [away.factor] * len(away.parameters))
+        with torch.no_grad():
+            add_scaled_(away.parameters, away.offsets, [away.factor] * len(away.parameters))
         # A user's own torch.autocast would serve its cast of the old weights again.
         torch.clear_autocast_cache()
 
-    @torch.no_grad()
     def _move_back(self, away: _Away) -> None:
-        copy_(away.parameters, away.weights)
+        with torch.no_grad():
+            copy_(away.parameters, away.weights)
         torch.clear_autocast_cache()
