@@ -24,8 +24,8 @@ class NuclearBall(MatrixBall):
 
     Args:
         radius: δ > 0.
-        split_gates: Answer per gate, where ``infos`` tell of gates; without them a weight that stacks
-            several counts as one matrix.
+        split_gates: Answer per gate, where ``infos`` tell of gates; without them a weight that
+            stacks several counts as one matrix.
         scale_by_shape: Give a matrix (out, in) the radius δ √max(1, out/in), one that reads
             symbols δ √out.
         gate_radius: Weights that stack gates get ``gate_radius`` · δ.

@@ -72,11 +72,11 @@ def _with_radii(setting: Setting, **radii: Any) -> InnerLoop:
     return replace(loop, ball=replace(loop.ball, **radii))
 
 
-def _fixed_radius(setting: Setting, *, trajectory: Trajectory = "anchored") -> InnerLoop:
-    """The preset at a radius of its own, where ``trajectory="fixed"`` can be compared, too."""
+def _fixed_radius(setting: Setting, **changes: Any) -> InnerLoop:
+    """The preset at a radius of its own, for what SlopeRatio cannot set one."""
     loop = InnerLoop.spectral()
     ball = replace(loop.ball, radius=setting["radius"])
-    return replace(loop, ball=ball, radius_rule=None, trajectory=trajectory)
+    return replace(loop, ball=ball, radius_rule=None, **changes)
 
 
 def _with_ball(setting: Setting, *, make_ball: Callable[..., Ball]) -> InnerLoop:
@@ -180,6 +180,14 @@ ABLATIONS = (
         inner_loop=partial(_fixed_radius, trajectory="fixed"),
         space={"radius": _RADIUS},
         usual={"radius": 0.005},
+    ),
+    replace(
+        _SPECTRAL,
+        name="spectral-k1",
+        title="spectral, K = 1",
+        inner_loop=partial(_fixed_radius, steps=1),
+        space={"radius": _RADIUS},
+        usual={"radius": 0.01},
     ),
     replace(
         _SPECTRAL,

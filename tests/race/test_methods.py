@@ -79,6 +79,8 @@ def test_ablations_change_one_thing():
         setting = dict(METHODS[anchored].usual)
         a, b = (METHODS[name].inner_loop(setting) for name in (anchored, fixed))
         assert {key for key in vars(a) if vars(a)[key] != vars(b)[key]} == {"trajectory"}
+    a, b = (METHODS[f"spectral-{n}"].inner_loop({"radius": 0.02}) for n in ("fixed-radius", "k1"))
+    assert {key for key in vars(a) if vars(a)[key] != vars(b)[key]} == {"steps"}
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="Muon came with torch 2.9")
