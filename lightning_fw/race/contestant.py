@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
@@ -16,6 +17,7 @@ from lightning_fw.data.sequences import Kind
 from lightning_fw.inner_loop import InnerLoop
 from lightning_fw.mixin import FrankWolfeMixin
 from lightning_fw.nn import LanguageModel, SequenceClassifier, SequenceModel, SequenceRegressor
+from lightning_fw.race.batch_norm import statistics_of_these_weights
 from lightning_fw.race.entrants import Entrant
 
 # Schedule-Free's way and Lookahead's to the weights that they are evaluated with, and back.
@@ -72,8 +74,13 @@ def contestant(entrant: Entrant, kind: Kind, *, chunks: int = 1, **settings: Any
 
 
 @contextmanager
-def measured(model: SequenceModel) -> Iterator[None]:
-    """The network as it is to be measured: with an average of its weights, where one is kept."""
+def measured(model: SequenceModel, inputs: Sequence[Tensor]) -> Iterator[None]:
+    """The network as it is to be measured: with an average of its weights, where one is kept.
+
+    Args:
+        model: In training.
+        inputs: The latest batches, which renew batch norm's statistics beside an average.
+    """
     weights = [weight.detach().clone() for weight in model.parameters()]
     moved = _tell(model, *_TO_EVALUATE)
     trainer = model.trainer
@@ -84,9 +91,11 @@ def measured(model: SequenceModel) -> Iterator[None]:
     ]
     for average in averages:
         average.on_validation_epoch_start(trainer, model)
-    model.eval()
+    is_another = moved or averages
     try:
-        yield
+        with statistics_of_these_weights(model, inputs) if is_another else nullcontext():
+            model.eval()
+            yield
     finally:
         model.train()
         for average in averages:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from fractions import Fraction
 from time import perf_counter
@@ -16,6 +17,7 @@ from typing_extensions import override
 
 from lightning_fw.data.chunks import Chunk
 from lightning_fw.nn import SequenceModel
+from lightning_fw.race.batch_norm import BATCHES
 from lightning_fw.race.contestant import measured
 from lightning_fw.race.judge import Batches, mean_metric
 from lightning_fw.race.points import Point
@@ -56,6 +58,7 @@ class Referee(Callback):
         self._next = min(every, budget)
         self._seconds = 0.0
         self._losses: list[Tensor] = []
+        self._inputs: deque[Tensor] = deque(maxlen=BATCHES)
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -65,6 +68,7 @@ class Referee(Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        self._inputs.append(batch[0])
         self._share = Fraction(*batch.share) if isinstance(batch, Chunk) else Fraction(1)
 
     @override
@@ -96,7 +100,7 @@ class Referee(Callback):
         loss = torch.stack(self._losses).mean().item()
         self._losses.clear()
         model = cast(SequenceModel, pl_module)
-        with measured(model):
+        with measured(model, self._inputs):
             metric = mean_metric(model, self._judge)
         # Where training has diverged: NaN has no place in an order, infinity is the worst.
         metric = math.inf if math.isnan(metric) else metric

@@ -143,7 +143,7 @@ def test_a_schedule_free_average_is_measured_and_training_goes_on_from_its_own_p
     class Look(L.Callback):
         def on_train_batch_end(self, trainer, pl_module, *args):
             training = parameters_to_vector(pl_module.parameters())
-            with measured(pl_module):
+            with measured(pl_module, []):
                 average = parameters_to_vector(pl_module.parameters())
             seen.append(not torch.equal(training, average))
             # To the last bit, or curves would depend on how often one measures.
