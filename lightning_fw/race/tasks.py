@@ -151,7 +151,7 @@ TASKS = {
             name="copy",
             title="copy memory, T = 120",
             make_data=_copy,
-            # Blanks alone, without any memory, give 0.938.
+            # Blanks and ten guesses, without any memory, give 0.938.
             target=0.97,
             batch_size=50,
             chunk_length=70,
