@@ -41,7 +41,7 @@ def _paper(setting: Setting, *, trajectory: Trajectory = "anchored") -> InnerLoo
 
 
 def windows(setting: Setting, *, steps: int, sync: Sync = "step") -> InnerLoop:
-    """Spectral windows of K steps, for ranks to run apart: longer than the preset's two.
+    """Plain spectral windows of K steps, for a sweep over K that ranks run apart.
 
     Their radius starts at 0.02 and follows ``SlopeRatio()``; with one step it stays there, since
     the rule compares two slopes.
@@ -125,7 +125,7 @@ PRESETS = (
         name="local",
         title="Frank-Wolfe, local windows",
         family="Frank-Wolfe",
-        inner_loop=partial(windows, steps=3, sync="restart"),
+        inner_loop=partial(_spectral, sync="restart"),
         ranks_only=True,
     ),
     replace(

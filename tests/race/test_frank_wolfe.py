@@ -21,13 +21,13 @@ def test_an_inner_loop_is_the_one_of_its_setting():
     )
 
 
-def test_windows_for_ranks_are_the_preset_without_what_two_steps_are_for():
+def test_windows_of_a_sweep_are_the_preset_without_what_two_steps_are_for():
     ball = SpectralBall(radius=0.02, scale_by_shape=True)
     plain = {"recurrent_momentum": None, "nesterov": False, "whitening": None}
     expected = replace(InnerLoop.spectral(), ball=ball, radius_rule=SlopeRatio(), **plain)
-    local = METHODS["local"].inner_loop({})
-    assert local == replace(expected, steps=3, sync="restart")
+    assert windows({}, steps=3, sync="restart") == replace(expected, steps=3, sync="restart")
     assert windows({}, steps=1) == replace(expected, steps=1, radius_rule=None)
+    assert METHODS["local"].inner_loop({}) == replace(InnerLoop.spectral(), sync="restart")
 
 
 def test_balls_of_an_ablation_are_those_of_its_name():

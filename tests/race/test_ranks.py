@@ -198,10 +198,9 @@ def test_batches_of_all_ranks_in_one_are_as_many_times_larger():
 def test_summary_counts_the_messages_of_a_method(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(TASKS, "digits", replace(TASKS["digits"], target=0.0))
     race(tmp_path, *RANKS, "--methods", "local", "adam", "--budget", "4")
-    # A window of three, and the one in progress, of which nothing is told yet.
     rows = [line.split("|")[2:5] for line in (tmp_path / "summary.md").read_text().splitlines()[4:]]
     assert [[cell.strip() for cell in row] for row in rows] == [
-        ["1 of 1", "4", "1"],
+        ["1 of 1", "4", "2"],
         ["1 of 1", "4", "4"],
     ]
     with (tmp_path / "summary.csv").open() as file:

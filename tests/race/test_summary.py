@@ -102,7 +102,7 @@ def test_of_several_ranks_all_reduces_are_told_beside_the_evaluations():
     assert "LSTM of 128 units, 2 ranks: gradient evaluations of each rank" in text
     assert "| method | reached | evaluations | all-reduces | seconds | final | worst |" in text
     found = [row.split(" | ")[1:5] for row in text.splitlines()[-3:]]
-    assert found == [["3 of 3", "50", messages, "6.0"] for messages in ("16", "16", "50")]
+    assert found == [["3 of 3", "50", messages, "6.0"] for messages in ("25", "16", "50")]
     tables = summary_table(lines, methods, ADDING, ranks), live_table([], methods, ADDING, ranks)
     assert [table.title for table in tables] == [
         "adding problem, T = 100, 2 ranks: to test MSE ≤ 0.02",
