@@ -12,6 +12,7 @@ from lightning_fw import AnchorAveraging
 from lightning_fw.race.contestant import contestant, measured
 from lightning_fw.race.entrants import Entrant
 from lightning_fw.race.methods import METHODS
+from tests.manual.twins import trainer
 
 INPUTS = [torch.randn(8, 5, 3, generator=torch.Generator().manual_seed(n)) for n in range(3)]
 
@@ -19,7 +20,7 @@ INPUTS = [torch.randn(8, 5, 3, generator=torch.Generator().manual_seed(n)) for n
 class Look(L.Callback):
     """Notes the statistics in training, in measuring, and by hand of the same weights."""
 
-    def on_train_batch_end(self, trainer, model, *_):
+    def on_train_batch_end(self, _, model, *rest):
         before, generator = list_of(model), torch.get_rng_state()
         with measured(model, INPUTS):
             assert not model.training
@@ -59,16 +60,8 @@ def look(name):
         num_layers=2,
         dropout=0.3,
     )
-    L.Trainer(
-        max_epochs=2,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-        callbacks=[callback, *([AnchorAveraging()] if method.averaged else [])],
-        accelerator="cpu",
-    ).fit(model, loader, loader)
+    averages = [AnchorAveraging()] if method.averaged else []
+    trainer([callback, *averages], max_epochs=2).fit(model, loader, loader)
     return callback
 
 
