@@ -197,14 +197,15 @@ def test_batches_of_all_ranks_in_one_are_as_many_times_larger():
 
 def test_summary_counts_the_messages_of_a_method(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(TASKS, "digits", replace(TASKS["digits"], target=0.0))
-    race(tmp_path, *RANKS, "--methods", "local", "adam", "--budget", "4")
+    race(tmp_path, *RANKS, "--methods", "local", "adam", "--every", "5", "--budget", "5")
+    # Two windows of two, and the one in progress, of which nothing is told yet.
     rows = [line.split("|")[2:5] for line in (tmp_path / "summary.md").read_text().splitlines()[4:]]
     assert [[cell.strip() for cell in row] for row in rows] == [
-        ["1 of 1", "4", "2"],
-        ["1 of 1", "4", "4"],
+        ["1 of 1", "5", "2"],
+        ["1 of 1", "5", "5"],
     ]
     with (tmp_path / "summary.csv").open() as file:
-        assert [row["evaluations"] for row in csv.DictReader(file)] == ["4", "4"]
+        assert [row["evaluations"] for row in csv.DictReader(file)] == ["5", "5"]
 
 
 @pytest.mark.parametrize(
