@@ -4,7 +4,8 @@ For each race the medians of ``spectral``, or of another method that is asked fo
 other method of each kind, their ratio, and the geometric mean of the ratios, as Markdown. A run of
 others that does not arrive counts with its budget, which makes Frank-Wolfe look no better than it
 is; the ratio to such a median has the sign ≤, and so has a mean with one among them. Where neither
-median run arrives there is no ratio, and where that of Frank-Wolfe does not it is infinite.
+median run arrives there is no ratio, and where that of Frank-Wolfe does not it is infinite. In
+parentheses what 95 % of bootstrap samples of the seeds come to.
 """
 
 from __future__ import annotations
@@ -16,11 +17,15 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, NamedTuple, get_args
+
+import torch
+from torch import Tensor
 
 from lightning_fw.command_line.arguments import Parser, one_of
 from lightning_fw.command_line.exit_status import CANNOT_START
 from lightning_fw.command_line.json_result import add_json, console_beside, write_json
+from lightning_fw.race.bootstrap import Run, interval, median, resampled_ratios
 from lightning_fw.race.method import Family
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.points import Point, Unit
@@ -47,18 +52,21 @@ class Race:
     points: Sequence[Point]
     ours: str
 
-    def spent(self, method: str, unit: Unit) -> tuple[float, bool]:
-        """Median over the seeds to the target, and whether the median run arrives.
+    def spent(self, method: str, unit: Unit) -> Run:
+        """What the median run over the seeds needs to the target.
 
         A run that does not arrive counts with all that it spent.
         """
-        found = []
+        return median(self.needs(method, unit))
+
+    def needs(self, method: str, unit: Unit) -> dict[int, Run]:
+        """What the run of each seed needs."""
+        found = {}
         for run in self._runs(method):
             at_target = arrival(run, self.task)
-            found.append((getattr(at_target or run[-1], unit), at_target is not None))
-        found.sort(key=lambda run: (not run[1], run[0]))
-        (lower, _), (upper, arrives) = found[(len(found) - 1) // 2], found[len(found) // 2]
-        return statistics.mean((lower, upper)), arrives
+            spent = getattr(at_target or run[-1], unit)
+            found[run[0].seed] = Run(spent, at_target is not None)
+        return found
 
     def final(self, method: str) -> float:
         """Median of the last metric."""
@@ -127,6 +135,8 @@ class Comparison:
         best: What the best other one needed.
         ratio: Of the two; infinite where ours does not arrive, None where neither does.
         is_bound: Whether the other does not arrive, so that the ratio is an upper bound.
+        resampled: The ratio in bootstrap samples of the seeds; None where there is no ratio, or
+            less than two seeds.
     """
 
     race: str
@@ -134,6 +144,27 @@ class Comparison:
     best: Spent
     ratio: float | None
     is_bound: bool
+    resampled: Tensor | None
+
+    def for_machines(self) -> dict[str, Any]:
+        """What programs are told of it."""
+        told = asdict(self)
+        del told["resampled"]
+        return {**told, "interval": interval(self.resampled)}
+
+
+class Mean(NamedTuple):
+    """The geometric mean of ratios.
+
+    Attributes:
+        ratio: The mean.
+        is_bound: Whether any of them is an upper bound.
+        interval: What 95 % of its bootstrap samples lie within; None where a ratio has none.
+    """
+
+    ratio: float
+    is_bound: bool
+    interval: tuple[float, float] | None
 
 
 def compare(races: Sequence[Race], family: Family, unit: Unit) -> list[Comparison]:
@@ -149,40 +180,55 @@ def compare(races: Sequence[Race], family: Family, unit: Unit) -> list[Compariso
             Spent(name, spent, race.arrived(name), race.final(name))
             for name, spent in ((race.ours, mine), (other, theirs))
         )
-        found.append(Comparison(race.title, ours, best, ratio, not they_arrive))
+        needs = race.needs(race.ours, unit), race.needs(other, unit)
+        resampled = None if ratio is None else resampled_ratios(*needs, race.title)
+        found.append(Comparison(race.title, ours, best, ratio, not they_arrive, resampled))
     return found
 
 
-def mean_ratio(comparisons: Sequence[Comparison]) -> tuple[float | None, bool]:
-    """The geometric mean of the ratios, and whether it is an upper bound; None without any."""
-    counted = [(each.ratio, each.is_bound) for each in comparisons if each.ratio is not None]
+def mean_ratio(comparisons: Sequence[Comparison]) -> Mean | None:
+    """The geometric mean of the ratios; None without any."""
+    counted = [(each.ratio, each) for each in comparisons if each.ratio is not None]
     if not counted:
-        return None, False
-    ratios, are_bounds = zip(*counted, strict=True)
-    return math.exp(statistics.mean(map(math.log, ratios))), any(are_bounds)
+        return None
+    logarithms = [None if each.resampled is None else each.resampled.log() for _, each in counted]
+    known = [logarithm for logarithm in logarithms if logarithm is not None]
+    samples = torch.stack(known).mean(dim=0).exp() if len(known) == len(counted) else None
+    return Mean(
+        math.exp(statistics.mean(math.log(ratio) for ratio, _ in counted)),
+        any(each.is_bound for _, each in counted),
+        interval(samples),
+    )
 
 
 def table(comparisons: Sequence[Comparison], family: Family, unit: Unit) -> Iterator[str]:
     """The lines of a table of at least one comparison."""
     digits: Callable[[float], str] = "{:.10g}".format if unit == "evaluations" else "{:.1f}".format
     title = METHODS[comparisons[0].ours.method].title
-    headings = (f"{unit} to the target", title, f"best of {family}", "ratio")
+    headings = (f"{unit} to the target", title, f"best of {family}", "ratio (95 %)")
     yield f"| {' | '.join(headings)} | at the end |"
     yield "| --- | ---: | ---: | ---: | ---: |"
     for each in comparisons:
         ours, best = each.ours, each.best
         left = f"{digits(ours.spent)} ({ours.arrived})"
         right = f"{METHODS[best.method].title}: {digits(best.spent)} ({best.arrived})"
-        told = "–" if each.ratio is None else _signed(each.ratio, each.is_bound)
+        told = _signed(each.ratio, each.is_bound, interval(each.resampled))
         ends = f"{ours.final:.4f} / {best.final:.4f}"
         yield f"| {each.race} | {left} | {right} | {told} | {ends} |"
-    mean, is_bound = mean_ratio(comparisons)
+    mean = mean_ratio(comparisons)
     if mean is not None:
-        yield f"| geometric mean | | | {_signed(mean, is_bound)} | |"
+        yield f"| geometric mean | | | {_signed(*mean)} | |"
 
 
-def _signed(ratio: float, is_bound: bool) -> str:
-    return f"{'≤ ' if is_bound else ''}{ratio:.2f}"
+def _signed(ratio: float | None, is_bound: bool, limits: tuple[float, float] | None) -> str:
+    if ratio is None:
+        return "–"
+    sign = "≤ " if is_bound else ""
+    told = f"{sign}{ratio:.2f}"
+    if limits is None:
+        return told
+    low, high = limits
+    return f"{told} ({sign}{high:.2f})" if is_bound else f"{told} ({low:.2f}–{high:.2f})"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -232,14 +278,15 @@ def main(argv: Sequence[str]) -> int:
                 continue
             lines = "\n".join([*table(comparisons, family, unit), ""])
             console.print(lines, soft_wrap=True, markup=False, highlight=False, emoji=False)
-            mean, is_bound = mean_ratio(comparisons)
+            mean = mean_ratio(comparisons)
             found.append(
                 {
                     "family": family,
                     "unit": unit,
-                    "mean_ratio": mean,
-                    "is_bound": is_bound,
-                    "races": [asdict(each) for each in comparisons],
+                    "mean_ratio": mean and mean.ratio,
+                    "is_bound": mean is not None and mean.is_bound,
+                    "interval": mean and mean.interval,
+                    "races": [each.for_machines() for each in comparisons],
                 }
             )
     write_json(options.json, {"method": options.method, "standings": found})
