@@ -12,7 +12,7 @@ from lightning_fw.nn.frank_wolfe import (
 )
 from lightning_fw.nn.indrnn import IndRNN, indrnn_bound
 from lightning_fw.nn.indrnn_stack import IndRNNStack
-from lightning_fw.nn.initialization import irnn_, orthogonal_
+from lightning_fw.nn.initialization import chrono_, irnn_, orthogonal_
 from lightning_fw.nn.language_model import LanguageModel
 from lightning_fw.nn.regressor import SequenceRegressor
 from lightning_fw.nn.sbo_rnn import SBORNN
@@ -32,6 +32,7 @@ __all__ = [
     "SequenceClassifier",
     "SequenceModel",
     "SequenceRegressor",
+    "chrono_",
     "indrnn_bound",
     "irnn_",
     "make_cell",

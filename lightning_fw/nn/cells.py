@@ -13,7 +13,7 @@ from lightning_fw.nn.fast_grnn import FastGRNN
 from lightning_fw.nn.fast_rnn import FastRNN
 from lightning_fw.nn.indrnn import IndRNN
 from lightning_fw.nn.indrnn_stack import IndRNNStack
-from lightning_fw.nn.initialization import irnn_
+from lightning_fw.nn.initialization import chrono_, irnn_
 from lightning_fw.nn.sbo_rnn import SBORNN
 
 NewCell = Literal["irnn", "indrnn", "indrnn-stack", "fastrnn", "fastgrnn", "sbo-rnn", "equilibrium"]
@@ -67,6 +67,7 @@ _SINGLE: dict[str, Callable[..., nn.Module]] = {
     "equilibrium": EquilibriumRNN,
 }
 _STACK = "indrnn-stack"
+_GATED = ("lstm", "gru")
 
 
 def make_cell(
@@ -77,6 +78,7 @@ def make_cell(
     num_layers: int | None = None,
     bidirectional: bool = False,
     dropout: float = 0.0,
+    chrono: int | None = None,
 ) -> nn.Module:
     """A recurrent layer, or several, that reads (batch, time, input_size).
 
@@ -92,6 +94,8 @@ def make_cell(
         bidirectional: Whether torch's cells and ``"irnn"`` read in both directions.
         dropout: Probability that a unit is dropped between two layers; in ``"indrnn-stack"`` after
             the last one too.
+        chrono: Time steps over which the gates of ``"lstm"`` and ``"gru"`` begin to remember, by
+            :func:`chrono_`; None: as torch initializes them.
 
     Raises:
         TypeError: If a number is of the wrong kind, or ``bidirectional`` not a bool.
@@ -111,14 +115,14 @@ def make_cell(
     if num_layers is not None:
         require_count("num_layers", num_layers)
     layers = usual_layers(cell) if num_layers is None else num_layers
-    _require_taken(cell, layers, bidirectional=bidirectional)
+    _require_taken(cell, layers, bidirectional=bidirectional, chrono=chrono)
     if cell in _SINGLE:
         return _SINGLE[cell](input_size, hidden_size, batch_first=True)
     if cell == _STACK:
         return IndRNNStack(
             input_size, hidden_size, num_layers=layers, dropout=dropout, batch_first=True
         )
-    return _TORCHS[cell](
+    made = _TORCHS[cell](
         input_size,
         hidden_size,
         num_layers=layers,
@@ -127,9 +131,19 @@ def make_cell(
         dropout=dropout if layers > 1 else 0.0,
         batch_first=True,
     )
+    if chrono is not None:
+        chrono_(made, chrono)
+    return made
 
 
-def _require_taken(cell: Cell, layers: int, *, bidirectional: bool) -> None:
+def _require_taken(cell: Cell, layers: int, *, bidirectional: bool, chrono: int | None) -> None:
+    if chrono is not None:
+        require_count("chrono", chrono, least=3)
+    if chrono is not None and cell not in _GATED:
+        raise ValueError(
+            f'`chrono` must be None with cell="{cell}", got {chrono}: it has no gate that keeps a '
+            f"state. Pass one of {', '.join(map(repr, _GATED))} as the cell."
+        )
     if bidirectional and cell not in _TORCHS:
         raise ValueError(
             f'`bidirectional` must be False with cell="{cell}", got True: it reads in one '

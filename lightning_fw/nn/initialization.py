@@ -7,12 +7,14 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lightning_fw.checks import require_positive
+from lightning_fw.checks import require_count, require_positive
 from lightning_fw.parameters import stacked_gates
 from lightning_fw.tensors.foreach import working_dtype
 
 # Standard deviation of the weights that do not recur, in section 4 of Le et al.
 _IRNN_INPUT_STD = 0.001
+
+_GATED = (nn.LSTM, nn.LSTMCell, nn.GRU, nn.GRUCell)
 
 
 @torch.no_grad()
@@ -104,6 +106,61 @@ def orthogonal_(module: nn.Module, *, gain: float = 1.0) -> None:
             # torch has no QR decomposition in half precision.
             drawn = torch.empty_like(gate, dtype=working_dtype(gate.dtype))
             gate.copy_(nn.init.orthogonal_(drawn, math.sqrt(gain) if is_factor else gain))
+
+
+@torch.no_grad()
+def chrono_(module: nn.Module, steps: int) -> None:
+    """Let the gates of LSTM and GRU layers keep a state over so many time steps.
+
+    A unit begins to forget after t steps, with t ~ U(1, ``steps`` − 1): the biases of an LSTM's
+    forget gates add up to log t and those of its input gates to −log t, those of a GRU's update
+    gates, which keep in torch, to log t. All else stays as it is.
+
+    Args:
+        module: A :class:`torch.nn.LSTM`, GRU, LSTMCell or GRUCell, or any module that holds some;
+            changed in place.
+        steps: The longest time over which something is to be remembered, at least 3.
+
+    Raises:
+        TypeError: If ``steps`` is not an int.
+        ValueError: If ``steps`` is less than 3, or ``module`` holds no such layer, or one without
+            biases.
+
+    Example:
+        >>> lstm = nn.LSTM(2, 4)
+        >>> chrono_(lstm, steps=100)
+        >>> i, f, g, o = (lstm.bias_ih_l0 + lstm.bias_hh_l0).chunk(4)
+        >>> bool((f > 0).all() and (f < 4.6).all()), torch.equal(i, -f)
+        (True, True)
+
+    Source: Tallec, Ollivier 2018, arXiv:1804.11188.
+    """
+    require_count("steps", steps, least=3)
+    layers = [layer for layer in module.modules() if isinstance(layer, _GATED)]
+    if not layers or not all(layer.bias for layer in layers):
+        found = "a layer without biases" if layers else type(module).__name__
+        raise ValueError(
+            f"`module` must hold LSTM or GRU layers with biases, got {found}. Pass one that does."
+        )
+    for layer in layers:
+        for name, inner in layer.named_parameters():
+            if name.startswith("bias_ih"):
+                outer = layer.get_parameter(name.replace("_ih", "_hh"))
+                is_lstm = isinstance(layer, nn.LSTM | nn.LSTMCell)
+                _keep_for(steps, inner, outer, is_lstm=is_lstm)
+
+
+def _keep_for(steps: int, bias: Tensor, other: Tensor, *, is_lstm: bool) -> None:
+    """All of the gates' bias in one of the two that are added up."""
+    # torch has an LSTM's input gate first and its forget gate second, and of a GRU second the
+    # update gate, which keeps the state.
+    gates, others = (bias.chunk(4), other.chunk(4)) if is_lstm else (bias.chunk(3), other.chunk(3))
+    kept = torch.empty_like(gates[1], dtype=torch.float32).uniform_(1, steps - 1).log_()
+    gates[1].copy_(kept)
+    others[1].zero_()
+    if is_lstm:
+        gates[0].copy_(-kept)
+        others[0].zero_()
 
 
 def _recurrent_matrices(module: nn.Module) -> dict[str, Tensor]:

@@ -52,6 +52,8 @@ class SequenceModel(CarriesState, ABC):
         bidirectional: Whether the cell reads in both directions, where it can.
         dropout: Probability that a unit is dropped, between layers and in front of the head.
         layer_norm: Whether layer norm stands in front of the head.
+        chrono: Time steps over which gates begin to remember, as
+            :func:`~lightning_fw.nn.make_cell` has it; None: as torch initializes them.
         optimizer: What makes the optimizer from the parameters.
 
     Attributes:
@@ -80,6 +82,7 @@ class SequenceModel(CarriesState, ABC):
         bidirectional: bool = False,
         dropout: float = 0.0,
         layer_norm: bool = False,
+        chrono: int | None = None,
         optimizer: OptimizerCallable = Adam,
     ) -> None:
         super().__init__()
@@ -92,6 +95,7 @@ class SequenceModel(CarriesState, ABC):
             num_layers=num_layers,
             bidirectional=bidirectional,
             dropout=dropout,
+            chrono=chrono,
         )
         self.bidirectional = bidirectional
         self.optimizer = optimizer

@@ -27,7 +27,7 @@ from lightning_fw.race.tasks import TASKS
 from lightning_fw.race.tuning import SEEDS as TUNING_SEEDS
 
 _USUAL_SIZE = 128
-_NETWORK = ("hidden_size", "num_layers", "bidirectional", "dropout", "layer_norm")
+_NETWORK = ("hidden_size", "num_layers", "bidirectional", "dropout", "layer_norm", "chrono")
 
 
 class _Parser(Parser):
@@ -138,6 +138,7 @@ def _add_network(arguments: argparse.ArgumentParser) -> None:
     add("--bidirectional", action="store_true", default=None, help="read in both directions")
     add("--dropout", type=above_zero, help="between layers and before the head (default: none)")
     add("--layer-norm", action="store_true", default=None, help="before the head")
+    add("--chrono", type=positive, metavar="STEPS", help="gates begin to remember so long")
 
 
 def _listed() -> str:

@@ -51,6 +51,7 @@ WORDS = {
     "bidirectional": "bidirectional",
     "dropout": "dropout {:g}",
     "layer_norm": "layer norm",
+    "chrono": "chrono {}",
 }
 
 

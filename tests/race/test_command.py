@@ -218,10 +218,10 @@ def test_arguments_may_stand_in_a_file(tmp_path, monkeypatch):
 
 def test_the_network_and_its_batches_are_the_users(tmp_path, capsys):
     shape = ("--hidden-size", "8", "--num-layers", "2", "--bidirectional", "--dropout", "0.25")
-    more = ("--layer-norm", "--batch-size", "16")
+    more = ("--layer-norm", "--batch-size", "16", "--chrono", "50")
     small = ("--methods", "spectral", "adam", "--seeds", "1", "--budget", "2", "--every", "1")
     assert race(tmp_path, *small, *shape, *more) == 0
-    words = "LSTM of 8 units, 2 layers, bidirectional, dropout 0.25, layer norm"
+    words = "LSTM of 8 units, 2 layers, bidirectional, dropout 0.25, layer norm, chrono 50"
     text = (tmp_path / "summary.md").read_text()
     assert f"digits by row, {words}: gradient evaluations (batches of 16)" in text
     # What was tuned for the network of 128 units is not tuned for this one.
