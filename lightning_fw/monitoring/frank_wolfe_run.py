@@ -34,7 +34,7 @@ class FrankWolfeRun:
         self.watch = Stopwatch(device)
         self._seconds: list[float] = []
         # On one rank it stays on the CPU: records are plain numbers, and some devices lack float64.
-        self._statistics = RestartStatistics().to(device if ranks > 1 else "cpu")
+        self._statistics = RestartStatistics(ranks=ranks).to(device if ranks > 1 else "cpu")
         self._total = moments([])
         self._pending = 0
 

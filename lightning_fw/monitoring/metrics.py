@@ -132,6 +132,9 @@ class RestartStatistics(Metric):
     A mean over ranks makes counts those of one rank, as ``trainer.global_step`` is, and leaves
     every ratio of sums the one over all ranks' records.
 
+    Args:
+        ranks: Processes of the fit; one alone asks nobody.
+
     Example:
         >>> statistics = RestartStatistics()
         >>> statistics.update([RestartRecord(restart=index, steps=5 - index) for index in (0, 1)])
@@ -142,8 +145,9 @@ class RestartStatistics(Metric):
     full_state_update = False
     moments: Tensor
 
-    def __init__(self) -> None:
-        super().__init__(dist_sync_fn=_gather)
+    def __init__(self, *, ranks: int = 1) -> None:
+        # A process group that is there may be of others than this Trainer.
+        super().__init__(dist_sync_fn=_gather, sync_on_compute=ranks > 1)
         self.add_state("moments", moments([]), dist_reduce_fx="mean")
 
     def update(self, records: Iterable[RestartRecord]) -> None:

@@ -110,6 +110,17 @@ def test_no_windows_know_nothing():
     assert {name for name, value in summary.items() if not isnan(value)} == totals
 
 
+def test_one_rank_asks_nobody_of_a_process_group_that_is_there(monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("a collective")
+
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.all_gather", refuse)
+    statistics = RestartStatistics()
+    statistics.update([record(0)])
+    assert summarize(statistics.compute())["fw/restarts"] == 1
+
+
 def test_the_metric_gathers_updates_until_it_is_reset():
     statistics = RestartStatistics()
     statistics.update([record(0)])
