@@ -80,6 +80,9 @@ def warn_of_lengths_in_batches(trainer: Any, inner_loop: InnerLoop) -> None:
     if inner_loop.batches != "successive" or together == 1 or not trainer.max_epochs:
         return
     batches = trainer.num_training_batches * trainer.max_epochs
+    if trainer.num_training_batches == 1:
+        # Each epoch is one window of one batch.
+        return
     for config in trainer.lr_scheduler_configs:
         scheduler = config.scheduler
         lengths = {name: getattr(scheduler, name, None) for name in _LENGTHS}

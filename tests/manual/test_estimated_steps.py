@@ -80,6 +80,9 @@ def test_a_schedule_as_long_as_the_fit_has_batches_is_warned_of(make, name, make
         make_trainer(max_epochs=2).fit(module, make_loader())
         for loop in (InnerLoop(steps=1), InnerLoop(steps=3, batches="split")):
             make_trainer(max_epochs=2).fit(Scheduled(loop), make_loader())
+        # Epochs of one batch are as many windows.
+        module.batches, module.interval = 2, "step"
+        make_trainer(max_epochs=2, limit_train_batches=1).fit(module, make_loader())
     assert not [each for each in told if "its batches" in str(each.message)]
 
 
