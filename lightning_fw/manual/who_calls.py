@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
 
 def called_by_the_loop(module: Any, mixin: type) -> bool:
     """Whether Lightning's loop asks the module itself for a step of its training.
 
-    Warns where a module without the mixin does: it trains the parameters by back-propagation.
+    Warns where a module without the mixin does, or Fabric: they train by back-propagation.
 
     Args:
         module: The module whose ``training_step`` was called.
         mixin: FrankWolfeMixin.
     """
     trainer = module._trainer
+    if trainer is None and module._fabric is not None and torch.is_grad_enabled():
+        rank_zero_warn(
+            f"`training_step` of {type(module).__name__} was called under Fabric, which drives no "
+            "windows: it trains by back-propagation. Step a Window in your loop, as in the docs' "
+            "page on plain torch, or train by a Trainer."
+        )
     if trainer is None or not trainer.training:
         return False
     outer = trainer.lightning_module

@@ -7,6 +7,7 @@ import warnings
 import lightning as L
 import pytest
 import torch
+from lightning.fabric import Fabric
 from torch import nn
 
 from tests.mixin.conftest import Recurrent
@@ -124,3 +125,13 @@ def test_who_validates_by_its_training_step_is_not_told_of_training(loader, make
         warnings.simplefilter("always")
         make_trainer().validate(Outer(), loader, verbose=False)
     assert not [one for one in told if "`training_step`" in str(one.message)]
+
+
+def test_a_module_under_fabric_warns_that_nothing_drives_its_windows(loader):
+    fabric = Fabric(accelerator="cpu", devices=1)
+    fabric.launch()
+    module = Recurrent()
+    fabric.setup(module)
+    batch = next(iter(loader))
+    with pytest.warns(UserWarning, match="of Recurrent was called under Fabric, which drives no"):
+        module.training_step(batch, 0)
