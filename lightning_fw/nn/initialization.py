@@ -117,7 +117,7 @@ def chrono_(module: nn.Module, steps: int) -> None:
     gates, which keep in torch, to log t. All else stays as it is.
 
     Args:
-        module: A :class:`torch.nn.LSTM`, GRU, LSTMCell or GRUCell, or any module that holds some;
+        module: A ``torch.nn.LSTM``, GRU, LSTMCell or GRUCell, or any module that holds some;
             changed in place.
         steps: The longest time over which something is to be remembered, at least 3.
 
