@@ -15,7 +15,7 @@ import math
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -83,6 +83,11 @@ class Race:
         names = {point.method for point in self.points} - {self.ours}
         mine = [name for name in sorted(names) if METHODS[name].family == family]
         return min(mine, key=lambda name: self._order(name, unit), default=None)
+
+    def on_seeds_of(self, method: str) -> Race:
+        """The race on the seeds that the method ran."""
+        seeds = {point.seed for point in self.points if point.method == method}
+        return replace(self, points=[point for point in self.points if point.seed in seeds])
 
     def _order(self, method: str, unit: Unit) -> tuple[bool, float, float]:
         spent, arrives = self.spent(method, unit)
@@ -170,10 +175,12 @@ class Mean(NamedTuple):
 def compare(races: Sequence[Race], family: Family, unit: Unit) -> list[Comparison]:
     """Ours and the best of a family in every race in which one of the family raced."""
     found = []
-    for race in races:
+    for whole in races:
+        race = whole.on_seeds_of(whole.ours)
         other = race.best(family, unit)
         if other is None:
             continue
+        race = race.on_seeds_of(other)
         (mine, arrives), (theirs, they_arrive) = (race.spent(m, unit) for m in (race.ours, other))
         ratio = (mine / theirs if arrives else math.inf) if arrives or they_arrive else None
         ours, best = (
