@@ -138,7 +138,7 @@ def _add_network(arguments: argparse.ArgumentParser) -> None:
     add("--bidirectional", action="store_true", default=None, help="read in both directions")
     add("--dropout", type=above_zero, help="between layers and before the head (default: none)")
     add("--layer-norm", action="store_true", default=None, help="before the head")
-    add("--chrono", type=positive, metavar="STEPS", help="gates begin to remember so long")
+    add("--chrono", type=positive, metavar="STEPS", help="gates remember so long at first, >= 3")
 
 
 def _listed() -> str:
