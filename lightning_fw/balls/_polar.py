@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -31,8 +32,8 @@ def _with_room(room: float) -> tuple[tuple[float, float, float], ...]:
 
 _QUINTICS_OF = {torch.float16: _with_room(1.003), torch.bfloat16: _with_room(1.01)}
 
-# Half precision is faster from here on; below, launches take a GPU's time, and a CPU gains little.
-_WIDE = 256
+# Half precision is faster from here on; below, launches take the time.
+_WIDE = {"cuda": 256, "cpu": 128}
 
 # From so many columns, and so many times the rows, a CPU takes the middle steps on Gram matrices:
 # below, the products of whole matrices are the faster.
@@ -50,8 +51,8 @@ def polar_newton_schulz(matrices: Tensor) -> Tensor:
     Five quintic steps bring every singular value of at least 1e-3 of the Frobenius norm into
     [0.87, 1.13]; the cubic step 1.5 x − 0.5 x³, whose maximum is 1 at x = 1, brings them into
     [0.97, 1]. Smaller ones end below: they hardly count in ⟨g, s⟩. Where both sides have at least
-    256 all steps but the last are in half precision, if the device is the faster for it; those of
-    oblong matrices a CPU multiplies out.
+    128, on a GPU 256, all steps but the last are in half precision, if the device is the faster
+    for it; those of oblong matrices a CPU multiplies out.
 
     Args:
         matrices: Shape (batch, rows, columns).
@@ -137,11 +138,12 @@ def _coarse_dtype(x: Tensor) -> torch.dtype:
 
     No entry exceeds 10, which float16 holds; bfloat16 takes two steps more.
     """
-    if x.dtype != torch.float32 or x.shape[-2] < _WIDE:
+    kind = x.device.type
+    if x.dtype != torch.float32 or x.shape[-2] < _WIDE.get(kind, math.inf):
         return x.dtype
-    if x.is_cuda and torch.cuda.get_device_capability(x.device) >= (7, 0):
+    if kind == "cuda" and torch.cuda.get_device_capability(x.device) >= (7, 0):
         return torch.float16
-    return torch.bfloat16 if x.device.type == "cpu" and _cpu_multiplies_bfloat16() else x.dtype
+    return torch.bfloat16 if kind == "cpu" and _cpu_multiplies_bfloat16() else x.dtype
 
 
 @cache
