@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -101,13 +103,19 @@ class Stopwatch:
             self._phase.__exit__()
             self._running = False
 
-    def read(self) -> float:
-        """Seconds up to now; on CUDA it waits for the device."""
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the time for the body of a ``with``, and let it run again if it ran."""
         was_running = self._running
         self.stop()
-        self._seconds += self._phase.take()
+        yield
         if was_running:
             self.start()
+
+    def read(self) -> float:
+        """Seconds up to now; on CUDA it waits for the device."""
+        with self.held():
+            self._seconds += self._phase.take()
         return self._seconds
 
     def __getstate__(self) -> dict[str, Any]:

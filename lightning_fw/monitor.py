@@ -91,8 +91,7 @@ class RestartMonitor(_Hooks):
         summary = self._run.summary()
         reached = self.comparison()
         if summary and reached:
-            best = asdict(reached[-1])
-            summary |= {f"to_baseline/{name}": value for name, value in best.items()}
+            summary |= {f"to_baseline/{name}": cost for name, cost in asdict(reached[-1]).items()}
         return summary
 
     @rank_zero_only
@@ -149,14 +148,10 @@ class RestartMonitor(_Hooks):
         device = trainer.strategy.root_device
         if isinstance(pl_module, FrankWolfeMixin):
             self._run = FrankWolfeRun(device, ranks=trainer.world_size)
+            # This early a layout of the user's, of which TensorBoard shows the last, comes later.
+            add_layout(trainer)
         else:
             self._run = BPTTRun(device)
-
-    @override
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        super().on_train_start(trainer, pl_module)
-        if isinstance(self._run, FrankWolfeRun):
-            add_layout(trainer)
 
     @override
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
@@ -206,7 +201,8 @@ class RestartMonitor(_Hooks):
         if not isinstance(self._run, FrankWolfeRun):
             return
         if self._run.add(record) >= self.log_every_n_restarts:
-            self._log.log(trainer, pl_module, self._run.gather())
+            with self._run.watch.held():
+                self._log.log(trainer, pl_module, self._run.gather())
 
     @override
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
@@ -256,9 +252,9 @@ class FWRestartMonitor(RestartMonitor, Callback):
     On a plain module it records a baseline, the loss of every training batch against gradient
     evaluations and seconds. With that as ``baseline``, a later run reports the evaluations and
     seconds that each run needed to reach the losses of the baseline. Seconds there are those from
-    the start to the end of training batches, by the same clock in both runs; how losses are
-    averaged says :func:`~lightning_fw.monitoring.loss_curve.compare`. Under DDP losses are rank
-    zero's.
+    the start to the end of training batches, but for what the monitor logs, by the same clock in
+    both runs; how losses are averaged says :func:`~lightning_fw.monitoring.loss_curve.compare`.
+    Under DDP losses are rank zero's.
 
     It holds one fit: the next one starts anew, unless it resumes from a checkpoint. With a strategy
     that spawns processes records stay in these; launch with ``strategy="ddp"`` to read them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 
 import lightning as L
 import pytest
@@ -76,6 +77,19 @@ def test_time_after_an_error_or_an_epoch_that_ends_early_does_not_count(module):
             trainer(monitor).fit(kind(), loader())
         watch = monitor._run.watch
         assert watch.read() == watch.read()
+
+
+def test_what_it_takes_to_log_is_no_part_of_the_runs_seconds(monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr("lightning_fw.cost.perf_counter", lambda: next(clock))
+
+    class SlowToLog(Restarting):
+        def log(self, *args, **kwargs):
+            super().log(*args, **kwargs)
+            for _ in range(10_000 if args[0].startswith("fw/") else 0):
+                next(clock)
+
+    assert fitted(SlowToLog()).curve().seconds[-1] < 10_000
 
 
 def test_it_is_made_from_a_file_by_lightning_cli(saved, monkeypatch):
