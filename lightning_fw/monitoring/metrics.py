@@ -31,8 +31,7 @@ TOTALS = {
 }
 COSTS = ("batches", "gradient_seconds", "oracle_seconds", "outer_seconds")
 _ATTRIBUTES = (*MEANS.values(), *TOTALS.values(), *COSTS)
-# A window all of whose steps were skipped makes no outer step, and must not cheapen the others';
-# where ranks run windows apart, it makes one if others took steps.
+# A window all of whose steps were skipped makes no outer step, and must not cheapen the others'.
 _COLUMNS = (*_ATTRIBUTES, "outer_steps")
 
 
@@ -49,8 +48,7 @@ def moments(records: Iterable[RestartRecord]) -> Tensor:
     sums, counts = [0.0] * len(_COLUMNS), [0] * len(_COLUMNS)
     for record in records:
         values = [_bounded(name, float(getattr(record, name))) for name in _ATTRIBUTES]
-        stepped = record.steps > 0 or record.agreement > 0
-        for index, value in enumerate([*values, float(stepped)]):
+        for index, value in enumerate([*values, float(record.steps > 0)]):
             if not isnan(value):
                 sums[index] += value
                 counts[index] += 1
@@ -71,6 +69,9 @@ def summarize(moments: Tensor) -> dict[str, float]:
         fw/seconds_per_batch      = (G + O + U) / batches
         fw/bptt_seconds_per_batch = G / gradient evaluations + U / outer steps
         fw/cost_ratio             = the former / the latter
+
+    The latter two are NaN where ranks run windows apart: back-propagation would average gradients
+    over ranks at every batch, and nothing here tells how long that takes.
 
     Args:
         moments: Shape (2, n), from :func:`moments`.
@@ -113,13 +114,14 @@ def batch_costs(moments: Tensor) -> tuple[BatchCost, BatchCost]:
     Args:
         moments: Shape (2, n), from :func:`moments`.
     """
-    sums = dict(zip(_COLUMNS, moments[0].tolist(), strict=True))
+    sums, counts = (dict(zip(_COLUMNS, row, strict=True)) for row in moments.tolist())
     seconds = [sums[f"{part}_seconds"] for part in BatchCost._fields]
+    ours = BatchCost(*(_ratio(spent, sums["batches"]) for spent in seconds))
+    ran_apart = counts["agreement"] > 0
+    if ran_apart:
+        return ours, BatchCost(nan, nan, nan)
     evaluation = _ratio(sums["gradient_seconds"], sums["gradient_evaluations"])
-    return (
-        BatchCost(*(_ratio(spent, sums["batches"]) for spent in seconds)),
-        BatchCost(evaluation, 0.0, _ratio(sums["outer_seconds"], sums["outer_steps"])),
-    )
+    return ours, BatchCost(evaluation, 0.0, _ratio(sums["outer_seconds"], sums["outer_steps"]))
 
 
 def _ratio(numerator: float, denominator: float) -> float:

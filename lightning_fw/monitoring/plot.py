@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from math import isfinite
+from math import isfinite, isnan
 from typing import TYPE_CHECKING, Any
 
 from lightning_fw.monitoring.loss_curve import HORIZON, LossCurve
@@ -145,13 +145,15 @@ def _draw_radius(axes: Any, records: Sequence[RestartRecord]) -> None:
 
 
 def _draw_cost(axes: Any, records: Sequence[RestartRecord]) -> None:
-    """A bar of ours and of BPTT's, each of its parts."""
-    costs = [[1e3 * part for part in cost] for cost in batch_costs(moments(records))]
-    bottom = [0.0, 0.0]
-    for part, color, name in zip(
-        zip(*costs, strict=True), (_FAINT, _OURS, _BASELINE), _PARTS, strict=True
+    """A bar of ours and, where it is known, of BPTT's, each of its parts."""
+    ours, bptt = batch_costs(moments(records))
+    bars = {"Frank-Wolfe": ours} if isnan(sum(bptt)) else {"Frank-Wolfe": ours, "BPTT": bptt}
+    bottom = [0.0] * len(bars)
+    for name, color, seconds in zip(
+        _PARTS, (_FAINT, _OURS, _BASELINE), zip(*bars.values(), strict=True), strict=True
     ):
-        axes.bar(("Frank-Wolfe", "BPTT"), part, 0.6, bottom=bottom, color=color, label=name)
+        part = [1e3 * of_one for of_one in seconds]
+        axes.bar(list(bars), part, 0.6, bottom=bottom, color=color, label=name)
         bottom = [low + high for low, high in zip(bottom, part, strict=True)]
     axes.set(title="Cost of a batch", ylabel="milliseconds")
     # Room for the legend.

@@ -137,6 +137,12 @@ def test_the_cost_of_a_batch_is_split_as_the_summary_has_it():
     ]
 
 
+def test_ranks_that_ran_apart_have_no_bar_of_back_propagation():
+    cost = plot_run([record(agreement=0.5)], LossCurve(), None).axes[-1]
+    assert [len(bars) for bars in cost.containers] == [1, 1, 1]
+    assert [label.get_text() for label in cost.get_xticklabels()] == ["Frank-Wolfe"]
+
+
 def test_radii_outlive_a_checkpoint():
     run = FrankWolfeRun()
     for n, radii in enumerate(({"a": 0.1}, {"b": 0.2, "a": 0.3}, {})):

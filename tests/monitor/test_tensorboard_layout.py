@@ -45,3 +45,13 @@ def test_a_baseline_and_other_loggers_have_none(tmp_path):
     trainer(FWRestartMonitor(table=False), logger=logger).fit(Plain(), loader())
     assert layouts(logger) == []
     fitted(Restarting(), logger=CSVLogger(tmp_path), log_every_n_steps=1)
+
+
+def test_a_layout_of_the_users_is_the_last(tmp_path):
+    class Laid(Restarting):
+        def on_fit_start(self):
+            self.logger.experiment.add_custom_scalars({"mine": {"loss": ["Multiline", ["loss"]]}})
+
+    logger = TensorBoardLogger(tmp_path)
+    fitted(Laid(), logger=logger, log_every_n_steps=1)
+    assert [layout.category[0].title for layout in layouts(logger)] == ["Frank-Wolfe", "mine"]
