@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -288,13 +288,10 @@ def _goes_by(ball: Ball) -> list[str]:
 
 
 def require_inner_loop(name: str, value: object) -> InnerLoop:
-    """The value, if it is an InnerLoop.
-
-    Raises:
-        TypeError: If it is not.
-    """
-    if not isinstance(value, InnerLoop):
-        raise TypeError(
-            f"`{name}` must be an InnerLoop, got {value!r}. Take InnerLoop() or a preset, called."
-        )
-    return value
+    """The value, if it is an InnerLoop; a TypeError otherwise."""
+    if isinstance(value, InnerLoop):
+        return value
+    remedy = "Take InnerLoop() or a preset, called."
+    if isinstance(value, Mapping):
+        remedy = "LightningCLI's hparams hold its fields alone: keep the argument in an attribute."
+    raise TypeError(f"`{name}` must be an InnerLoop, got {value!r}. {remedy}")

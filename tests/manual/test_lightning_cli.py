@@ -106,6 +106,21 @@ def test_settings_are_written_so_that_they_can_be_read(chosen, rule, tmp_path, m
     assert found == [replace(SPECTRAL, radius_rule=rule)] * 4
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_settings_that_its_hyperparameters_hold_as_fields_are_refused(tmp_path, monkeypatch):
+    pytest.importorskip("jsonargparse", reason="needs the extra `cli`")
+    from lightning.pytorch.cli import LightningCLI
+
+    class FromHyperparameters(Set):
+        def configure_frank_wolfe(self) -> InnerLoop:
+            return self.hparams.inner_loop
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", "fit", "--trainer.accelerator=cpu"])
+    with pytest.raises(TypeError, match="keep the argument in an attribute"):
+        LightningCLI(FromHyperparameters, Lines, seed_everything_default=False)
+
+
 def assigned(configure):
     module = Recurrent()
     module.configure_optimizers = types.MethodType(configure, module)

@@ -29,9 +29,13 @@ def test_a_pattern_that_matches_nothing_is_named_before_training(loader, make_tr
 
 def test_other_settings_than_an_inner_loop_are_named_before_training(loader, make_trainer):
     module = Recurrent()
-    module.inner_loop = {"steps": 3}
-    with pytest.raises(TypeError, match=r"`configure_frank_wolfe\(\)` must be an InnerLoop, got {"):
-        make_trainer().fit(module, loader)
+    for wrong, told in (
+        (InnerLoop.paper, "got <bound method .*Take InnerLoop.* or a preset, called"),
+        ({"steps": 3}, "got {'steps': 3}. LightningCLI's hparams hold its fields alone: keep the"),
+    ):
+        module.inner_loop = wrong
+        with pytest.raises(TypeError, match=rf"`configure_.*` must be an InnerLoop, {told}"):
+            make_trainer().fit(module, loader)
     module.configure_frank_wolfe = InnerLoop()
     with pytest.raises(TypeError, match="`configure_frank_wolfe` must be a method, got InnerLoop"):
         make_trainer().fit(module, loader)
