@@ -16,6 +16,7 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -246,9 +247,7 @@ def parser() -> argparse.ArgumentParser:
         "methods Frank-Wolfe needs to the target, race by race and on the geometric mean.",
         epilog="example: lightning-fw standings runs/adding runs/digits",
     )
-    arguments.add_argument(
-        "run", nargs="+", type=Path, help="what --out of a race wrote", metavar="RUN"
-    )
+    arguments.add_argument("run", nargs="+", type=Path, help="--out of a race", metavar="RUN")
     arguments.add_argument(
         "--method",
         type=one_of(METHODS),
@@ -278,23 +277,24 @@ def main(argv: Sequence[str]) -> int:
         return CANNOT_START
     console = console_beside(options.json)
     found = []
-    for family in _FAMILIES:
-        for unit in get_args(Unit):
-            comparisons = compare(races, family, unit)
-            if not comparisons:
-                continue
-            lines = "\n".join([*table(comparisons, family, unit), ""])
-            console.print(lines, soft_wrap=True, markup=False, highlight=False, emoji=False)
-            mean = mean_ratio(comparisons)
-            found.append(
-                {
-                    "family": family,
-                    "unit": unit,
-                    "mean_ratio": mean and mean.ratio,
-                    "is_bound": mean is not None and mean.is_bound,
-                    "interval": mean and mean.interval,
-                    "races": [each.for_machines() for each in comparisons],
-                }
-            )
+    for family, unit in product(_FAMILIES, get_args(Unit)):
+        comparisons = compare(races, family, unit)
+        if not comparisons:
+            continue
+        lines = "\n".join([*table(comparisons, family, unit), ""])
+        console.print(lines, soft_wrap=True, markup=False, highlight=False, emoji=False)
+        mean = mean_ratio(comparisons)
+        found.append(
+            {
+                "family": family,
+                "unit": unit,
+                "mean_ratio": mean and mean.ratio,
+                "is_bound": mean is not None and mean.is_bound,
+                "interval": mean and mean.interval,
+                "races": [each.for_machines() for each in comparisons],
+            }
+        )
+    if not found:
+        print(f"lightning-fw standings: {options.method} raced alone", file=sys.stderr)
     write_json(options.json, {"method": options.method, "standings": found})
     return status

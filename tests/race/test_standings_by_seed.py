@@ -1,10 +1,12 @@
-"""Which seeds a comparison is made of."""
+"""Which seeds and methods a comparison is made of."""
 
 from __future__ import annotations
 
 from lightning_fw.race.points import Point
-from lightning_fw.race.standings import Race, compare
+from lightning_fw.race.standings import Race, compare, main
 from lightning_fw.race.tasks import TASKS
+
+from .test_standings import write_race
 
 BUDGET = 400
 
@@ -46,3 +48,9 @@ def test_a_run_that_does_not_arrive_comes_last_though_it_was_fast():
     points = [Point("adam", seed, 100, s, 0.1, mse) for seed, (s, mse) in enumerate(runs)]
     race = Race("a race", TASKS["adding"], points, "adam")
     assert race.spent("adam", "seconds") == (10.0, True)
+
+
+def test_a_method_that_raced_alone_is_told(tmp_path, capsys):
+    assert main([str(write_race(tmp_path / "race", "adding", {"spectral": [20, 10]}))]) == 0
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", "lightning-fw standings: spectral raced alone\n")
