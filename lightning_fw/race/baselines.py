@@ -181,4 +181,13 @@ BASELINES = (
         )
         for method in (_ADAM_CLIP, _MUON, _SCION)
     ),
+    *(
+        replace(
+            method,
+            name=f"{method.name}-cosine",
+            title=f"{method.title}, cosine decay",
+            decays=True,
+        )
+        for method in (_ADAM_CLIP, _MUON)
+    ),
 )

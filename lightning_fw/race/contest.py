@@ -256,6 +256,7 @@ class Contest:
             root=self.settings.data,
             accelerator=self.settings.accelerator,
             ranks=self.settings.devices,
+            horizon=self.settings.budget,
         )
 
     def _table(self) -> Table:

@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR
 from typing_extensions import override
 
 from lightning_fw.data.sequences import Kind
@@ -32,13 +34,16 @@ _NETWORKS: dict[Kind, type[SequenceModel]] = {
 }
 
 
-def contestant(entrant: Entrant, kind: Kind, *, chunks: int = 1, **settings: Any) -> SequenceModel:
+def contestant(
+    entrant: Entrant, kind: Kind, *, chunks: int = 1, horizon: int | None = None, **settings: Any
+) -> SequenceModel:
     """The network for data of a kind with the entrant's optimizer, and its inner loop if any.
 
     Args:
         entrant: Who trains.
         kind: The data's.
         chunks: Those that it cuts a batch of sequences into.
+        horizon: Steps after which rates that fall are 0; None: they do not fall.
         **settings: What the network takes.
     """
     method, setting = entrant.method, entrant.setting
@@ -50,11 +55,18 @@ def contestant(entrant: Entrant, kind: Kind, *, chunks: int = 1, **settings: Any
 
     class Contestant(network):  # type: ignore[misc]
         @override
-        def configure_optimizers(self) -> Optimizer:
-            if method.optimizer is not None:
-                return method.optimizer(self, setting)
-            assert loop is not None
-            return loop.outer(self.parameters())
+        def configure_optimizers(self) -> Optimizer | OptimizerLRSchedulerConfig:
+            if method.optimizer is None:
+                assert loop is not None
+                return loop.outer(self.parameters())
+            optimizer = method.optimizer(self, setting)
+            if not method.decays or horizon is None:
+                return optimizer
+            decay = CosineAnnealingLR(optimizer, T_max=horizon)
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": decay, "interval": "step"},
+            }
 
         @override
         def on_train_start(self) -> None:

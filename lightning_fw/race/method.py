@@ -30,6 +30,7 @@ class Method:
         usual: A setting for where nothing was tuned.
         accumulate_grad_batches: Batches of one optimizer step, for back-propagation.
         averaged: Whether an average of the weights is measured, instead of the latest ones.
+        decays: Whether learning rates fall to 0 at the end of the budget, along half a cosine.
         in_chunks: Whether sequences are cut along time, with a carried state.
         ranks_only: Whether it differs from another method on several ranks alone.
         package: What must be installed for it.
@@ -44,6 +45,7 @@ class Method:
     usual: Mapping[str, float] = field(default_factory=dict)
     accumulate_grad_batches: int = 1
     averaged: bool = False
+    decays: bool = False
     in_chunks: bool = False
     ranks_only: bool = False
     package: str | None = None

@@ -41,7 +41,8 @@ class MuonPerGate(Optimizer):
         gates = stacked_gates(rnn)
         matrices = [p for p in rnn.parameters() if p.ndim == 2]
         rest = [p for p in rnn.parameters() if p.ndim != 2] + list(others)
-        super().__init__([*matrices, *rest], {"lr": lr})
+        groups = [{"params": matrices, "lr": lr}, {"params": rest, "lr": adam_lr}]
+        super().__init__(groups, {})
         self._gates = [(matrix, _cut(matrix, gates.get(id(matrix), 1))) for matrix in matrices]
         every_gate = [gate for _, of_matrix in self._gates for gate in of_matrix]
         self._muon = torch.optim.Muon(every_gate, lr=lr, weight_decay=0.0)
@@ -60,8 +61,10 @@ class MuonPerGate(Optimizer):
             if matrix.grad is not None:
                 for gate, gradient in zip(gates, matrix.grad.chunk(len(gates)), strict=True):
                     gate.grad = gradient
-        self._muon.step()  # type: ignore[no-untyped-call]
-        self._adam.step()
+        for optimizer, group in zip((self._muon, self._adam), self.param_groups, strict=True):
+            # A schedule knows of these groups alone.
+            optimizer.param_groups[0]["lr"] = group["lr"]
+            optimizer.step()
         return loss
 
 

@@ -43,6 +43,8 @@ class Course:
         root: Directory of data files, where the task has any.
         accelerator: What trains, Lightning's name for it.
         ranks: Processes that train together, each on batches of its own.
+        horizon: Gradient evaluations of a whole run, over which some learning rates fall; None:
+            none does.
     """
 
     task: Task
@@ -52,6 +54,7 @@ class Course:
     root: Path
     accelerator: Accelerator = "cpu"
     ranks: int = 1
+    horizon: int | None = None
 
 
 def run(
@@ -127,6 +130,7 @@ def make_model(entrant: Entrant, course: Course, data: Data, seed: int) -> Seque
         entrant,
         data.kind,
         chunks=_chunks(_as_read(data, course.task, entrant)),
+        horizon=course.horizon,
         cell=course.cell,
         input_size=data.input_size,
         output_size=data.output_size,
