@@ -153,8 +153,15 @@ class Contest:
 
         def run_trial(entrant: Entrant, seed: int, budget: int) -> Point:
             def trial(tell: Tell) -> None:
+                stop = None if entrant.method.decays else 0
                 run(
-                    entrant, course, seed, budget=budget, report=tell, judge="val", stop_at_target=0
+                    entrant,
+                    course,
+                    seed,
+                    budget=budget,
+                    report=tell,
+                    judge="val",
+                    stop_at_target=stop,
                 )
 
             points: list[Point] = []

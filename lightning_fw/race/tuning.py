@@ -3,7 +3,8 @@
 A trial trains on both tuning seeds, is measured on the validation split, and counts the mean
 gradient evaluations to the target; a run that does not arrive counts as twice the budget, and its
 trial is not run on the other seed. The fewest win, and among equals the better last metric. A trial
-that has spent more than the best one needed cannot win, and is given up.
+that has spent more than the best one needed cannot win, and is given up. Of methods whose learning
+rates fall over the budget every trial spends all of it, so that the last metric decides.
 """
 
 from __future__ import annotations
@@ -106,10 +107,10 @@ def _try(
         cap = int(min(budget, bar * len(SEEDS) - spent))
         last = run_trial(entrant, seed, cap)
         metrics.append(last.test_metric)
-        if not task.reached(last.test_metric):
+        reached += task.reached(last.test_metric)
+        if not (entrant.method.decays or task.reached(last.test_metric)):
             spent += math.inf if cap < budget else 2 * budget * left
             break
-        reached += 1
         spent += last.evaluations
     metric = statistics.mean(metrics)
     return Trial(entrant.name, number, entrant.setting, reached, spent / len(SEEDS), metric)

@@ -11,8 +11,11 @@ from lightning.pytorch.callbacks import Callback
 
 from lightning_fw.race import contest
 from lightning_fw.race.command import main
+from lightning_fw.race.methods import METHODS
+from lightning_fw.race.points import Point
 from lightning_fw.race.run import run
 from lightning_fw.race.tasks import TASKS
+from lightning_fw.race.tuning import read_trials, tune
 
 from .test_run import SHORT, Course, entrant
 
@@ -69,14 +72,34 @@ def test_a_trial_or_warm_up_that_ends_sooner_falls_as_slowly(tmp_path, monkeypat
     pytest.importorskip("matplotlib", reason="needs the extra `plot`")
     runs = []
 
-    def noted(who, course, seed, *, budget, **settings):
-        runs.append((course.horizon, budget))
-        run(who, course, seed, budget=budget, **settings)
+    def noted(who, course, seed, *, budget, stop_at_target=None, **settings):
+        runs.append((course.horizon, budget, stop_at_target))
+        run(who, course, seed, budget=budget, stop_at_target=stop_at_target, **settings)
 
     monkeypatch.setattr(contest, "run", noted)
     monkeypatch.setitem(TASKS, "digits", replace(TASKS["digits"], target=0.0))
     arguments = ["--task", "digits", "--methods", "adam-clip-cosine", "--budget", "6"]
     arguments += ["--every", "2", "--hidden-size", "4", "--seeds", "1", "--tune", "2"]
     assert main([*arguments, "--out", str(tmp_path)]) == 0
-    assert {horizon for horizon, _ in runs} == {6}
-    assert {budget for _, budget in runs} > {6}
+    horizons, budgets, stops = (set(each) for each in zip(*runs, strict=True))
+    assert horizons == {6} and budgets > {6}
+    # A trial does not end at the target, which here is met at once.
+    assert stops == {None}
+    assert [trial.evaluations for trial in read_trials(tmp_path / "trials.csv")] == [6, 6]
+
+
+def test_of_trials_the_one_that_ends_best_on_the_mean_wins(tmp_path):
+    method, target, budget = METHODS["adam-clip-cosine"], TASKS["adding"].target, 100
+    ends = iter([target / 2, target / 2, target / 8, 2 * target, 2 * target, 2 * target])
+    caps = []
+
+    def run_trial(who, seed, cap):
+        caps.append(cap)
+        return Point(who.name, seed, cap, 1.0, 0.1, next(ends))
+
+    settings = {"number": 3, "budget": budget, "cache": tmp_path / "trials.csv"}
+    chosen = tune([method], TASKS["adding"], run_trial=run_trial, tell=lambda _: None, **settings)[
+        method.name
+    ]
+    assert caps == [budget] * 6
+    assert (chosen.number, chosen.reached, chosen.evaluations) == (0, 2, budget)
