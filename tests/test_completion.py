@@ -82,7 +82,7 @@ def complete(request, tmp_path_factory):
         (("r",), ["race", "report"]),
         (("race", "--ta"), ["--task"]),
         (("race", "--task", "dig"), ["digits", "digits-pixel"]),
-        (("race", "--methods", "mu"), ["muon", "muon-averaged"]),
+        (("race", "--methods", "mu"), ["muon", "muon-averaged", "muon-cosine"]),
         (("bench", "--balls", "nuc"), ["nuclear"]),
         (("tasks", "--js"), ["--json"]),
         (("completion", "z"), ["zsh"]),
@@ -98,7 +98,11 @@ def test_a_shell_completes(words, offered, complete):
 
 @pytest.mark.parametrize("complete", ["bash"], indirect=True)
 def test_bash_completes_a_list_of_names(complete):
-    assert complete("race", "--methods", "spectral", "mu") == ["muon", "muon-averaged"]
+    assert complete("race", "--methods", "spectral", "mu") == [
+        "muon",
+        "muon-averaged",
+        "muon-cosine",
+    ]
 
 
 def test_files_are_completed(complete, tmp_path, monkeypatch):
