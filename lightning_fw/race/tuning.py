@@ -107,8 +107,9 @@ def _try(
         cap = int(min(budget, bar * len(SEEDS) - spent))
         last = run_trial(entrant, seed, cap)
         metrics.append(last.test_metric)
-        reached += task.reached(last.test_metric)
-        if not (entrant.method.decays or task.reached(last.test_metric)):
+        arrives = task.reached(last.test_metric)
+        reached += arrives
+        if not (arrives or entrant.method.decays):
             spent += math.inf if cap < budget else 2 * budget * left
             break
         spent += last.evaluations

@@ -13,11 +13,11 @@ from lightning_fw.race import contest
 from lightning_fw.race.command import main
 from lightning_fw.race.methods import METHODS
 from lightning_fw.race.points import Point
-from lightning_fw.race.run import run
+from lightning_fw.race.run import Course, run
 from lightning_fw.race.tasks import TASKS
 from lightning_fw.race.tuning import read_trials, tune
 
-from .test_run import SHORT, Course, entrant
+from .test_run import SHORT, entrant
 
 SETTING = {"adam-clip-cosine": {"lr": 0.02}, "muon-cosine": {"lr": 0.03, "adam_lr": 0.02}}
 
