@@ -96,13 +96,20 @@ class LanguageModel(SequenceModel):
         return self.criterion(predictions, y)
 
     @override
+    def on_validation_epoch_start(self) -> None:
+        super().on_validation_epoch_start()
+        # Trainer.validate leaves tensors of inference mode, which a fit could not update.
+        self.perplexity.reset()
+
+    @override
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         metric, tokens = self._evaluated(batch), batch[1].numel()
         self.perplexity.update(metric, weight=tokens)
         values = {"val_metric": metric, "val_loss": metric}
-        self.log_dict(values, prog_bar=True, batch_size=tokens)
+        self.log_dict(values, prog_bar=True, batch_size=tokens, sync_dist=True)
         self.log("val_perplexity", self.perplexity)
 
     @override
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self.log("test_metric", self._evaluated(batch), batch_size=batch[1].numel())
+        metric, tokens = self._evaluated(batch), batch[1].numel()
+        self.log("test_metric", metric, batch_size=tokens, sync_dist=True)

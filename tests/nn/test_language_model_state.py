@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from lightning_fw.data import TextData
-from lightning_fw.nn import LanguageModel
+from lightning_fw.nn import FrankWolfeLanguageModel, LanguageModel
 from tests.nn.chunked import Watch, assert_same_weights, fit
+from tests.nn.test_networks import QUIET
 
 
 @pytest.fixture
@@ -50,3 +51,15 @@ def test_each_evaluation_of_a_language_model_starts_from_zeros(text):
     fit(model, text, watch, limit_train_batches=1, limit_val_batches=2, num_sanity_val_steps=1)
     # The sanity check, then in each epoch a batch of training and two of validation.
     assert [start is None for start in watch.starts] == [True, *[True, True, False] * 2]
+
+
+@pytest.mark.parametrize("network", [LanguageModel, FrankWolfeLanguageModel])
+def test_one_that_was_validated_can_be_trained(network, text):
+    size = text.input_size
+    model = network("gru", input_size=size, output_size=size, hidden_size=4)
+    L.Trainer(**QUIET).validate(model, text, verbose=False)
+    trainer = L.Trainer(**QUIET, max_epochs=1, limit_val_batches=2)
+    trainer.fit(model, text)
+    fitted = trainer.callback_metrics["val_perplexity"].item()
+    (again,) = L.Trainer(**QUIET, limit_val_batches=2).validate(model, text, verbose=False)
+    assert again["val_perplexity"] == pytest.approx(fitted)
