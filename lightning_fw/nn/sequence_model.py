@@ -40,7 +40,7 @@ class SequenceModel(CarriesState, ABC):
     Trained on the chunks of :class:`~lightning_fw.data.InChunks`, it starts each where the one
     before it ended.
 
-    Logs ``train_loss``, ``val_metric`` and ``test_metric``.
+    Logs ``train_loss``, ``val_metric`` and ``test_metric``, the latter two of all ranks.
 
     Args:
         cell: The recurrent layer, as :func:`~lightning_fw.nn.make_cell` has it.
@@ -190,12 +190,13 @@ class SequenceModel(CarriesState, ABC):
 
     @override
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        metric = self._evaluated(batch)
-        self.log("val_metric", metric, prog_bar=True, batch_size=len(batch[0]))
+        metric, size = self._evaluated(batch), len(batch[0])
+        self.log("val_metric", metric, prog_bar=True, batch_size=size, sync_dist=True)
 
     @override
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self.log("test_metric", self._evaluated(batch), batch_size=len(batch[0]))
+        metric, size = self._evaluated(batch), len(batch[0])
+        self.log("test_metric", metric, batch_size=size, sync_dist=True)
 
     @override
     def predict_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> Tensor:
